@@ -1,0 +1,47 @@
+"""What every stage shows on a terminal: its command line, progress bars, errors."""
+
+import functools
+import os
+from collections.abc import Callable, Iterable
+from typing import NoReturn, ParamSpec, TypeVar
+
+import click
+from tqdm import tqdm
+
+from stages.errors import InputError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def stage(function: Callable[P, None]) -> click.Command:
+    """Make a click command of a stage; InputError becomes one message without a traceback, exit status 1."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        # The bars of the libraries are not named after our steps; ours are.
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        try:
+            function(*args, **kwargs)
+        except InputError as error:
+            raise click.ClickException(str(error)) from None
+
+    return click.command(help=function.__doc__)(run)
+
+
+def progress(items: Iterable[T], label: str, unit: str, total: int | None = None) -> "tqdm[T]":
+    """A named bar over items, with rate and remaining time; silent where stderr is not a terminal."""
+    return tqdm(
+        items, desc=label, unit=f" {unit}", total=total, disable=None, leave=False, dynamic_ncols=True
+    )
+
+
+def counter(label: str, unit: str, total: int) -> "tqdm[NoReturn]":
+    """The same bar for work that reports its own steps: call its `update(count)`."""
+    return tqdm(desc=label, unit=f" {unit}", total=total, disable=None, leave=False, dynamic_ncols=True)
+
+
+def summary(stage_name: str, text: str) -> None:
+    """The one line that a stage prints when it is done."""
+    click.echo(f"{stage_name}: {text}")
