@@ -1,0 +1,154 @@
+"""Which units go: scores and a budget in, masks out. Masks are nested: what is gone stays gone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from stages.errors import InputError
+from stages.pruning.families import MLP
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A site as the allocation sees it.
+
+    scores: float64 [units]; kept: bool [units], the mask of the round before; cost: parameters per unit.
+    """
+
+    layer: int
+    kind: str
+    scores: Tensor
+    kept: Tensor
+    cost: int
+
+    @property
+    def name(self) -> str:
+        """The key of this site in masks."""
+        return f"{self.layer}/{self.kind}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """multiple: kept mlp widths are multiples of it; floor: smallest share of its units a site keeps."""
+
+    multiple: int
+    floor: float
+
+    def step(self, kind: str) -> int:
+        """Units by which a site's width moves. Only mlp widths are bound to a multiple."""
+        return self.multiple if kind == MLP else 1
+
+    def smallest(self, candidate: Candidate) -> int:
+        """The smallest width a site may have: the floor, rounded up to its step, and never nothing."""
+        step = self.step(candidate.kind)
+        return min(len(candidate.kept), ceil(self.floor * len(candidate.kept) / step) * step)
+
+
+def uniform_masks(candidates: list[Candidate], budget: int, limits: Limits) -> dict[str, Tensor]:
+    """Remove the same number of units from every layer, per kind, until `budget` parameters are gone.
+
+    The budget counts from the dense model. It is met or exceeded by less than one step (one mlp unit, or
+    `multiple` of them, in every layer). With attention among the sites, every number of KV groups that can
+    go is tried, mlp makes up the rest, and the choice with the lowest total score removed wins.
+
+    Raises InputError where the floors do not leave enough to remove.
+    """
+    kinds = {
+        kind: [one for one in candidates if one.kind == kind] for kind in sorted({c.kind for c in candidates})
+    }
+    options: list[tuple[int, dict[str, Tensor]]] = [(0, {})]
+    for kind in (kind for kind in kinds if kind != MLP):
+        options = [
+            (removed + (len(sites[0].kept) - width) * sum(site.cost for site in sites), masks | more)
+            for removed, masks in options
+            for sites in [kinds[kind]]
+            for width in range(min(int(site.kept.sum()) for site in sites), limits.smallest(sites[0]) - 1, -1)
+            for more in [{site.name: _best(site, width) for site in sites}]
+        ]
+    mlp = kinds.get(MLP, [])
+    fitting = []
+    for removed, masks in options:
+        width = _uniform_width(mlp, budget - removed, limits) if mlp else 0
+        if width is None or (not mlp and removed < budget):
+            continue
+        fitting.append(masks | {site.name: _best(site, width) for site in mlp})
+    if not fitting:
+        raise _too_much(candidates, budget, limits)
+    # Without mlp sites the largest cut would never be wanted: fewest removed first breaks ties of score.
+    return min(fitting, key=lambda masks: _score_removed(candidates, masks))
+
+
+def _uniform_width(sites: list[Candidate], budget: int, limits: Limits) -> int | None:
+    units = len(sites[0].kept)
+    before = min(int(site.kept.sum()) for site in sites)
+    removed = max(0, ceil(budget / sum(site.cost for site in sites)))
+    step = limits.step(sites[0].kind)
+    width = min(before, (units - removed) // step * step if removed else units)
+    return width if width >= limits.smallest(sites[0]) else None
+
+
+def per_layer_masks(candidates: list[Candidate], budget: int, limits: Limits) -> dict[str, Tensor]:
+    """Rank the units of all sites together by score per parameter and remove the least until `budget`.
+
+    Units leave a site in steps (one unit; for mlp `multiple`, the first step being what brings the width
+    to a multiple), each ranked by its total score per parameter. The budget is met or exceeded by less
+    than one step. Raises InputError where the floors do not leave enough to remove.
+    """
+    steps: list[tuple[float, int, int, list[int], int]] = []
+    gone = 0
+    for index, site in enumerate(candidates):
+        gone += (len(site.kept) - int(site.kept.sum())) * site.cost
+        steps += _steps(index, site, limits)
+    removed = {index: site.kept.clone() for index, site in enumerate(candidates)}
+    # A site's own steps stay in order: each is made of worse units than the next one.
+    for _, index, _, units, cost in sorted(steps, key=lambda step: step[:3]):
+        if gone >= budget:
+            break
+        removed[index][units] = False
+        gone += cost
+    if gone < budget:
+        raise _too_much(candidates, budget, limits)
+    return {site.name: removed[index] for index, site in enumerate(candidates)}
+
+
+def _steps(index: int, site: Candidate, limits: Limits) -> list[tuple[float, int, int, list[int], int]]:
+    """(score per parameter, site, order, units, parameters) of each step a site can still shrink by."""
+    order = [int(unit) for unit in _ascending(site) if site.kept[unit]]
+    width, step = len(order), limits.step(site.kind)
+    steps = []
+    start = 0
+    while width > limits.smallest(site):
+        size = width % step or step
+        units = order[start : start + size]
+        score = float(site.scores[units].sum()) / (size * site.cost)
+        steps.append((score, index, start, units, size * site.cost))
+        start, width = start + size, width - size
+    return steps
+
+
+def _ascending(site: Candidate) -> Tensor:
+    return torch.sort(site.scores, stable=True).indices
+
+
+def _best(site: Candidate, width: int) -> Tensor:
+    """The mask of the `width` best units among those still kept; among equals the later unit stays."""
+    order = [int(unit) for unit in _ascending(site) if site.kept[unit]]
+    mask = torch.zeros_like(site.kept)
+    mask[order[len(order) - width :]] = True
+    return mask
+
+
+def _score_removed(candidates: list[Candidate], masks: Mapping[str, Tensor]) -> float:
+    return sum(float(site.scores[~masks[site.name]].sum()) for site in candidates)
+
+
+def _too_much(candidates: list[Candidate], budget: int, limits: Limits) -> InputError:
+    most = sum((len(site.kept) - limits.smallest(site)) * site.cost for site in candidates)
+    return InputError(
+        f"params.yaml: prune.sparsity: asks for {budget:,} parameters, but prune.sites with "
+        f"prune.floor: {limits.floor} leave at most {most:,} to remove; lower the sparsity or the floor, "
+        "or add a site"
+    )

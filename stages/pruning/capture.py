@@ -1,0 +1,129 @@
+"""One pass over the calibration text: channel statistics of every site and the loss, per domain."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from accelerate.utils import find_executable_batch_size
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from stages.errors import InputError
+from stages.pruning.families import Site, output_projection
+from stages.pruning.loss import sequence_losses
+from stages.pruning.statistics import ChannelStatistics, ChannelSums
+
+
+@dataclass(frozen=True)
+class DomainCapture:
+    """One domain's statistics by site name, its mean token loss in nats, and what they were taken of."""
+
+    statistics: Mapping[str, ChannelStatistics]
+    loss: float
+    sequences: int
+    tokens: int
+
+    def expanded(self, kept: Mapping[str, Tensor]) -> "DomainCapture":
+        """The same over the dense model's channels; `kept` is bool [channels] by site name."""
+        statistics = {name: one.expanded(kept[name]) for name, one in self.statistics.items()}
+        return replace(self, statistics=statistics)
+
+
+def capture(
+    model: PreTrainedModel,
+    sites: list[Site],
+    sequences: Mapping[str, Tensor],
+    *,
+    gradients: bool,
+    batch_size: int,
+    on_sequences: Callable[[int], object],
+) -> dict[str, DomainCapture]:
+    """Take the statistics of `sites` on each domain's sequences (int64 [count, tokens]).
+
+    Weights must be frozen: gradients are taken with respect to activations only. Without `gradients` no
+    graph is built. batch_size is where the search for one that fits in memory starts; `on_sequences` is
+    called with the number of sequences of each batch done.
+
+    Raises InputError where a loss or an activation is not finite.
+    """
+    results = {}
+    for domain, rows in sequences.items():
+
+        def attempt(size: int, domain: str = domain, rows: Tensor = rows) -> DomainCapture:
+            return _capture_domain(model, sites, domain, rows, gradients, size, on_sequences)
+
+        run = find_executable_batch_size(attempt, starting_batch_size=min(batch_size, len(rows)))
+        results[domain] = run()
+    return results
+
+
+def _capture_domain(
+    model: PreTrainedModel,
+    sites: list[Site],
+    domain: str,
+    rows: Tensor,
+    gradients: bool,
+    batch_size: int,
+    on_sequences: Callable[[int], object],
+) -> DomainCapture:
+    device = model.get_input_embeddings().weight.device
+    sums = {
+        site.name: ChannelSums(site.channels, output_projection(model, site).weight.device, gradients)
+        for site in sites
+    }
+    losses = []
+    with _recording(model, sites, sums, gradients), nullcontext() if gradients else torch.no_grad():
+        for batch in rows.split(batch_size):
+            loss = sequence_losses(model, batch.to(device))
+            if gradients:
+                # Each sequence's loss only depends on its own activations, so the gradient of the sum
+                # is, sequence by sequence, that of its own mean loss.
+                loss.sum().backward()
+            losses.append(loss.detach().double().cpu())
+            on_sequences(len(batch))
+    mean_loss = float(torch.cat(losses).mean())
+    if not torch.isfinite(torch.tensor(mean_loss)):
+        raise InputError(
+            f"model: the loss on domain {domain} is {mean_loss}; its weights or dtype are unusable"
+        )
+    statistics = {name: one.statistics(rows.numel(), len(rows)) for name, one in sums.items()}
+    for name, one in statistics.items():
+        for statistic, values in one.items():
+            if not bool(torch.isfinite(values).all()):
+                raise InputError(
+                    f"model: {statistic} at site {name} on domain {domain} is not finite; "
+                    "try compute.dtype: float32"
+                )
+    return DomainCapture(statistics, mean_loss, len(rows), rows.numel())
+
+
+@contextmanager
+def _recording(
+    model: PreTrainedModel, sites: list[Site], sums: Mapping[str, ChannelSums], gradients: bool
+) -> Iterator[None]:
+    """Hook the output projections (and let gradients start at the embeddings) for the time of a pass."""
+
+    def hook_for(one: ChannelSums) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def before(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            x = inputs[0].detach()
+            one.add_activations(x)
+            if gradients:
+                # The hook must not hold its own tensor: the cycle would keep the whole graph in memory.
+                inputs[0].register_hook(lambda gradient: one.add_gradients(x, gradient))
+
+        return before
+
+    handles = [
+        output_projection(model, site).register_forward_pre_hook(hook_for(sums[site.name])) for site in sites
+    ]
+    if gradients:
+        embeddings = model.get_input_embeddings()
+        handles.append(
+            embeddings.register_forward_hook(lambda module, inputs, output: output.requires_grad_())
+        )
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,53 @@
+"""Ridge regression that refits the kept columns of an output projection. No biases: shapes stay standard."""
+
+import torch
+from torch import Tensor
+
+from stages.errors import InputError
+
+
+class Moments:
+    """Weighted sums over tokens of x x^T [k, k] and target x^T [d, k], float32 per batch, float64 in sum.
+
+    Float64 only where the device has it; MPS accumulates in float32.
+    """
+
+    def __init__(self, channels: int, outputs: int, device: torch.device) -> None:
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        self.gram = torch.zeros(channels, channels, dtype=wide, device=device)
+        self.cross = torch.zeros(outputs, channels, dtype=wide, device=device)
+
+    def add(self, x: Tensor, target: Tensor, weights: Tensor) -> None:
+        """x [batch, tokens, k], target [batch, tokens, d], weights [batch] (of each sequence's tokens)."""
+        rows = x.float().flatten(0, 1)
+        scaled = (x.float() * weights.to(x.device)[:, None, None]).flatten(0, 1)
+        self.gram += rows.T @ scaled
+        self.cross += target.float().flatten(0, 1).T @ scaled
+
+
+def ridge_refit(moments: Moments, anchor: Tensor, ridge: float) -> Tensor:
+    """The weight that fits the targets best while staying near `anchor`.
+
+    argmin over W of sum_t w_t ||target_t - W x_t||^2 + ridge * sum_j Gram_jj ||W_j - anchor_j||^2, solved
+    in float64 by Cholesky: W = (cross + anchor R) (gram + R)^-1 with R = ridge * diag(Gram).
+
+    Each column is held in proportion to its own channel's energy. One strength for all columns (the mean of
+    the diagonal) holds quiet channels too hard and loud ones too little when healing tokens are few.
+
+    anchor: [d, k]; returns the same shape, dtype and device. Raises InputError where the Gram is not
+    finite or not positive definite.
+    """
+    gram = moments.gram.double()
+    diagonal = gram.diagonal()
+    # A channel that was silent on all healing text has no energy: a trace of the mean keeps it at its anchor.
+    strength = ridge * diagonal.clamp_min(1e-6 * float(diagonal.mean()))
+    right = moments.cross.double() + anchor.double() * strength
+    gram = gram + torch.diag(strength)
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    if int(failed) or not bool(torch.isfinite(right).all()):
+        raise InputError(
+            f"surgery.ridge: {ridge}: the Gram matrix of {len(gram)} channels cannot be solved "
+            "(activations not finite, or all zero); raise surgery.ridge or use compute.dtype: float32"
+        )
+    solution: Tensor = torch.cholesky_solve(right.T, factor).T
+    return solution.to(anchor.dtype).contiguous()

@@ -1,0 +1,93 @@
+"""How much each channel matters: one function per metric, a weight and statistics in, a score out."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+
+from stages.errors import InputError
+from stages.pruning.statistics import ChannelStatistics
+
+Metric = Callable[[Tensor, ChannelStatistics, torch.Generator], Tensor]
+"""(weight [hidden, channels], statistics, generator) -> float64 score [channels], larger matters more."""
+
+
+def _column_norms(weight: Tensor) -> Tensor:
+    return weight.double().square().sum(dim=0)
+
+
+def _taken(values: Tensor | None, name: str) -> Tensor:
+    if values is None:
+        raise InputError(
+            f"mask.metric: {name}: the statistics were captured without a backward pass; "
+            "set capture.gradients: true"
+        )
+    return values.double()
+
+
+def fisher(weight: Tensor, statistics: ChannelStatistics, generator: torch.Generator) -> Tensor:
+    """Mean over sequences of (sum_t x g)^2: the diagonal Fisher information of a mask (Kwon et al. 2022)."""
+    return _taken(statistics.fisher, "fisher")
+
+
+def taylor(weight: Tensor, statistics: ChannelStatistics, generator: torch.Generator) -> Tensor:
+    """Mean over tokens of (x g)^2: first-order Taylor, as in LLM-Pruner (Ma et al. 2023)."""
+    return _taken(statistics.taylor, "taylor")
+
+
+def wanda(weight: Tensor, statistics: ChannelStatistics, generator: torch.Generator) -> Tensor:
+    """||W_j||^2 * mean x_j^2: Wanda (Sun et al. 2023), summed over a column."""
+    return _column_norms(weight) * statistics.square.double()
+
+
+def fluctuation(weight: Tensor, statistics: ChannelStatistics, generator: torch.Generator) -> Tensor:
+    """||W_j||^2 * var x_j: FLAP (An et al. 2023)."""
+    return _column_norms(weight) * statistics.variance.double()
+
+
+def magnitude(weight: Tensor, statistics: ChannelStatistics, generator: torch.Generator) -> Tensor:
+    """||W_j||^2: a control that sees no text."""
+    return _column_norms(weight)
+
+
+def random(weight: Tensor, statistics: ChannelStatistics, generator: torch.Generator) -> Tensor:
+    """Uniform in (0, 1): the control that knows nothing."""
+    return torch.rand(weight.shape[1], generator=generator, dtype=torch.float64)
+
+
+METRICS: Mapping[str, Metric] = {
+    "fisher": fisher,
+    "taylor": taylor,
+    "wanda": wanda,
+    "fluctuation": fluctuation,
+    "magnitude": magnitude,
+    "random": random,
+}
+
+
+def unit_scores(channel_scores: Tensor, units: int) -> Tensor:
+    """Sum the scores of the channels of each unit: [channels] -> [units]."""
+    return channel_scores.view(units, -1).sum(dim=1)
+
+
+def mixed_scores(scores: Mapping[str, Tensor], mixture: Mapping[str, float]) -> Tensor:
+    """Sum over domains of weight * score, the weights of `mixture` brought to a sum of 1."""
+    total = sum(mixture[domain] for domain in scores)
+    return torch.stack([mixture[domain] / total * values for domain, values in scores.items()]).sum(dim=0)
+
+
+def rank_agreement(sites: list[dict[str, Tensor]]) -> list[list[float]]:
+    """How far domains agree on which units matter: Spearman's rank correlation, averaged over sites.
+
+    sites: one mapping of domain -> scores [units] per site, all with the same domains in the same order.
+    Returns the symmetric matrix in that order; sites with fewer than two units are left out.
+    """
+    matrices = []
+    for scores in sites:
+        stacked = torch.stack(list(scores.values())).double()
+        if stacked.shape[1] > 1:
+            # Spearman's coefficient is Pearson's on ranks; ties get their mean rank from scipy.
+            ranks = torch.from_numpy(rankdata(stacked.numpy(), axis=1))
+            matrices.append(torch.corrcoef(ranks).nan_to_num(0.0))
+    return torch.stack(matrices).mean(dim=0).tolist()

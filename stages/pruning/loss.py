@@ -1,0 +1,61 @@
+"""Next-token loss without ever holding the logits of a whole batch."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
+
+# Logits of this many tokens exist at once; 512 x 49k x 4 bytes is 100 MB.
+CHUNK_TOKENS = 512
+
+
+def sequence_losses(model: PreTrainedModel, input_ids: Tensor) -> Tensor:
+    """Mean next-token loss of each sequence.
+
+    input_ids: int64 [batch, tokens]. Returns float32 [batch], in nats per predicted token. With gradients
+    enabled the result is differentiable with respect to activations (the weights are taken as frozen);
+    the head then runs once, its gradient being made chunk by chunk in the forward pass.
+    """
+    hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+    chunked_loss = cast(Callable[..., Tensor], _ChunkedLoss.apply)
+    return chunked_loss(hidden[:, :-1], input_ids[:, 1:], _head(model))
+
+
+def _head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
+    embeddings = model.get_output_embeddings()
+    softcap = getattr(model.config, "final_logit_softcapping", None)
+
+    def logits(hidden: Tensor) -> Tensor:
+        values: Tensor = embeddings(hidden).float()
+        return values if softcap is None else softcap * torch.tanh(values / softcap)
+
+    return logits
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    """hidden [batch, tokens, d], labels [batch, tokens] -> mean loss of each sequence [batch]."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, labels: Tensor, logits: Callable[[Tensor], Tensor]) -> Tensor:
+        batch, tokens = labels.shape
+        flat, targets = hidden.reshape(batch * tokens, -1), labels.reshape(-1)
+        needs_gradient = ctx.needs_input_grad[0]
+        losses, gradients = [], []
+        for chunk, target in zip(flat.split(CHUNK_TOKENS), targets.split(CHUNK_TOKENS), strict=True):
+            with torch.set_grad_enabled(needs_gradient):
+                leaf = chunk.detach().requires_grad_(needs_gradient)
+                loss = F.cross_entropy(logits(leaf), target, reduction="none")
+                if needs_gradient:
+                    gradients.append(torch.autograd.grad(loss.sum(), leaf)[0])
+            losses.append(loss.detach())
+        if needs_gradient:
+            ctx.save_for_backward(torch.cat(gradients).view_as(hidden) / tokens)
+        return torch.cat(losses).view(batch, tokens).mean(dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * outputs[0][:, None, None].to(gradient.dtype), None, None

@@ -1,0 +1,72 @@
+"""Streamed sums over the channels of a site, and the means that importance is computed from."""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ChannelStatistics:
+    """What one domain says of one site's channels; each float32 [channels].
+
+    With x the input of the output projection and g = dL/dx of a sequence's mean token loss:
+    square    mean over tokens of x^2
+    variance  mean over tokens of (x - mean x)^2
+    taylor    mean over tokens of (x g)^2; None without a backward pass
+    fisher    mean over sequences of (sum over tokens of x g)^2; None without a backward pass
+    """
+
+    square: Tensor
+    variance: Tensor
+    taylor: Tensor | None
+    fisher: Tensor | None
+
+    def items(self) -> list[tuple[str, Tensor]]:
+        """Name and vector of each statistic that was taken."""
+        pairs = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        return [(name, value) for name, value in pairs if value is not None]
+
+    def expanded(self, kept: Tensor) -> "ChannelStatistics":
+        """Vectors over the dense model's channels: removed ones (False in `kept`) are 0."""
+
+        def expand(values: Tensor) -> Tensor:
+            full = torch.zeros(len(kept), dtype=values.dtype)
+            full[kept] = values
+            return full
+
+        return replace(self, **{name: expand(values) for name, values in self.items()})
+
+
+class ChannelSums:
+    """Running sums of one site, float64 where the device has it (MPS has not), so that neither the order
+    nor the size of batches shows in the result beyond float32 rounding."""
+
+    def __init__(self, channels: int, device: torch.device, gradients: bool) -> None:
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        rows = 4 if gradients else 2
+        self.sums = torch.zeros(rows, channels, dtype=wide, device=device)
+        self.gradients = gradients
+
+    def add_activations(self, x: Tensor) -> None:
+        """x: [batch, tokens, channels]."""
+        x = x.float()
+        self.sums[0] += x.sum(dim=(0, 1))
+        self.sums[1] += x.square().sum(dim=(0, 1))
+
+    def add_gradients(self, x: Tensor, gradient: Tensor) -> None:
+        """Both [batch, tokens, channels]; the gradient is that of each sequence's own mean loss."""
+        product = x.float() * gradient.float()
+        self.sums[2] += product.square().sum(dim=(0, 1))
+        self.sums[3] += product.sum(dim=1).square().sum(dim=0)
+
+    def statistics(self, tokens: int, sequences: int) -> ChannelStatistics:
+        """The means, on the CPU, over the counts that were added."""
+        sums = self.sums.double().cpu()
+        mean, square = sums[0] / tokens, sums[1] / tokens
+        return ChannelStatistics(
+            square=square.float(),
+            variance=(square - mean.square()).clamp_min(0).float(),
+            taylor=(sums[2] / tokens).float() if self.gradients else None,
+            fisher=(sums[3] / sequences).float() if self.gradients else None,
+        )
