@@ -1,0 +1,25 @@
+"""Stage: the items of the zero-shot tasks."""
+
+from pathlib import Path
+
+from stages import artifacts
+from stages.console import progress, stage, summary
+from stages.params import read_params
+from stages.text.benchmark_items import read_items
+
+OUTPUT = Path("data/benchmarks")
+
+
+@stage
+def main() -> None:
+    """Write the items of every task under `benchmarks` in params.yaml to data/benchmarks/TASK.jsonl."""
+    benchmarks = read_params().benchmarks
+    with artifacts.atomic(OUTPUT) as directory:
+        directory.mkdir()
+        for task, benchmark in progress(benchmarks.items(), label="benchmarks", unit="tasks"):
+            (directory / f"{task}.jsonl").write_bytes(read_items(task, benchmark))
+    summary("benchmarks", ", ".join(benchmarks) or "none")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Stage: the dense model, and the masks that remove nothing, where the first round starts."""
+
+from pathlib import Path
+
+from stages import artifacts
+from stages.console import stage, summary
+from stages.dense import load_dense
+from stages.errors import InputError
+from stages.params import DENSE, PARAMS_FILE, read_params
+from stages.pruning.families import all_kept_masks
+from stages.tensors import write_masks
+
+MODEL = Path("data/model")
+ROUND = Path("data/rounds") / DENSE
+
+
+@stage
+def main() -> None:
+    """Read the model of params.yaml into data/model, a complete checkpoint; write data/rounds/dense."""
+    model, tokenizer = load_dense(read_params().model)
+    try:
+        masks = all_kept_masks(model)
+    except ValueError as error:
+        raise InputError(f"{PARAMS_FILE}: model: {error}") from None
+    with artifacts.atomic(MODEL) as directory:
+        model.save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
+    with artifacts.atomic(ROUND) as directory:
+        directory.mkdir()
+        write_masks(directory / "masks.safetensors", masks)
+        artifacts.write_json(directory / "history.json", [])
+    parameters = sum(weight.numel() for weight in model.parameters())
+    summary("model", f"{model.config.model_type}, {parameters / 1e6:,.1f} M parameters")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""Stage: text sampled from the dense model, for calibration only."""
+
+from pathlib import Path
+
+from stages import artifacts
+from stages.checkpoints import load_model, load_tokenizer, resolve_device
+from stages.console import stage, summary
+from stages.params import SELF_DOMAIN, read_params
+from stages.text.sampling import sample_documents
+
+MODEL = Path("data/model")
+OUTPUT = Path("data/sources") / f"{SELF_DOMAIN}.parquet"
+
+
+@stage
+def main() -> None:
+    """Sample text from data/model, as params.yaml has it under `sample`, into data/sources/self.parquet."""
+    params = read_params()
+    device = resolve_device(params.compute.device)
+    model = load_model(MODEL, params.compute.dtype, device)
+    found = sample_documents(model, load_tokenizer(MODEL), params.sample)
+    artifacts.write_documents(OUTPUT, found)
+    summary("sample", f"{len(found)} documents of {params.sample.tokens} tokens on {device}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Stage: the text of one domain."""
+
+from pathlib import Path
+
+import click
+
+from stages import artifacts
+from stages.console import stage, summary
+from stages.errors import InputError
+from stages.params import PARAMS_FILE, read_params
+from stages.text.domains import documents
+
+SOURCES = Path("data/sources")
+
+
+@stage
+@click.argument("domain")
+def main(domain: str) -> None:
+    """Read DOMAIN's documents, as params.yaml has it under `domains`, into data/sources/DOMAIN.parquet."""
+    domains = read_params().domains
+    if domain not in domains:
+        raise InputError(f"{PARAMS_FILE}: domains.{domain}: no such domain; there are {', '.join(domains)}")
+    found = documents(domain, domains[domain])
+    artifacts.write_documents(SOURCES / f"{domain}.parquet", found)
+    characters = sum(len(item.text) for item in found)
+    summary(f"sources@{domain}", f"{len(found)} documents, {characters:,} characters")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Documents into sequences of tokens: which split a document is in, what is left out, how it is packed.
+
+A document's split depends on a hash of the seed, its domain and its id only, so it stays where it is when
+other documents come or go. The same hash gives the order in which documents are used.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+
+from stages.artifacts import Document, Sequence
+from stages.errors import InputError
+from stages.params import PARAMS_FILE, SELF_DOMAIN, Corpus
+from stages.text.overlap import Run, word_runs
+
+# Sequences' worth of tokens taken of one document: long ones would otherwise fill a split alone.
+_SHARE = 1
+# Characters of text a token: as many are usual, and more than the other are not worth tokenising, because
+# the tokens beyond the share would only be cut off.
+_USUAL, _MOST = 4, 16
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What packing needs of a tokenizer: text to ids and back, and the ids around each document."""
+
+    encode: Callable[[str], list[int]]
+    decode: Callable[[list[int]], str]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+@dataclass
+class Counts:
+    """What became of a domain's documents in a split; tokens and characters are of what was packed."""
+
+    documents: int = 0
+    overlap_benchmarks: int = 0
+    overlap_heldout: int = 0
+    sequences: int = 0
+    tokens: int = 0
+    characters: int = 0
+
+
+@dataclass
+class Split:
+    """The sequences of a split, the counts of each domain, and the runs of words in its text."""
+
+    sequences: list[Sequence] = field(default_factory=list)
+    counts: dict[str, Counts] = field(default_factory=dict)
+    runs: set[Run] = field(default_factory=set)
+
+    def metadata(self, settings: Corpus) -> dict[str, object]:
+        """What the split's file tells about itself."""
+        counts = {domain: asdict(counted) for domain, counted in self.counts.items()}
+        return {"domains": counts, "settings": settings.model_dump()}
+
+
+def build_corpus(
+    sources: Mapping[str, list[Document]], tokens: Tokens, benchmarks: set[Run], settings: Corpus
+) -> tuple[Split, Split]:
+    """Calibration and held-out sequences of every domain, as many of each as the settings ask for.
+
+    The model's own text is calibrated on only. A calibration document that shares a run of words with a
+    benchmark, or with held-out text of any domain, is dropped and counted. Raises InputError when a domain
+    has too little text.
+    """
+    calibration, heldout = Split(), Split()
+    parts = {domain: split_documents(domain, found, settings) for domain, found in sources.items()}
+    for domain, (_, documents) in parts.items():
+        if domain != SELF_DOMAIN:
+            _add(heldout, domain, documents, tokens, settings, "heldout_sequences")
+    avoid = {"overlap_benchmarks": benchmarks, "overlap_heldout": heldout.runs}
+    for domain, (documents, _) in parts.items():
+        _add(calibration, domain, documents, tokens, settings, "calibration_sequences", avoid)
+    return calibration, heldout
+
+
+def split_documents(
+    domain: str, documents: Iterable[Document], settings: Corpus
+) -> tuple[list[Document], list[Document]]:
+    """Calibration and held-out documents, each in the order of their hashes; `self` has no held-out ones."""
+    share = 0.0 if domain == SELF_DOMAIN else settings.heldout_share
+    placed = sorted((_hash(settings.seed, domain, item.document), item.document, item) for item in documents)
+    calibration = [item for place, _, item in placed if place >= share]
+    heldout = [item for place, _, item in placed if place < share]
+    return calibration, heldout
+
+
+def pack(domain: str, pieces: Iterable[tuple[str, list[int]]], length: int, wanted: int) -> list[Sequence]:
+    """Rows of exactly `length` ids out of (document, ids) laid end to end; stops at `wanted` rows.
+
+    What does not fill a last row is left out. Pieces are drawn only as long as rows are wanted.
+    """
+    rows: list[Sequence] = []
+    ids: list[int] = []
+    names: list[str] = []
+    for name, piece in pieces:
+        ids += piece
+        names.append(name)
+        while len(ids) >= length and len(rows) < wanted:
+            rows.append(Sequence(domain, tuple(names), tuple(ids[:length])))
+            ids = ids[length:]
+            names = [name] if ids else []
+        if len(rows) == wanted:
+            break
+    return rows
+
+
+def _add(
+    split: Split,
+    domain: str,
+    documents: list[Document],
+    tokens: Tokens,
+    settings: Corpus,
+    wanted: str,
+    avoid: Mapping[str, set[Run]] | None = None,
+) -> None:
+    """Pack a domain's documents into the split; `wanted` is the setting with the number of sequences."""
+    counts = split.counts[domain] = Counts()
+    pieces = _pieces(split, domain, documents, tokens, settings, avoid or {})
+    number = getattr(settings, wanted)
+    rows = pack(domain, pieces, settings.sequence_length, number)
+    if len(rows) < number:
+        group = "sample.documents" if domain == SELF_DOMAIN else f"domains.{domain}.documents"
+        raise InputError(
+            f"{PARAMS_FILE}: corpus.{wanted}: {number}: domain {domain} has {counts.tokens} tokens for them, "
+            f"and {number} sequences of {settings.sequence_length} need {number * settings.sequence_length}; "
+            f"raise {group}, or lower corpus.{wanted}"
+        )
+    counts.sequences = len(rows)
+    split.sequences += rows
+
+
+def _pieces(
+    split: Split,
+    domain: str,
+    documents: list[Document],
+    tokens: Tokens,
+    settings: Corpus,
+    avoid: Mapping[str, set[Run]],
+) -> Iterator[tuple[str, list[int]]]:
+    counts = split.counts[domain]
+    for item in documents:
+        counts.documents += 1
+        ids, text = _excerpt(domain, item, tokens, settings)
+        runs = word_runs(text, settings.ngram)
+        overlap = next((name for name, known in avoid.items() if not runs.isdisjoint(known)), None)
+        if overlap:
+            setattr(counts, overlap, getattr(counts, overlap) + 1)
+            continue
+        ids = [*tokens.before, *ids, *tokens.after]
+        counts.tokens += len(ids)
+        counts.characters += len(text)
+        split.runs |= runs
+        yield item.document, ids
+
+
+def _excerpt(domain: str, item: Document, tokens: Tokens, settings: Corpus) -> tuple[list[int], str]:
+    """The ids taken of a document, and their text.
+
+    A long document is entered at the start of a line chosen by hash: its opening is seldom like the rest
+    (imports and a docstring in code, a definition in an encyclopedia).
+    """
+    share = _SHARE * settings.sequence_length
+    room = max(0, len(item.text) - share * _USUAL)
+    offset = int(room * _hash(settings.seed, f"{domain}:start", item.document))
+    start = item.text.rfind("\n", 0, offset) + 1
+    ids = tokens.encode(item.text[start : start + share * _MOST])[:share]
+    return ids, tokens.decode(ids)
+
+
+def _hash(seed: int, domain: str, document: str) -> float:
+    """A number in [0, 1) that looks random and depends on these three only."""
+    digest = hashlib.blake2b(f"{domain}:{document}".encode(), key=str(seed).encode(), digest_size=8).digest()
+    # 53 bits, so that the quotient cannot round up to 1.
+    return (int.from_bytes(digest) >> 11) / 2**53

@@ -1,0 +1,25 @@
+"""The text of a domain, wherever params.yaml says that it comes from."""
+
+from stages.artifacts import Document
+from stages.errors import InputError
+from stages.params import PARAMS_FILE, Domain, HubDomain, PackageDomain
+from stages.text.files import read_files
+from stages.text.packages import read_members
+from stages.text.readers import read
+
+
+def documents(name: str, domain: Domain) -> list[Document]:
+    """At most `domain.documents` documents with unique ids; InputError when there are none."""
+    key = f"domains.{name}"
+    if isinstance(domain, HubDomain):
+        # `datasets` takes seconds to import, and most domains do without it.
+        from stages.text.hub import read_dataset
+
+        found = read_dataset(domain, key)
+    elif isinstance(domain, PackageDomain):
+        found = read(read_members(domain, key), domain.reader, domain.documents)
+    else:
+        found = read(read_files(domain.path, f"{key}.path"), domain.reader, domain.documents)
+    if not found:
+        raise InputError(f"{PARAMS_FILE}: {key}: no text in its files; check {key}.reader")
+    return found

@@ -1,0 +1,37 @@
+"""Text from local files."""
+
+import glob
+from pathlib import Path
+
+from stages.errors import InputError
+from stages.params import PARAMS_FILE
+
+
+def read_files(pattern: str, key: str) -> dict[str, bytes]:
+    """The files that a path or glob (`**` for any folders) names; `key` is where params.yaml has it.
+
+    The names are relative to the part of the path without wildcards, so that a document keeps its id, and
+    with it its split, when the folder moves. Raises InputError when nothing matches or cannot be read.
+    """
+    wanted = Path(pattern).expanduser()
+    root = _fixed_part(wanted)
+    paths = sorted(root.glob(str(wanted.relative_to(root))))
+    files = [path for path in paths if path.is_file()]
+    if not files:
+        hint = f"; to read all files of the folder, write {pattern.rstrip('/')}/*" if paths else ""
+        raise InputError(f"{PARAMS_FILE}: {key}: {pattern}: no such file{hint}")
+    return {path.relative_to(root).as_posix(): _read(path, key) for path in files}
+
+
+def _fixed_part(pattern: Path) -> Path:
+    for parent in reversed(pattern.parents):
+        if glob.has_magic(str(parent)):
+            return parent.parent
+    return pattern.parent
+
+
+def _read(path: Path, key: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{PARAMS_FILE}: {key}: {path}: cannot be read: {error.strerror}") from None
