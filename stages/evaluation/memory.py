@@ -1,0 +1,70 @@
+"""Peak memory of generating with a checkpoint, measured in a process of its own.
+
+Only a fresh process shows what one model needs: this one has held others, and allocators keep what they had.
+"""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import click
+import psutil
+import torch
+
+from stages.checkpoints import load_model
+from stages.console import stage
+from stages.errors import InputError
+from stages.evaluation.latency import run_once
+
+SAMPLE_SECONDS = 0.002
+
+
+def peak_memory(checkpoint: Path, dtype: str, device: torch.device, prompt_tokens: int, tokens: int) -> int:
+    """Bytes needed to hold the model, read a prompt and decode `tokens` tokens after it, batch of one.
+
+    On CUDA: the most that the allocator held. Elsewhere: by how much the process's resident memory, sampled
+    while it generates, exceeds what it was before the model was loaded (samples can miss a short peak).
+    Raises InputError with what the process said when it failed.
+    """
+    command = [sys.executable, "-m", "stages.evaluation.memory", str(checkpoint), dtype, str(device)]
+    command += [str(prompt_tokens), str(tokens)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise InputError(f"{checkpoint}: peak memory cannot be measured: {done.stderr.strip()}")
+    return int(done.stdout)
+
+
+@stage
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("dtype")
+@click.argument("device", type=torch.device)
+@click.argument("prompt_tokens", type=int)
+@click.argument("tokens", type=int)
+def main(checkpoint: Path, dtype: str, device: torch.device, prompt_tokens: int, tokens: int) -> None:
+    """Print the peak memory in bytes; what `peak_memory` runs."""
+    process = psutil.Process()
+    before = process.memory_info().rss
+    model = load_model(checkpoint, dtype, device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        run_once(model, prompt_tokens, tokens)
+        click.echo(torch.cuda.max_memory_allocated(device))
+        return
+    peaks = [process.memory_info().rss]
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(SAMPLE_SECONDS):
+            peaks.append(process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    run_once(model, prompt_tokens, tokens)
+    done.set()
+    watcher.join()
+    click.echo(max(peaks) - before)
+
+
+if __name__ == "__main__":
+    main()
