@@ -1,0 +1,81 @@
+"""Which channels go in a round: statistics and the masks before, in; nested masks and the history, out."""
+
+from pathlib import Path
+
+import click
+import torch
+
+from stages.artifacts import read_json, write_json
+from stages.captures import read_captures
+from stages.checkpoints import load_model
+from stages.console import stage, summary
+from stages.errors import InputError
+from stages.params import read_params
+from stages.pruning.allocation import Candidate, Limits, per_layer_masks, uniform_masks
+from stages.pruning.families import decoder_parameters, output_projection, sites_of, unit_parameters, widths
+from stages.pruning.importance import METRICS, mixed_scores, rank_agreement, unit_scores
+from stages.tensors import read_masks, write_masks
+
+MODEL = Path("data/model")
+ROUNDS = Path("data/rounds")
+
+
+@stage
+@click.argument("round_name", metavar="ROUND")
+def main(round_name: str) -> None:
+    """Choose the channels that ROUND removes, on top of the round it follows."""
+    params = read_params()
+    item = params.rounds[round_name]
+    # Scores need the dense weights only, in full precision and wherever there is memory.
+    model = load_model(MODEL, "float32")
+    kept = read_masks(ROUNDS / item.after / "masks.safetensors")
+    statistics_file = ROUNDS / round_name / "statistics.safetensors"
+    captures = read_captures(statistics_file)
+    missing = sorted(set(params.mixture) - set(captures))
+    if missing:
+        raise InputError(
+            f"{statistics_file}: has no domain {', '.join(missing)}; run the capture stage again"
+        )
+
+    metric = METRICS[params.mask.metric]
+    generator = torch.Generator().manual_seed(params.mask.seed)
+    candidates, by_domain = [], []
+    for site in sites_of(model, tuple(params.prune.sites)):
+        weight = output_projection(model, site).weight
+        scores = {
+            domain: unit_scores(metric(weight, captures[domain].statistics[site.name], generator), site.units)
+            for domain in params.mixture
+        }
+        cost = unit_parameters(model, site)
+        mixed = mixed_scores(scores, params.mixture)
+        candidates.append(Candidate(site.layer, site.kind, mixed, kept[site.name], cost))
+        by_domain.append({domain: values[kept[site.name]] for domain, values in scores.items()})
+
+    total = decoder_parameters(model)
+    budget = round(item.progress * params.prune.sparsity * total)
+    allocate = uniform_masks if params.prune.widths == "uniform" else per_layer_masks
+    chosen = allocate(candidates, budget, Limits(params.prune.width_multiple, params.prune.floor))
+    masks = kept | chosen
+    removed = sum(one.cost * int((~masks[one.name]).sum()) for one in candidates)
+
+    write_masks(ROUNDS / round_name / "masks.safetensors", masks)
+    entry = {
+        "round": round_name,
+        "progress": item.progress,
+        "metric": params.mask.metric,
+        "prune": params.prune.model_dump(),
+        "sequences": {domain: captures[domain].sequences for domain in params.mixture},
+        "sparsity": removed / total,
+        "loss": {domain: captures[domain].loss for domain in params.mixture},
+        "kept": {kind: widths(masks, kind) for kind in params.prune.sites},
+        "full": {one.kind: len(one.kept) for one in candidates},
+        "agreement": {"domains": list(params.mixture), "matrix": rank_agreement(by_domain)},
+    }
+    write_json(
+        ROUNDS / round_name / "history.json", [*read_json(ROUNDS / item.after / "history.json"), entry]
+    )
+    summary(f"mask {round_name}", f"{removed / total:.1%} of the decoder's parameters removed so far")
+
+
+if __name__ == "__main__":
+    main()
