@@ -1,0 +1,77 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from stages.errors import InputError
+from stages.evaluation.metrics import Evidence, build_metrics, mean_agreement, read_evidence
+from tests.evaluation.evidence import history, write_evidence
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_evidence(tmp_path)
+    return tmp_path
+
+
+def read(data: Path) -> Evidence:
+    return read_evidence(data / "evaluations", data / "rounds" / "r2" / "history.json")
+
+
+def test_numbers_are_rounded_to_what_they_mean(data):
+    metrics = build_metrics(read(data))
+    assert metrics["dense"]["perplexity"] == {"geometric_mean": 10.0, "code": 10.0, "news": 10.0}
+    assert metrics["pruned"]["prefill_ms"] == 80.0
+    assert metrics["pruned"]["peak_memory_mb"] == 6
+    assert metrics["ratio"]["prefill_ms"] == 0.812
+
+
+def test_dense_latency_comes_from_the_run_in_turn(data):
+    assert build_metrics(read(data))["dense"]["decode_ms_per_token"] == 10.0
+
+
+def test_sparsity_is_a_share_of_the_decoder_and_of_all_parameters(data):
+    assert build_metrics(read(data))["pruned"]["sparsity"] == {"decoder": 0.2, "all": 0.2}
+
+
+def test_mean_accuracy_takes_the_normalised_one_where_there_is_one(data):
+    accuracy = build_metrics(read(data))["dense"]["accuracy"]
+    assert accuracy["mean"] == pytest.approx((0.6 + 0.4) / 2)
+    assert accuracy["mean_stderr"] == pytest.approx(math.hypot(0.03, 0.04) / 2)
+
+
+def test_ratios_are_pruned_over_dense(data):
+    ratio = build_metrics(read(data))["ratio"]
+    assert ratio["perplexity"]["geometric_mean"] == 1.25
+    assert ratio["bits_per_byte"]["mean"] == 1.25
+    assert ratio["decoder_parameters"] == 0.8
+    assert ratio["accuracy"]["mean"] == 0.8
+
+
+def test_agreement_leaves_the_diagonal_out():
+    assert mean_agreement(history()[0]) == pytest.approx(0.7)
+
+
+def test_evaluations_of_different_domains_are_refused(data):
+    path = data / "evaluations" / "dense.json"
+    dense = json.loads(path.read_text())
+    del dense["perplexity"]["domains"]["news"]
+    path.write_text(json.dumps(dense))
+    with pytest.raises(InputError, match=r"dense\.json has code, pruned\.json has code, news"):
+        read(data)
+
+
+def test_pruned_evaluation_without_latency_is_refused(data):
+    path = data / "evaluations" / "pruned.json"
+    pruned = json.loads(path.read_text())
+    del pruned["latency"]
+    path.write_text(json.dumps(pruned))
+    with pytest.raises(InputError, match=r"pruned\.json: lacks latency"):
+        read(data)
+
+
+def test_empty_history_is_refused(data):
+    (data / "rounds" / "r2" / "history.json").write_text("[]")
+    with pytest.raises(InputError, match=r"history\.json: expected a list"):
+        read(data)

@@ -1,0 +1,120 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset, DatasetDict
+from lm_eval.api.task import ConfigurableTask
+
+from stages.errors import InputError
+from stages.evaluation.tasks import TASKS, local_task, stock_config
+
+FOUR = {"choices": ["ice", "fire", "a stone", "wind"], "labels": ["A", "B", "C", "D"], "answer": "C"}
+TWO = {"choices": ["glue", "a hammer"], "labels": ["A", "B"], "answer": "B"}
+OPTIONS = {"text": FOUR["choices"], "label": FOUR["labels"]}
+
+# Task -> an item as our files have it, and the same item as the hub's data set of the stock task has it.
+ITEMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "arc_challenge": (
+        {"question": "What sinks?", **FOUR},
+        {"question": "What sinks?", "choices": OPTIONS, "answerKey": "C"},
+    ),
+    "openbookqa": (
+        {"question": "It sinks:", **FOUR},
+        {"question_stem": "It sinks:", "choices": OPTIONS, "answerKey": "C"},
+    ),
+    "piqa": (
+        {"goal": "drive a nail", **TWO},
+        {"goal": "drive a nail", "sol1": "glue", "sol2": "a hammer", "label": 1},
+    ),
+    "boolq": (
+        {"passage": "Iron is a metal.", "question": "is iron a metal", "answer": "yes"},
+        {"passage": "Iron is a metal.", "question": "is iron a metal", "label": 1},
+    ),
+    "winogrande": (
+        {
+            "sentence": "Ann met Eve, and _ smiled.",
+            "choices": ["Ann", "Eve"],
+            "labels": ["A", "B"],
+            "answer": "B",
+        },
+        {"sentence": "Ann met Eve, and _ smiled.", "option1": "Ann", "option2": "Eve", "answer": "2"},
+    ),
+    "truthfulqa_mc1": (
+        {
+            "question": "Is it so?",
+            "choices": ["Yes.", "No.", "It is."],
+            "labels": ["A", "B", "C", "D"],
+            "answer": "A",
+        },
+        {"question": "Is it so?", "mc1_targets": {"choices": ["Yes.", "No.", "It is."], "labels": [1, 0, 0]}},
+    ),
+}
+
+
+def write_items(path: Path, items: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
+    return path
+
+
+def stock_task(name: str, document: dict[str, Any]) -> ConfigurableTask:
+    config = stock_config(TASKS[name].stock)
+    config.pop("tag", None)
+    splits = DatasetDict(dict.fromkeys(("train", "validation", "test"), Dataset.from_list([document] * 2)))
+    return ConfigurableTask(config={**config, "custom_dataset": lambda **_: splits})
+
+
+def requests(task: ConfigurableTask) -> list[tuple[str, str]]:
+    task.set_config(key="num_fewshot", value=0)
+    task.set_fewshot_seed(seed=0)
+    task.build_all_requests(limit=1)
+    return [instance.args for instance in task.instances]
+
+
+@pytest.mark.parametrize("name", ITEMS)
+def test_requests_equal_those_of_the_stock_task_on_the_hub_item(name, tmp_path):
+    ours, theirs = ITEMS[name]
+    task = local_task(name, write_items(tmp_path / "items.jsonl", [ours, ours]))
+    stock = stock_task(name, theirs)
+    assert requests(task) == requests(stock)
+    assert task.doc_to_target(task.eval_docs[0]) == stock.doc_to_target(stock.eval_docs[0])
+    assert task.aggregation().keys() == stock.aggregation().keys()
+
+
+def test_hellaswag_prompt_is_the_stock_one_but_for_the_activity_label(tmp_path):
+    ours = {"question": "A man climbs a wall. he", **FOUR}
+    theirs = {
+        "ctx_a": "A man climbs a wall.",
+        "ctx_b": "he",
+        "activity_label": "Climbing",
+        "endings": FOUR["choices"],
+        "label": "2",
+    }
+    task = local_task("hellaswag_activitynet", write_items(tmp_path / "items.jsonl", [ours, ours]))
+    stock = stock_task("hellaswag_activitynet", theirs)
+    expected = [(prompt.removeprefix("Climbing: "), ending) for prompt, ending in requests(stock)]
+    assert requests(task) == expected
+    assert task.doc_to_target(task.eval_docs[0]) == stock.doc_to_target(stock.eval_docs[0])
+
+
+def test_truthfulqa_puts_the_right_choice_first(tmp_path):
+    item = {**ITEMS["truthfulqa_mc1"][0], "answer": "C"}
+    task = local_task("truthfulqa_mc1", write_items(tmp_path / "items.jsonl", [item, item]))
+    assert task.doc_to_choice(task.eval_docs[0]) == ["It is.", "Yes.", "No."]
+
+
+def test_unknown_task_is_refused_with_the_known_ones(tmp_path):
+    with pytest.raises(InputError, match=r"benchmarks\.mystery: unknown task; .*arc_challenge, boolq"):
+        local_task("mystery", tmp_path / "mystery.jsonl")
+
+
+def test_item_without_a_field_is_refused_with_its_line(tmp_path):
+    good = ITEMS["piqa"][0]
+    path = write_items(tmp_path / "piqa.jsonl", [good, {key: good[key] for key in good if key != "goal"}])
+    with pytest.raises(InputError, match=r"piqa\.jsonl: line 2: KeyError: 'goal'"):
+        local_task("piqa", path)
+
+
+def test_missing_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"piqa\.jsonl: not found"):
+        local_task("piqa", tmp_path / "piqa.jsonl")

@@ -1,0 +1,64 @@
+"""The refit against numpy's least squares."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.errors import InputError
+from stages.pruning.healing import Moments, ridge_refit
+
+GENERATOR = torch.Generator().manual_seed(0)
+X = torch.randn(6, 30, 8, generator=GENERATOR)
+TARGET = torch.randn(6, 30, 5, generator=GENERATOR)
+WEIGHTS = torch.tensor([1.0, 2.0, 0.5, 1.0, 3.0, 1.0])
+ANCHOR = torch.randn(5, 8, generator=GENERATOR)
+
+
+def moments(batch_size: int = 6) -> Moments:
+    found = Moments(8, 5, torch.device("cpu"))
+    for x, target, weights in zip(
+        X.split(batch_size), TARGET.split(batch_size), WEIGHTS.split(batch_size), strict=True
+    ):
+        found.add(x, target, weights)
+    return found
+
+
+def least_squares(ridge: float) -> np.ndarray:
+    """The same problem as one stacked system for numpy.linalg.lstsq."""
+    root = WEIGHTS.sqrt().repeat_interleave(30)[:, None].double().numpy()
+    x, target = (values.flatten(0, 1).double().numpy() * root for values in (X, TARGET))
+    pull = np.diag(np.sqrt(ridge * np.sum(x * x, axis=0)))
+    stacked = np.vstack([x, pull])
+    wanted = np.vstack([target, pull @ ANCHOR.double().numpy().T])
+    return np.linalg.lstsq(stacked, wanted, rcond=None)[0].T
+
+
+@pytest.mark.parametrize("ridge", [1e-9, 0.01, 1.0, 100.0])
+def test_refit_equals_numpys_least_squares(ridge: float) -> None:
+    assert np.allclose(ridge_refit(moments(), ANCHOR, ridge).numpy(), least_squares(ridge), atol=1e-4)
+
+
+@given(batch_size=st.integers(1, 6))
+@settings(deadline=None)
+def test_batch_size_does_not_show(batch_size: int) -> None:
+    expected = ridge_refit(moments(), ANCHOR, 0.01)
+    assert torch.allclose(ridge_refit(moments(batch_size), ANCHOR, 0.01), expected, atol=1e-5)
+
+
+def test_a_strong_ridge_keeps_the_weight() -> None:
+    assert torch.allclose(ridge_refit(moments(), ANCHOR, 1e8), ANCHOR, atol=1e-4)
+
+
+def test_a_gram_that_is_not_finite_is_refused() -> None:
+    broken = moments()
+    broken.add(torch.full((1, 1, 8), float("inf")), torch.zeros(1, 1, 5), torch.ones(1))
+    with pytest.raises(InputError, match=r"surgery\.ridge"):
+        ridge_refit(broken, ANCHOR, 0.01)
+
+
+def test_a_channel_that_was_silent_keeps_its_weight() -> None:
+    silent = Moments(8, 5, torch.device("cpu"))
+    silent.add(X * (torch.arange(8) > 0), TARGET, WEIGHTS)
+    assert torch.allclose(ridge_refit(silent, ANCHOR, 0.01)[:, 0], ANCHOR[:, 0], atol=1e-5)

@@ -1,0 +1,112 @@
+"""The stages of the text side, one after the other, on tiny local inputs."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from click import Command
+from click.testing import CliRunner, Result
+from ruamel.yaml import YAML
+
+from stages import benchmarks, corpus, model, sample, sources
+from stages.artifacts import read_documents, read_sequences
+from stages.checkpoints import load_model, load_tokenizer
+
+Project = Callable[..., Path]
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Make a folder with params.yaml and local inputs, and go there; arguments replace groups of params."""
+
+    def make(**groups: Any) -> Path:
+        params = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text())
+        params |= {
+            "model": {"source": "path", "path": str(dense_dir), "name": "tiny", "licence": "none"},
+            "domains": {
+                "tales": {
+                    "source": "path",
+                    "path": "tales.txt",
+                    "reader": {"format": "lines"},
+                    "documents": 50,
+                }
+            },
+            "mixture": {"tales": 1.0, "self": 1.0},
+            "benchmarks": {"quiz": {"source": "path", "path": "quiz.jsonl"}},
+            "sample": {"documents": 20, "tokens": 24, "temperature": 1.0, "batch_size": 5, "seed": 0},
+            "corpus": {
+                **params["corpus"],
+                "sequence_length": 16,
+                "calibration_sequences": 12,
+                "heldout_sequences": 4,
+            },
+            **groups,
+        }
+        with (tmp_path / "params.yaml").open("w") as file:
+            YAML().dump(params, file)
+        tales = [f"Tale {index}: they lived in house number {index * 7} until today." for index in range(50)]
+        (tmp_path / "tales.txt").write_text("\n".join(tales))
+        (tmp_path / "quiz.jsonl").write_text(json.dumps({"question": "Who lived there?"}) + "\n")
+        monkeypatch.chdir(tmp_path)
+        return tmp_path
+
+    return make
+
+
+def run(command: Command, *arguments: str) -> Result:
+    result = CliRunner().invoke(command, arguments)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_the_stages_lead_from_params_to_sequences(project: Project) -> None:
+    data = project() / "data"
+    for command, *arguments in (
+        (model.main,),
+        (sources.main, "tales"),
+        (sample.main,),
+        (benchmarks.main,),
+        (corpus.main,),
+    ):
+        result = run(command, *arguments)
+        assert result.exit_code == 0, result.output
+    assert load_model(data / "model", "float32").config.num_hidden_layers == 3
+    assert json.loads((data / "rounds/dense/history.json").read_text()) == []
+    assert (data / "rounds/dense/masks.safetensors").exists()
+    assert (data / "benchmarks/quiz.jsonl").read_bytes() == b'{"question": "Who lived there?"}\n'
+    assert len(read_documents(data / "sources/tales.parquet")) == 50
+    assert len(read_documents(data / "sources/self.parquet")) == 20
+    calibration = read_sequences(data / "corpus/calibration.parquet")
+    assert [item.domain for item in calibration] == ["tales"] * 12 + ["self"] * 12
+    assert {item.domain for item in read_sequences(data / "corpus/heldout.parquet")} == {"tales"}
+    assert load_tokenizer(data / "model").decode(calibration[0].input_ids).startswith("Tale ")
+    metadata = json.loads(pq.read_schema(data / "corpus/calibration.parquet").metadata[b"corpus"])
+    assert metadata["domains"]["tales"]["sequences"] == 12
+    assert metadata["settings"]["sequence_length"] == 16
+
+
+def test_a_domain_that_is_not_there_is_refused_without_a_trace(project: Project) -> None:
+    root = project()
+    result = run(sources.main, "fables")
+    assert result.exit_code == 1
+    assert result.output == "Error: params.yaml: domains.fables: no such domain; there are tales\n"
+    assert not (root / "data").exists()
+
+
+def test_a_source_without_text_is_refused_without_a_trace(project: Project) -> None:
+    root = project()
+    (root / "tales.txt").write_text("\n\n")
+    assert "domains.tales: no text in its files" in run(sources.main, "tales").output
+    assert not (root / "data").exists()
+
+
+def test_the_corpus_needs_the_stages_before_it(project: Project) -> None:
+    project()
+    assert run(model.main).exit_code == 0
+    result = run(corpus.main)
+    assert result.exit_code == 1
+    assert result.output == "Error: data/sources/tales.parquet: not found; run `dvc repro`\n"

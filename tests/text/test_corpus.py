@@ -1,0 +1,121 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.artifacts import Document
+from stages.errors import InputError
+from stages.params import Corpus
+from stages.text.corpus import Tokens, build_corpus, pack, split_documents
+from stages.text.overlap import word_runs
+
+BYTES = Tokens(lambda text: list(text.encode()), lambda ids: bytes(ids).decode(errors="replace"), (), (0,))
+PIECES = st.lists(st.tuples(st.text(max_size=3), st.lists(st.integers(0, 9), max_size=30)), max_size=12)
+
+
+def settings(**changes: Any) -> Corpus:
+    fields = {
+        "sequence_length": 32,
+        "calibration_sequences": 4,
+        "heldout_sequences": 2,
+        "heldout_share": 0.3,
+        "ngram": 3,
+        "seed": 0,
+    }
+    return Corpus.model_validate({**fields, **changes})
+
+
+def numbered(count: int, words: int = 8, start: int = 0) -> list[Document]:
+    """Documents without a run of words in common."""
+    return [
+        Document(f"d{index}", " ".join(f"w{index}x{word}" for word in range(words)))
+        for index in range(start, start + count)
+    ]
+
+
+@given(PIECES, st.integers(1, 16), st.integers(1, 5))
+def test_rows_are_a_prefix_of_the_text_in_exact_lengths(
+    pieces: list[tuple[str, list[int]]], length: int, wanted: int
+) -> None:
+    rows = pack("d", pieces, length, wanted)
+    laid_out = [token for _, ids in pieces for token in ids]
+    assert len(rows) == min(wanted, len(laid_out) // length)
+    assert all(len(row.input_ids) == length for row in rows)
+    assert [token for row in rows for token in row.input_ids] == laid_out[: len(rows) * length]
+
+
+@given(st.sets(st.text(max_size=8)), st.integers(0, 3), st.floats(0.05, 0.95))
+def test_a_document_is_in_one_split_whatever_else_there_is(names: set[str], seed: int, share: float) -> None:
+    chosen = settings(seed=seed, heldout_share=share)
+    documents = [Document(name, "text") for name in sorted(names)]
+    calibration, heldout = split_documents("d", documents, chosen)
+    assert {item.document for item in calibration} | {item.document for item in heldout} == names
+    assert not {item.document for item in calibration} & {item.document for item in heldout}
+    for item in documents:
+        alone, _ = split_documents("d", [item], chosen)
+        assert (alone == [item]) == (item in calibration)
+
+
+def test_every_domain_gives_the_sequences_asked_for() -> None:
+    sources = {"a": numbered(40), "b": numbered(40, start=100), "self": numbered(20, start=200)}
+    calibration, heldout = build_corpus(sources, BYTES, set(), settings())
+    assert [row.domain for row in calibration.sequences] == ["a"] * 4 + ["b"] * 4 + ["self"] * 4
+    assert [row.domain for row in heldout.sequences] == ["a"] * 2 + ["b"] * 2
+    assert {len(row.input_ids) for row in calibration.sequences + heldout.sequences} == {32}
+
+
+def test_no_document_is_in_both_splits() -> None:
+    calibration, heldout = build_corpus({"a": numbered(60)}, BYTES, set(), settings())
+    names = [{name for row in split.sequences for name in row.documents} for split in (calibration, heldout)]
+    assert not names[0] & names[1]
+
+
+def test_a_document_gives_at_most_one_sequence_of_tokens() -> None:
+    calibration, _ = build_corpus({"a": numbered(60, words=500)}, BYTES, set(), settings())
+    rows = calibration.sequences
+    assert all(sum(name in row.documents for row in rows) <= 2 for row in rows for name in row.documents)
+    # 32 of a document and the end token after it: 4 rows of 32 begin in 4 documents.
+    assert len({name for row in rows for name in row.documents}) == 4
+
+
+def test_documents_are_closed_by_the_end_token() -> None:
+    tokens = Tokens(BYTES.encode, BYTES.decode, (7,), (0,))
+    calibration, _ = build_corpus({"a": numbered(60, words=2)}, tokens, set(), settings())
+    ids = [token for row in calibration.sequences for token in row.input_ids]
+    ends = [index for index, token in enumerate(ids[:-1]) if token == 0]
+    assert ids[0] == 7
+    assert ends
+    assert all(ids[index + 1] == 7 for index in ends)
+
+
+def test_calibration_text_shared_with_a_benchmark_is_dropped_and_counted() -> None:
+    sources = {"a": numbered(60, words=4)}
+    used, _ = split_documents("a", sources["a"], settings())
+    calibration, _ = build_corpus(sources, BYTES, word_runs(used[0].text, 3), settings())
+    assert calibration.counts["a"].overlap_benchmarks == 1
+    assert used[0].document not in {name for row in calibration.sequences for name in row.documents}
+
+
+def test_calibration_text_shared_with_held_out_text_of_another_domain_is_dropped() -> None:
+    sources = {"a": numbered(60, words=4), "b": numbered(60, words=4, start=100)}
+    _, held = split_documents("b", sources["b"], settings())
+    used, _ = split_documents("a", sources["a"], settings())
+    copy = Document(used[0].document, held[0].text)
+    sources["a"] = [copy if item == used[0] else item for item in sources["a"]]
+    calibration, _ = build_corpus(sources, BYTES, set(), settings())
+    assert calibration.counts["a"].overlap_heldout == 1
+
+
+@pytest.mark.parametrize(
+    ("domain", "key", "remedy"),
+    [
+        ("a", "heldout_sequences", "domains.a.documents"),
+        ("self", "calibration_sequences", "sample.documents"),
+    ],
+)
+def test_too_little_text_is_refused_with_numbers(domain: str, key: str, remedy: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"corpus.{key}: 9: domain {domain} has \d+ tokens .* raise {remedy}"
+    ):
+        build_corpus({domain: numbered(6)}, BYTES, set(), settings(**{key: 9}))
