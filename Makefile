@@ -1,0 +1,44 @@
+# Everything runs from .venv, which the first target that needs it creates.
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test test-all lint types format plan
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The stamp stands for an environment that was installed whole from exactly these two files.
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group dev
+	touch $@
+
+setup: .venv/.installed ## Create .venv with the pinned dependencies
+
+repro: setup ## Run the whole pipeline; what is up to date is not run again
+	@python -m stages.plan
+	dvc repro
+	@python -m stages.report --show
+
+test: setup ## Run the tests
+	pytest
+
+test-all: setup ## Run the slow tests too
+	pytest -m "not gpu"
+
+lint: setup ## Check style
+	ruff check stages tests
+	ruff format --check stages tests
+
+types: setup ## Check types
+	mypy
+
+format: setup ## Rewrite the code in the house style
+	ruff check --fix stages tests
+	ruff format stages tests
+
+plan: setup ## Check params.yaml and show the schedule
+	@python -m stages.plan
