@@ -13,7 +13,8 @@ help: ## List the targets
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable . --config-settings editable_mode=compat --group dev
 	touch $@
 
 setup: .venv/.installed ## Create .venv with the pinned dependencies

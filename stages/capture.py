@@ -28,7 +28,9 @@ def main(round_name: str) -> None:
     dense_sites = sites_of(model, tuple(params.prune.sites))
     masks = read_masks(ROUNDS / before / "masks.safetensors")
     cut(model, masks)
-    sequences = by_domain(read_sequences(CALIBRATION), params.capture.sequences)
+    # Every round reads other sequences, and mask adds up what the rounds saw: text is not read twice.
+    turn = params.chain().index(round_name)
+    sequences = by_domain(read_sequences(CALIBRATION), params.capture.sequences, turn)
     with counter(f"capture {round_name}", "sequence", sum(map(len, sequences.values()))) as bar:
         captures = capture(
             model,

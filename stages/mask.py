@@ -11,10 +11,16 @@ from stages.checkpoints import load_model
 from stages.console import stage, summary
 from stages.errors import InputError
 from stages.params import read_params
-from stages.pruning.allocation import Candidate, Limits, per_layer_masks, uniform_masks
+from stages.pruning.allocation import (
+    Candidate,
+    Limits,
+    check_reachable,
+    per_layer_masks,
+    uniform_masks,
+)
 from stages.pruning.families import decoder_parameters, output_projection, sites_of, unit_parameters, widths
 from stages.pruning.importance import METRICS, mixed_scores, rank_agreement, unit_scores
-from stages.tensors import read_masks, write_masks
+from stages.tensors import read_masks, read_scores, write_masks, write_scores
 
 MODEL = Path("data/model")
 ROUNDS = Path("data/rounds")
@@ -29,6 +35,7 @@ def main(round_name: str) -> None:
     # Scores need the dense weights only, in full precision and wherever there is memory.
     model = load_model(MODEL, "float32")
     kept = read_masks(ROUNDS / item.after / "masks.safetensors")
+    summed = read_scores(ROUNDS / item.after / "scores.safetensors")
     statistics_file = ROUNDS / round_name / "statistics.safetensors"
     captures = read_captures(statistics_file)
     missing = sorted(set(params.mixture) - set(captures))
@@ -47,18 +54,23 @@ def main(round_name: str) -> None:
             for domain in params.mixture
         }
         cost = unit_parameters(model, site)
-        mixed = mixed_scores(scores, params.mixture)
-        candidates.append(Candidate(site.layer, site.kind, mixed, kept[site.name], cost))
+        # Scores of all rounds so far, each from its own text: few sequences a round then still add up.
+        summed[site.name] = summed[site.name] + mixed_scores(scores, params.mixture)
+        candidates.append(Candidate(site.layer, site.kind, summed[site.name], kept[site.name], cost))
         by_domain.append({domain: values[kept[site.name]] for domain, values in scores.items()})
 
     total = decoder_parameters(model)
+    limits = Limits(params.prune.width_multiple, params.prune.floor)
+    # The first round already refuses what only the last one would run into.
+    check_reachable(candidates, round(params.prune.sparsity * total), limits)
     budget = round(item.progress * params.prune.sparsity * total)
     allocate = uniform_masks if params.prune.widths == "uniform" else per_layer_masks
-    chosen = allocate(candidates, budget, Limits(params.prune.width_multiple, params.prune.floor))
+    chosen = allocate(candidates, budget, limits)
     masks = kept | chosen
     removed = sum(one.cost * int((~masks[one.name]).sum()) for one in candidates)
 
     write_masks(ROUNDS / round_name / "masks.safetensors", masks)
+    write_scores(ROUNDS / round_name / "scores.safetensors", summed)
     entry = {
         "round": round_name,
         "progress": item.progress,

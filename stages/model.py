@@ -8,7 +8,7 @@ from stages.dense import load_dense
 from stages.errors import InputError
 from stages.params import DENSE, PARAMS_FILE, read_params
 from stages.pruning.families import all_kept_masks
-from stages.tensors import write_masks
+from stages.tensors import write_masks, write_scores
 
 MODEL = Path("data/model")
 ROUND = Path("data/rounds") / DENSE
@@ -28,6 +28,7 @@ def main() -> None:
     with artifacts.atomic(ROUND) as directory:
         directory.mkdir()
         write_masks(directory / "masks.safetensors", masks)
+        write_scores(directory / "scores.safetensors", {name: 0.0 * mask for name, mask in masks.items()})
         artifacts.write_json(directory / "history.json", [])
     parameters = sum(weight.numel() for weight in model.parameters())
     summary("model", f"{model.config.model_type}, {parameters / 1e6:,.1f} M parameters")

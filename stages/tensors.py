@@ -28,12 +28,29 @@ def read_masks(path: Path) -> dict[str, Tensor]:
     return masks
 
 
-def by_domain(rows: list[Sequence], count: int) -> dict[str, Tensor]:
-    """The first `count` sequences of each domain: int64 [count, tokens]."""
+def write_scores(path: Path, scores: Mapping[str, Tensor]) -> None:
+    """Write scores summed over the rounds so far: `<layer>/<kind>` -> float64 [units]."""
+    write_tensors(path, {name: values.double().contiguous() for name, values in scores.items()}, {})
+
+
+def read_scores(path: Path) -> dict[str, Tensor]:
+    """Read summed scores; all are finite."""
+    scores, _ = read_tensors(path)
+    for name, values in scores.items():
+        if values.dtype != torch.float64 or values.dim() != 1 or not bool(torch.isfinite(values).all()):
+            raise InputError(f"{path}: {name}: expected a finite float64 vector")
+    return scores
+
+
+def by_domain(rows: list[Sequence], count: int, turn: int = 0) -> dict[str, Tensor]:
+    """`count` sequences of each domain, int64 [count, tokens]; each turn takes the next ones, wrapping around."""
     grouped: dict[str, list[tuple[int, ...]]] = {}
     for row in rows:
         grouped.setdefault(row.domain, []).append(row.input_ids)
-    return {domain: torch.tensor(ids[:count]) for domain, ids in grouped.items()}
+    return {
+        domain: torch.tensor([ids[(turn * count + number) % len(ids)] for number in range(count)])
+        for domain, ids in grouped.items()
+    }
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:

@@ -38,6 +38,7 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
             "mixture": {"tales": 1.0, "self": 1.0},
             "benchmarks": {"quiz": {"source": "path", "path": "quiz.jsonl"}},
             "sample": {"documents": 20, "tokens": 24, "temperature": 1.0, "batch_size": 5, "seed": 0},
+            "surgery": {**params["surgery"], "sequences": 12},
             "corpus": {
                 **params["corpus"],
                 "sequence_length": 16,

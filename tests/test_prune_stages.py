@@ -1,0 +1,157 @@
+"""The stages capture, mask and surgery on a tiny random model, through their files."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from stages import capture, mask, surgery
+from stages.artifacts import Sequence, read_sequences, write_json, write_sequences
+from stages.pruning.families import all_kept_masks, widths
+from stages.tensors import by_domain, read_masks, read_scores, write_masks, write_scores
+from tests.conftest import make_tiny_model
+from tests.test_params import write
+
+CHANGES: dict[str, Any] = {
+    "corpus.sequence_length": 24,
+    "corpus.calibration_sequences": 4,
+    "capture.sequences": 2,
+    "surgery.sequences": 4,
+    "prune.width_multiple": 1,
+    "domains": {"news": {"source": "path", "path": "*", "reader": {"format": "text"}, "documents": 1}},
+    "mixture": {"news": 2.0, "self": 1.0},
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """A directory as the stages before capture leave it; the argument changes its params."""
+
+    def make(**changes: Any) -> Path:
+        write(tmp_path, CHANGES | {key.replace("__", "."): value for key, value in changes.items()})
+        monkeypatch.chdir(tmp_path)
+        shutil.copytree(dense_dir, "data/model")
+        generator = torch.Generator().manual_seed(0)
+        rows = [
+            Sequence(domain, ("d",), tuple(torch.randint(0, 258, (24,), generator=generator).tolist()))
+            for domain in ("news", "self")
+            for _ in range(4)
+        ]
+        write_sequences(Path("data/corpus/calibration.parquet"), rows, {})
+        write_masks(Path("data/rounds/dense/masks.safetensors"), all_kept_masks(make_tiny_model()))
+        zeros = {name: 0.0 * mask for name, mask in all_kept_masks(make_tiny_model()).items()}
+        write_scores(Path("data/rounds/dense/scores.safetensors"), zeros)
+        write_json(Path("data/rounds/dense/history.json"), [])
+        return tmp_path
+
+    return make
+
+
+def run_all() -> Result:
+    runner = CliRunner()
+    for name in ("r1", "r2", "r3"):
+        for stage in (capture.main, mask.main):
+            result = runner.invoke(stage, [name])
+            assert result.exit_code == 0, result.output
+    return runner.invoke(surgery.main, [])
+
+
+def test_the_result_is_a_complete_checkpoint_for_stock_classes(project: Callable[..., Path]) -> None:
+    pruned = project() / "data/pruned"
+    result = run_all()
+    assert result.exit_code == 0, result.output
+    model = AutoModelForCausalLM.from_pretrained(pruned)
+    assert type(model).__name__ == "LlamaForCausalLM"
+    assert model.config.intermediate_size < 48
+    ids = AutoTokenizer.from_pretrained(pruned)("some text", return_tensors="pt").input_ids
+    assert model.generate(ids, max_new_tokens=4, min_new_tokens=4).shape[1] == ids.shape[1] + 4
+    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "README.md"} <= {
+        file.name for file in pruned.iterdir()
+    }
+    card = (pruned / "README.md").read_text(encoding="utf-8")
+    assert "license: apache-2.0" in card
+    assert f"| parameters | {make_tiny_model().num_parameters():,} | {model.num_parameters():,} |" in card
+
+
+def test_rounds_are_nested_and_their_history_grows(project: Callable[..., Path]) -> None:
+    rounds = project() / "data/rounds"
+    run_all()
+    masks = [read_masks(rounds / name / "masks.safetensors") for name in ("dense", "r1", "r2", "r3")]
+    for before, after in zip(masks, masks[1:], strict=False):
+        assert not any(bool((after[name] & ~before[name]).any()) for name in after)
+    history = json.loads((rounds / "r3/history.json").read_text(encoding="utf-8"))
+    assert [entry["round"] for entry in history] == ["r1", "r2", "r3"]
+    assert history[-1]["sparsity"] >= 0.2
+    assert history[-1]["kept"]["mlp"] == widths(masks[-1], "mlp")
+
+
+@pytest.mark.parametrize("sites", [["mlp"], ["mlp", "attention"]])
+def test_per_layer_widths_load_through_their_own_modelling_file(
+    project: Callable[..., Path], sites: list[str]
+) -> None:
+    directory = project(prune__widths="per_layer", prune__sites=sites, prune__sparsity=0.3)
+    result = run_all()
+    assert result.exit_code == 0, result.output
+    model = AutoModelForCausalLM.from_pretrained(directory / "data/pruned", trust_remote_code=True)
+    assert len(set(model.config.mlp_widths)) > 1
+    masks = read_masks(directory / "data/rounds/r3/masks.safetensors")
+    assert [layer.mlp.up_proj.out_features for layer in model.model.layers] == widths(masks, "mlp")
+    ids = torch.arange(12)[None]
+    with torch.no_grad():
+        whole = model(ids).logits[:, -1]
+        cache = model(ids[:, :-1], use_cache=True).past_key_values
+        cached = model(ids[:, -1:], past_key_values=cache).logits[:, -1]
+    assert torch.allclose(whole, cached, atol=1e-4)
+    model.save_pretrained(directory / "again")
+    again = AutoModelForCausalLM.from_pretrained(directory / "again", trust_remote_code=True)
+    with torch.no_grad():
+        assert torch.equal(again(ids).logits[:, -1], whole)
+
+
+def test_a_domain_of_weight_zero_does_not_take_part(project: Callable[..., Path]) -> None:
+    directory = project(mixture={"news": 1.0, "self": 0.0})
+    run_all()
+    weights = (directory / "data/pruned/model.safetensors").read_bytes()
+    calibration = Path("data/corpus/calibration.parquet")
+    kept = [row for row in read_sequences(calibration) if row.domain == "news"]
+    other = [Sequence("self", ("d",), tuple(range(24)))] * 4
+    write_sequences(calibration, kept + other, {})
+    run_all()
+    assert (directory / "data/pruned/model.safetensors").read_bytes() == weights
+
+
+def test_a_sparsity_beyond_the_floors_is_refused_in_the_first_round(project: Callable[..., Path]) -> None:
+    project(prune__sparsity=0.9)
+    CliRunner().invoke(capture.main, ["r1"])
+    result = CliRunner().invoke(mask.main, ["r1"])
+    assert result.exit_code == 1
+    assert "params.yaml: prune.sparsity: asks for" in result.output
+    assert not Path("data/rounds/r1/masks.safetensors").exists()
+
+
+def test_unreadable_masks_end_with_one_message(project: Callable[..., Path]) -> None:
+    project()
+    Path("data/rounds/dense/masks.safetensors").write_bytes(b"broken")
+    result = CliRunner().invoke(capture.main, ["r1"])
+    assert result.exit_code == 1
+    assert "masks.safetensors: not a safetensors file" in result.output
+    assert not Path("data/rounds/r1").exists()
+
+
+def test_each_round_reads_the_next_sequences_and_wraps_around() -> None:
+    rows = [Sequence("news", ("d",), (number, number)) for number in range(5)]
+    turns = [by_domain(rows, 2, turn)["news"][:, 0].tolist() for turn in range(3)]
+    assert turns == [[0, 1], [2, 3], [4, 0]]
+
+
+def test_scores_add_up_over_the_rounds(project: Callable[..., Path]) -> None:
+    rounds = project(mask__metric="magnitude") / "data/rounds"
+    run_all()
+    first, last = (read_scores(rounds / name / "scores.safetensors") for name in ("r1", "r3"))
+    assert all(torch.allclose(last[name], 3 * first[name]) for name in first)
