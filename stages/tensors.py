@@ -43,7 +43,7 @@ def read_scores(path: Path) -> dict[str, Tensor]:
 
 
 def by_domain(rows: list[Sequence], count: int, turn: int = 0) -> dict[str, Tensor]:
-    """`count` sequences of each domain, int64 [count, tokens]; each turn takes the next ones, wrapping around."""
+    """`count` sequences of each domain, int64 [count, tokens]; each turn takes the next, wrapping around."""
     grouped: dict[str, list[tuple[int, ...]]] = {}
     for row in rows:
         grouped.setdefault(row.domain, []).append(row.input_ids)

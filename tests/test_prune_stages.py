@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def test_rounds_are_nested_and_their_history_grows(project: Callable[..., Path])
     rounds = project() / "data/rounds"
     run_all()
     masks = [read_masks(rounds / name / "masks.safetensors") for name in ("dense", "r1", "r2", "r3")]
-    for before, after in zip(masks, masks[1:], strict=False):
+    for before, after in pairwise(masks):
         assert not any(bool((after[name] & ~before[name]).any()) for name in after)
     history = json.loads((rounds / "r3/history.json").read_text(encoding="utf-8"))
     assert [entry["round"] for entry in history] == ["r1", "r2", "r3"]
