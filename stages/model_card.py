@@ -1,21 +1,30 @@
 """The README.md that travels with a pruned checkpoint."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from stages.params import HubModel, PackageModel, Params
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Parameters of the decoder layers and of all, and the mean calibration loss in nats per token."""
+
+    decoder: int
+    parameters: int
+    loss: float
 
 
 def model_card(
     params: Params,
     history: list[dict[str, Any]],
     sequence_length: int,
-    before: tuple[int, int],
-    after: tuple[int, int],
+    before: Measures,
+    after: Measures,
 ) -> str:
     """Markdown with the hub's front matter.
 
-    history: the entries of the rounds; before, after: parameters of the decoder layers and of the whole
-    model, dense and pruned.
+    history: the entries of the rounds; before, after: the dense and the pruned model's measures.
     """
     model, surgery, last = params.model, params.surgery, history[-1]
     prune = last["prune"]
@@ -29,15 +38,19 @@ def model_card(
     }
     lines = ["---", *(f"{key}: {value}" for key, value in front.items()), "tags:", "- pruned", "---", ""]
     lines += [
-        f"# {model.name}, pruned by {1 - after[0] / before[0]:.0%}",
+        f"# {model.name}, pruned by {1 - after.decoder / before.decoder:.0%}",
         "",
         f"{model.name} ({_origin(params)}) with whole channels removed by Secateurs.",
         f"The base model's licence, {model.licence}, applies. Evaluate it on your own task before use.",
         "",
         "| | dense | pruned | ratio |",
         "| --- | ---: | ---: | ---: |",
-        f"| parameters | {before[1]:,} | {after[1]:,} | {after[1] / before[1]:.3f} |",
-        f"| of which decoder layers | {before[0]:,} | {after[0]:,} | {after[0] / before[0]:.3f} |",
+        f"| parameters | {before.parameters:,} | {after.parameters:,} "
+        f"| {after.parameters / before.parameters:.3f} |",
+        f"| of which decoder layers | {before.decoder:,} | {after.decoder:,} "
+        f"| {after.decoder / before.decoder:.3f} |",
+        f"| calibration loss, nats per token | {before.loss:.3f} | {after.loss:.3f} "
+        f"| {after.loss / before.loss:.3f} |",
         "",
         "## How it was made",
         "",

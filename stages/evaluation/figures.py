@@ -75,7 +75,7 @@ def calibration_loss(evidence: Evidence) -> Any:
         )
     labels = [f"{entry['round']}\n{share:.1f}%" for entry, share in zip(rounds, sparsity, strict=True)]
     axes.set_xticks(sparsity, labels)
-    axes.set_xlabel("before the cut of this round; decoder parameters removed so far")
+    axes.set_xlabel("before the cut of this round, on its own sequences; decoder parameters removed so far")
     axes.set_ylabel("calibration loss (nats per token)")
     figure.legend(loc="outside right center")
     return figure
