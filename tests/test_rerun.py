@@ -140,3 +140,7 @@ def test_scores_and_budgets_leave_the_first_capture(project: Project, key: str, 
 def test_a_domain_added_runs_its_source_the_corpus_and_what_follows(project: Project) -> None:
     changes = {"domains.gamma": Project.domain("gamma"), "mixture.gamma": 1.0}
     assert project.repro(changes, "capture@r1") == ["sources@gamma", "corpus", "capture@r1"]
+    # Taken out again, the domain's file stays in data/sources, so the corpus is made once more; its bytes are
+    # the same and nothing follows. (In `dvc exp run --temp` and the queue no such file is left.)
+    project.write(project.before)
+    assert project.repro({}) == ["corpus"]
