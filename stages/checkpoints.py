@@ -1,4 +1,4 @@
-"""Loading of the checkpoints that stages pass on, and the choice of a device."""
+"""Loading of the checkpoints that stages pass on."""
 
 import json
 import struct
@@ -11,7 +11,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging
 
 from stages.errors import InputError
-from stages.params import PARAMS_FILE
 
 # What the libraries raise at files that are missing, broken or of another kind.
 UNREADABLE = (
@@ -19,8 +18,8 @@ UNREADABLE = (
 )  # fmt: skip
 
 
-def load_model(directory: Path, dtype: str, device: str | torch.device = "cpu") -> PreTrainedModel:
-    """Load a checkpoint of this pipeline: evaluation mode, weights frozen.
+def load_model(directory: Path, dtype: str) -> PreTrainedModel:
+    """Load a checkpoint of this pipeline into host memory: evaluation mode, weights frozen.
 
     Raises InputError when it cannot be read, lacks weights, or has weights that are not finite.
     """
@@ -38,7 +37,7 @@ def load_model(directory: Path, dtype: str, device: str | torch.device = "cpu") 
         raise InputError(unreadable(str(directory), error)) from None
     model, report = loaded
     check_weights(model, report["missing_keys"], str(directory))
-    frozen: PreTrainedModel = model.to(device).eval().requires_grad_(False)
+    frozen: PreTrainedModel = model.eval().requires_grad_(False)
     return frozen
 
 
@@ -58,22 +57,6 @@ def check_weights(model: PreTrainedModel, missing: set[str], where: str) -> None
     broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
     if broken:
         raise InputError(f"{where}: weights are not finite: {_few(broken)}")
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device that `compute.device` names; `auto` is the first of CUDA, MPS and the CPU that there is."""
-    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    mps = torch.backends.mps.is_available()
-    if name == "auto":
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
-    device = torch.device(name)
-    present = {"cuda": (device.index or 0) < cuda, "mps": mps, "cpu": True}
-    if not present[device.type]:
-        raise InputError(
-            f"{PARAMS_FILE}: compute.device: {name}: not on this machine ({cuda} CUDA devices, "
-            f"{'MPS' if mps else 'no MPS'}); use auto or cpu"
-        )
-    return device
 
 
 def unreadable(where: str, error: Exception) -> str:

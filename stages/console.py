@@ -3,7 +3,7 @@
 import functools
 import os
 from collections.abc import Callable, Iterable
-from typing import NoReturn, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
 from tqdm import tqdm
@@ -30,16 +30,23 @@ def stage(function: Callable[P, None]) -> click.Command:
     return click.command(help=function.__doc__)(run)
 
 
+def is_first() -> bool:
+    """Whether this process writes and shows progress: the only one, or the first under torchrun."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def progress(items: Iterable[T], label: str, unit: str, total: int | None = None) -> "tqdm[T]":
     """A named bar over items, with rate and remaining time; silent where stderr is not a terminal."""
-    return tqdm(
-        items, desc=label, unit=f" {unit}", total=total, disable=None, leave=False, dynamic_ncols=True
-    )
+    return tqdm(items, desc=label, unit=f" {unit}", total=total, **_bar())
 
 
 def counter(label: str, unit: str, total: int) -> "tqdm[NoReturn]":
     """The same bar for work that reports its own steps: call its `update(count)`."""
-    return tqdm(desc=label, unit=f" {unit}", total=total, disable=None, leave=False, dynamic_ncols=True)
+    return tqdm(desc=label, unit=f" {unit}", total=total, **_bar())
+
+
+def _bar() -> dict[str, Any]:
+    return {"disable": None if is_first() else True, "leave": False, "dynamic_ncols": True}
 
 
 def summary(stage_name: str, text: str) -> None:

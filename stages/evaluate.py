@@ -12,8 +12,9 @@ import torch
 from transformers import PreTrainedModel
 
 from stages.artifacts import read_sequences, write_json
-from stages.checkpoints import load_model, load_tokenizer, resolve_device
+from stages.checkpoints import load_model, load_tokenizer
 from stages.console import stage, summary
+from stages.devices import place, resolve_device
 from stages.evaluation.continuation import continue_prompts
 from stages.evaluation.cost import measure_size
 from stages.evaluation.latency import compare_latency
@@ -37,14 +38,13 @@ def main(name: str, checkpoint: Path, against: Path | None) -> None:
     params = read_params()
     settings = params.evaluate
     rows = read_sequences(HELDOUT)
-    device = resolve_device(params.compute.device)
-    dtype = params.compute.dtype
+    dtype, device = params.compute.dtype, params.compute.device
     # Measured first, while this process holds no model that could crowd the other out.
     memory = peak_memory(checkpoint, dtype, device, settings.prompt_tokens, settings.decode_tokens)
-    model, tokenizer = load_model(checkpoint, dtype, device), load_tokenizer(checkpoint)
+    model, tokenizer = place(load_model(checkpoint, dtype), device), load_tokenizer(checkpoint)
     result: dict[str, Any] = {"cost": asdict(measure_size(model, checkpoint)) | {"peak_memory_bytes": memory}}
     if against is not None:
-        result["latency"] = _latency(model, load_model(against, dtype, device), params)
+        result["latency"] = _latency(model, place(load_model(against, dtype), device), params)
         gc.collect()
     scores = score_domains(model, tokenizer, rows, settings.batch_size)
     accuracies = score_tasks(
@@ -55,7 +55,7 @@ def main(name: str, checkpoint: Path, against: Path | None) -> None:
     result["samples"] = continue_prompts(model, tokenizer)
     result["settings"] = settings.model_dump() | {
         "dtype": dtype,
-        "device": device.type,
+        "device": resolve_device(device).type,
         "threads": torch.get_num_threads(),
         "libraries": {library: version(library) for library in LIBRARIES},
     }

@@ -32,8 +32,8 @@ def main(round_name: str) -> None:
     """Choose the channels that ROUND removes, on top of the round it follows."""
     params = read_params()
     item = params.rounds[round_name]
-    # Scores need the dense weights only, in full precision and wherever there is memory.
-    model = load_model(MODEL, "float32")
+    # Scores need the dense weights only, wherever there is memory.
+    model = load_model(MODEL, params.compute.dtype)
     kept = read_masks(ROUNDS / item.after / "masks.safetensors")
     summed = read_scores(ROUNDS / item.after / "scores.safetensors")
     statistics_file = ROUNDS / round_name / "statistics.safetensors"

@@ -158,13 +158,15 @@ class Corpus(Group):
 
 
 class Compute(Group):
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|sharded|cuda(:\d+)?)$")]
     dtype: Literal["float32", "bfloat16", "float16"]
+    launch: Annotated[str, Field(pattern=r"^python( -m torch\.distributed\.run( [\w.:=-]+)*)?$")]
 
 
 class Capture(Group):
     sequences: Positive
     gradients: bool
+    checkpointing: bool
     batch_size: Positive
 
 

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from stages import artifacts
-from stages.checkpoints import load_model, load_tokenizer, resolve_device
+from stages.checkpoints import load_model, load_tokenizer
 from stages.console import stage, summary
+from stages.devices import place
 from stages.params import SELF_DOMAIN, read_params
 from stages.text.sampling import sample_documents
 
@@ -16,11 +17,10 @@ OUTPUT = Path("data/sources") / f"{SELF_DOMAIN}.parquet"
 def main() -> None:
     """Sample text from data/model, as params.yaml has it under `sample`, into data/sources/self.parquet."""
     params = read_params()
-    device = resolve_device(params.compute.device)
-    model = load_model(MODEL, params.compute.dtype, device)
+    model = place(load_model(MODEL, params.compute.dtype), params.compute.device)
     found = sample_documents(model, load_tokenizer(MODEL), params.sample)
     artifacts.write_documents(OUTPUT, found)
-    summary("sample", f"{len(found)} documents of {params.sample.tokens} tokens on {device}")
+    summary("sample", f"{len(found)} documents of {params.sample.tokens} tokens on {model.device.type}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stages.checkpoints import load_model, load_tokenizer, resolve_device
+from stages.checkpoints import load_model, load_tokenizer
 from stages.errors import InputError
 
 
@@ -43,13 +43,3 @@ def test_a_folder_without_a_checkpoint_is_refused_by_name(load: object, tmp_path
     assert callable(load)
     with pytest.raises(InputError, match=f"{tmp_path}: cannot be loaded: "):
         load(tmp_path)
-
-
-def test_auto_always_finds_a_device() -> None:
-    assert resolve_device("auto").type in {"cuda", "mps", "cpu"}
-    assert resolve_device("cpu") == torch.device("cpu")
-
-
-def test_a_device_that_is_not_there_is_refused_by_key() -> None:
-    with pytest.raises(InputError, match=r"params.yaml: compute.device: cuda:99: not on this machine"):
-        resolve_device("cuda:99")

@@ -1,7 +1,10 @@
 """The stages capture, mask and surgery on a tiny random model, through their files."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -10,10 +13,12 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages import capture, mask, surgery
 from stages.artifacts import Sequence, read_sequences, write_json, write_sequences
+from stages.captures import read_captures
 from stages.pruning.families import all_kept_masks, widths
 from stages.tensors import by_domain, read_masks, read_scores, write_masks, write_scores
 from tests.conftest import make_tiny_model
@@ -156,3 +161,35 @@ def test_scores_add_up_over_the_rounds(project: Callable[..., Path]) -> None:
     run_all()
     first, last = (read_scores(rounds / name / "scores.safetensors") for name in ("r1", "r3"))
     assert all(torch.allclose(last[name], 3 * first[name]) for name in first)
+
+
+def two_processes(*stage: str) -> None:
+    """Run a stage under torchrun, two processes that talk over Gloo."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launch, *stage], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(stage[0].split(".")[1]) == 1, "one process alone prints the summary"
+
+
+def test_two_processes_say_what_one_does(project: Callable[..., Path]) -> None:
+    """Three sequences a domain, so that the shares are of different size."""
+    directory = project(capture__sequences=3, surgery__sequences=3, prune__sites=["mlp", "attention"])
+    run_all()
+    one = read_captures(directory / "data/rounds/r1/statistics.safetensors")
+    weights = load_file(directory / "data/pruned/model.safetensors")
+    two_processes("stages.capture", "r1")
+    two = read_captures(directory / "data/rounds/r1/statistics.safetensors")
+    for domain, capture_of_one in one.items():
+        assert two[domain].loss == pytest.approx(capture_of_one.loss, rel=1e-6)
+        assert (two[domain].sequences, two[domain].tokens) == (3, 3 * 24)
+        for site, statistics in capture_of_one.statistics.items():
+            for name, values in statistics.items():
+                found = getattr(two[domain].statistics[site], name)
+                assert torch.allclose(found, values, rtol=1e-4, atol=1e-12), (domain, site, name)
+    two_processes("stages.surgery")
+    healed = load_file(directory / "data/pruned/model.safetensors")
+    assert healed.keys() == weights.keys()
+    assert all(torch.allclose(healed[name], weights[name], atol=1e-4) for name in weights)

@@ -14,20 +14,22 @@ import torch
 
 from stages.checkpoints import load_model
 from stages.console import stage
+from stages.devices import place, resolve_device
 from stages.errors import InputError
 from stages.evaluation.latency import run_once
 
 SAMPLE_SECONDS = 0.002
 
 
-def peak_memory(checkpoint: Path, dtype: str, device: torch.device, prompt_tokens: int, tokens: int) -> int:
+def peak_memory(checkpoint: Path, dtype: str, device: str, prompt_tokens: int, tokens: int) -> int:
     """Bytes needed to hold the model, read a prompt and decode `tokens` tokens after it, batch of one.
 
-    On CUDA: the most that the allocator held. Elsewhere: by how much the process's resident memory, sampled
-    while it generates, exceeds what it was before the model was loaded (samples can miss a short peak).
+    device is what `compute.device` may be. On CUDA: the most that the allocators of all devices held.
+    Elsewhere: by how much the process's resident memory, sampled while it generates, exceeds what it was
+    before the model was loaded (samples can miss a short peak).
     Raises InputError with what the process said when it failed.
     """
-    command = [sys.executable, "-m", "stages.evaluation.memory", str(checkpoint), dtype, str(device)]
+    command = [sys.executable, "-m", "stages.evaluation.memory", str(checkpoint), dtype, device]
     command += [str(prompt_tokens), str(tokens)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -38,18 +40,18 @@ def peak_memory(checkpoint: Path, dtype: str, device: torch.device, prompt_token
 @stage
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("dtype")
-@click.argument("device", type=torch.device)
+@click.argument("device")
 @click.argument("prompt_tokens", type=int)
 @click.argument("tokens", type=int)
-def main(checkpoint: Path, dtype: str, device: torch.device, prompt_tokens: int, tokens: int) -> None:
+def main(checkpoint: Path, dtype: str, device: str, prompt_tokens: int, tokens: int) -> None:
     """Print the peak memory in bytes; what `peak_memory` runs."""
     process = psutil.Process()
     before = process.memory_info().rss
-    model = load_model(checkpoint, dtype, device)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    model = place(load_model(checkpoint, dtype), device)
+    if resolve_device(device).type == "cuda":
         run_once(model, prompt_tokens, tokens)
-        click.echo(torch.cuda.max_memory_allocated(device))
+        devices = range(torch.cuda.device_count())
+        click.echo(sum(torch.cuda.max_memory_allocated(number) for number in devices))
         return
     peaks = [process.memory_info().rss]
     done = threading.Event()

@@ -1,17 +1,22 @@
 """One pass over the calibration text: channel statistics of every site and the loss, per domain."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 from accelerate.utils import find_executable_batch_size
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from stages.errors import InputError
-from stages.pruning.families import Site, output_projection
+from stages.pruning.families import Site, decoder_layers, output_projection
 from stages.pruning.loss import sequence_losses
+from stages.pruning.parallel import share, total
 from stages.pruning.statistics import ChannelStatistics, ChannelSums
 
 
@@ -36,25 +41,32 @@ def capture(
     sequences: Mapping[str, Tensor],
     *,
     gradients: bool,
+    checkpointing: bool,
     batch_size: int,
     on_sequences: Callable[[int], object],
 ) -> dict[str, DomainCapture]:
     """Take the statistics of `sites` on each domain's sequences (int64 [count, tokens]).
 
     Weights must be frozen: gradients are taken with respect to activations only. Without `gradients` no
-    graph is built. batch_size is where the search for one that fits in memory starts; `on_sequences` is
-    called with the number of sequences of each batch done.
+    graph is built; with `checkpointing` a backward pass keeps only what enters each decoder layer and runs
+    the layer again. batch_size is where the search for one that fits in memory starts; `on_sequences` is
+    called with the number of sequences of each batch done. In a process group each process reads its share
+    of every domain, and all return the same statistics of the whole.
 
     Raises InputError where a loss or an activation is not finite.
     """
     results = {}
-    for domain, rows in sequences.items():
+    fitting = batch_size
+    with _checkpointed(model) if gradients and checkpointing else nullcontext():
+        for domain, rows in sequences.items():
 
-        def attempt(size: int, domain: str = domain, rows: Tensor = rows) -> DomainCapture:
-            return _capture_domain(model, sites, domain, rows, gradients, size, on_sequences)
+            def attempt(size: int, domain: str = domain, rows: Tensor = rows) -> DomainCapture:
+                nonlocal fitting
+                fitting = size
+                return _capture_domain(model, sites, domain, rows, gradients, size, on_sequences)
 
-        run = find_executable_batch_size(attempt, starting_batch_size=min(batch_size, len(rows)))
-        results[domain] = run()
+            run = find_executable_batch_size(attempt, starting_batch_size=min(fitting, len(rows)))
+            results[domain] = run()
     return results
 
 
@@ -68,22 +80,21 @@ def _capture_domain(
     on_sequences: Callable[[int], object],
 ) -> DomainCapture:
     device = model.get_input_embeddings().weight.device
-    sums = {
-        site.name: ChannelSums(site.channels, output_projection(model, site).weight.device, gradients)
-        for site in sites
-    }
-    losses = []
+    sums = {site.name: ChannelSums(site.channels, gradients) for site in sites}
+    loss_sum = torch.zeros(1, dtype=torch.float64)
     with _recording(model, sites, sums, gradients), nullcontext() if gradients else torch.no_grad():
-        for batch in rows.split(batch_size):
+        for batch in share(rows).split(batch_size):
+            if not len(batch):
+                continue
             loss = sequence_losses(model, batch.to(device))
             if gradients:
                 # Each sequence's loss only depends on its own activations, so the gradient of the sum
                 # is, sequence by sequence, that of its own mean loss.
                 loss.sum().backward()
-            losses.append(loss.detach().double().cpu())
+            loss_sum += loss.detach().double().sum().cpu()
             on_sequences(len(batch))
-    mean_loss = float(torch.cat(losses).mean())
-    if not torch.isfinite(torch.tensor(mean_loss)):
+    mean_loss = float(total(loss_sum)) / len(rows)
+    if not math.isfinite(mean_loss):
         raise InputError(
             f"model: the loss on domain {domain} is {mean_loss}; its weights or dtype are unusable"
         )
@@ -99,6 +110,36 @@ def _capture_domain(
 
 
 @contextmanager
+def _checkpointed(model: PreTrainedModel) -> Iterator[None]:
+    """Activation checkpointing of every decoder layer for the time of a pass.
+
+    Re-entrant, because then a layer's first run builds no graph, and hooks can tell it from the second,
+    which does. Weights are frozen, so hidden states are all that gradients flow through.
+    """
+    layers = decoder_layers(model)
+    # What accelerate put in the place of a layer's forward, if it did, is what must come back.
+    before = [vars(layer).get("forward") for layer in layers]
+
+    def rerunning(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def run(hidden_states: Tensor, **others: Any) -> Tensor:
+            again = partial(forward, **others)
+            output: Tensor = checkpoint(again, hidden_states, use_reentrant=True, preserve_rng_state=False)
+            return output
+
+        return run
+
+    for layer in layers:
+        layer.forward = rerunning(layer.forward)
+    try:
+        yield
+    finally:
+        for layer, forward in zip(layers, before, strict=True):
+            del layer.forward
+            if forward is not None:
+                layer.forward = forward
+
+
+@contextmanager
 def _recording(
     model: PreTrainedModel, sites: list[Site], sums: Mapping[str, ChannelSums], gradients: bool
 ) -> Iterator[None]:
@@ -106,6 +147,9 @@ def _recording(
 
     def hook_for(one: ChannelSums) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def before(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            # Under checkpointing a layer runs twice, the first time without a graph: that one is not counted.
+            if gradients and not inputs[0].requires_grad:
+                return
             x = inputs[0].detach()
             one.add_activations(x)
             if gradients:

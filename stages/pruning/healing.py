@@ -1,9 +1,13 @@
 """Ridge regression that refits the kept columns of an output projection. No biases: shapes stay standard."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
 import torch
 from torch import Tensor
 
 from stages.errors import InputError
+from stages.pruning.parallel import total
 
 
 class Moments:
@@ -17,12 +21,36 @@ class Moments:
         self.gram = torch.zeros(channels, channels, dtype=wide, device=device)
         self.cross = torch.zeros(outputs, channels, dtype=wide, device=device)
 
-    def add(self, x: Tensor, target: Tensor, weights: Tensor) -> None:
-        """x [batch, tokens, k], target [batch, tokens, d], weights [batch] (of each sequence's tokens)."""
-        rows = x.float().flatten(0, 1)
-        scaled = (x.float() * weights.to(x.device)[:, None, None]).flatten(0, 1)
-        self.gram += rows.T @ scaled
-        self.cross += target.float().flatten(0, 1).T @ scaled
+    def add(self, x: Tensor, target: Tensor, weight: float) -> None:
+        """x [batch, tokens, k], target [batch, tokens, d]; `weight` is how much each of their tokens counts.
+
+        Half-precision x is multiplied in TF32, whose 10 bits of mantissa hold it without loss; x in float32
+        is multiplied in float32.
+        """
+        rows = x.flatten(0, 1)
+        with _tensor_cores() if x.dtype in (torch.bfloat16, torch.float16) else nullcontext():
+            self.gram.add_(_product(rows, rows), alpha=weight)
+            self.cross.add_(_product(target.flatten(0, 1), rows), alpha=weight)
+
+    def total(self) -> "Moments":
+        """The sums over all processes of a group."""
+        self.gram, self.cross = total(self.gram), total(self.cross)
+        return self
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """left^T right in float32, whatever they are stored in; both [tokens, ...]."""
+    return left.float().T @ right.float()
+
+
+@contextmanager
+def _tensor_cores() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def ridge_refit(moments: Moments, anchor: Tensor, ridge: float) -> Tensor:

@@ -47,10 +47,12 @@ class _ChunkedLoss(torch.autograd.Function):
         for chunk, target in zip(flat.split(CHUNK_TOKENS), targets.split(CHUNK_TOKENS), strict=True):
             with torch.set_grad_enabled(needs_gradient):
                 leaf = chunk.detach().requires_grad_(needs_gradient)
-                loss = F.cross_entropy(logits(leaf), target, reduction="none")
+                scores = logits(leaf)
+                # A model spread over devices may have its head elsewhere than its last layer.
+                loss = F.cross_entropy(scores, target.to(scores.device), reduction="none")
                 if needs_gradient:
                     gradients.append(torch.autograd.grad(loss.sum(), leaf)[0])
-            losses.append(loss.detach())
+            losses.append(loss.detach().to(hidden.device))
         if needs_gradient:
             ctx.save_for_backward(torch.cat(gradients).view_as(hidden) / tokens)
         return torch.cat(losses).view(batch, tokens).mean(dim=1)

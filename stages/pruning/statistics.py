@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from stages.pruning.parallel import total
+
 
 @dataclass(frozen=True)
 class ChannelStatistics:
@@ -40,29 +42,38 @@ class ChannelStatistics:
 
 class ChannelSums:
     """Running sums of one site, float64 where the device has it (MPS has not), so that neither the order
-    nor the size of batches shows in the result beyond float32 rounding."""
+    nor the size of batches shows in the result beyond float32 rounding.
 
-    def __init__(self, channels: int, device: torch.device, gradients: bool) -> None:
-        wide = torch.float32 if device.type == "mps" else torch.float64
-        rows = 4 if gradients else 2
-        self.sums = torch.zeros(rows, channels, dtype=wide, device=device)
+    They live where the activations are, which a model spread over devices decides.
+    """
+
+    def __init__(self, channels: int, gradients: bool) -> None:
+        self.sums = torch.zeros(4 if gradients else 2, channels, dtype=torch.float64)
         self.gradients = gradients
 
     def add_activations(self, x: Tensor) -> None:
         """x: [batch, tokens, channels]."""
-        x = x.float()
-        self.sums[0] += x.sum(dim=(0, 1))
-        self.sums[1] += x.square().sum(dim=(0, 1))
+        sums = self._beside(x)
+        # Both reductions read x once in its own dtype and add up in float32: no float32 copy is made.
+        sums[0] += x.sum(dim=(0, 1), dtype=torch.float32)
+        sums[1] += torch.linalg.vector_norm(x, dim=(0, 1), dtype=torch.float32).square()
 
     def add_gradients(self, x: Tensor, gradient: Tensor) -> None:
         """Both [batch, tokens, channels]; the gradient is that of each sequence's own mean loss."""
-        product = x.float() * gradient.float()
-        self.sums[2] += product.square().sum(dim=(0, 1))
-        self.sums[3] += product.sum(dim=1).square().sum(dim=0)
+        sums = self._beside(x)
+        product = x.float() * gradient
+        sums[2] += torch.linalg.vector_norm(product, dim=(0, 1)).square()
+        sums[3] += product.sum(dim=1).square().sum(dim=0)
+
+    def _beside(self, x: Tensor) -> Tensor:
+        if self.sums.device != x.device:
+            wide = torch.float32 if x.device.type == "mps" else torch.float64
+            self.sums = self.sums.to(x.device, wide)
+        return self.sums
 
     def statistics(self, tokens: int, sequences: int) -> ChannelStatistics:
-        """The means, on the CPU, over the counts that were added."""
-        sums = self.sums.double().cpu()
+        """The means, on the CPU, over the counts that were added in all processes."""
+        sums = total(self.sums.double().cpu())
         mean, square = sums[0] / tokens, sums[1] / tokens
         return ChannelStatistics(
             square=square.float(),

@@ -1,10 +1,9 @@
 """Cut a model by its masks and heal what is left, one decoder layer at a time."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +21,9 @@ from stages.pruning.families import (
     resize_config,
 )
 from stages.pruning.healing import Moments, ridge_refit
+from stages.pruning.parallel import from_first, share
+from stages.pruning.staging import Staging
+from stages.pruning.streams import Calls, enter, watching
 
 Heal = Literal["none", "least_squares", "residual"]
 
@@ -35,37 +37,33 @@ class Healing:
     ridge: float
 
 
-@dataclass(frozen=True)
-class Stream:
-    """The residual stream at one depth, batch by batch [batch, tokens, d], and what else layers are called
-    with (rotary embeddings, attention masks), by layer and batch size."""
-
-    batches: list[Tensor]
-    arguments: Mapping[tuple[int, int], dict[str, Any]]
-
-
 @torch.no_grad()
 def prune(
     model: PreTrainedModel,
     masks: Masks,
-    input_ids: Tensor,
-    weights: Tensor,
+    sequences: Mapping[str, Tensor],
+    mixture: Mapping[str, float],
     healing: Healing,
     *,
+    device: torch.device,
     batch_size: int,
     on_layer: Callable[[], object],
 ) -> None:
-    """Cut `model` in place and refit the output projection of every site that lost units.
+    """Cut `model`, which is in host memory, in place and refit the output projection of every cut site.
 
-    input_ids int64 [sequences, tokens] and weights float [sequences] are the healing text and how much
-    each sequence counts. Sites are walked in the order data flows. Two streams run side by side: the dense
-    one through the untouched layer, the pruned one through what has been healed so far. For each site
+    `sequences` (int64 [count, tokens] by domain) is the healing text and `mixture` how much each domain's
+    tokens count. Sites are walked in the order data flows. Two streams run side by side: the dense one
+    through the untouched layer, the pruned one through what has been healed so far. For each site
 
         residual       target = W x_dense + alpha (h_dense - h_pruned), h the stream entering the sublayer
         least_squares  target = W x, both on the pruned stream
         none           no refit: the kept columns stay as they are
 
     A site at which nothing was removed stays bit-identical. `on_layer` is called after each layer.
+
+    `device` computes and holds one layer, its healed copy, one Gram matrix and a few batches at a time;
+    everything else stays in host memory. In a process group each process heals on its share of the text
+    and all end with the same weights.
     """
     layers = decoder_layers(model)
     by_layer: dict[int, list[Site]] = {}
@@ -76,184 +74,95 @@ def prune(
             for site in by_layer.get(index, []):
                 cut_layer(layer, site, masks[site.name])
             on_layer()
-    else:
-        _heal_layers(model, by_layer, masks, input_ids, weights, healing, batch_size, on_layer)
+    elif by_layer:
+        # Batches do not cross domains, so that one weight holds for all tokens of a batch.
+        shares = {domain: share(ids) for domain, ids in sequences.items()}
+        pairs = [
+            (batch, mixture[domain])
+            for domain, ids in shares.items()
+            if len(ids)
+            for batch in ids.split(batch_size)
+        ]
+        staging = Staging(device)
+        hidden, calls = enter(model, [batch for batch, _ in pairs], staging)
+        surgeon = _Surgeon(healing, masks, staging, calls, hidden, [weight for _, weight in pairs])
+        for index, layer in enumerate(staging.layers(layers[: max(by_layer) + 1])):
+            layers[index] = surgeon.layer(index, layer, by_layer.get(index, [])).to("cpu")
+            on_layer()
+        for _ in layers[max(by_layer) + 1 :]:
+            on_layer()
     resize_config(model.config, masks)
 
 
-def _heal_layers(
-    model: PreTrainedModel,
-    by_layer: Mapping[int, list[Site]],
-    masks: Masks,
-    input_ids: Tensor,
-    weights: Tensor,
-    healing: Healing,
-    batch_size: int,
-    on_layer: Callable[[], object],
-) -> None:
-    layers = decoder_layers(model)
-    stream = _enter(model, input_ids, batch_size)
-    dense, pruned = stream.batches, list(stream.batches)
-    batch_weights = list(weights.split(batch_size))
-    last = max(by_layer, default=-1)
-    for index, layer in enumerate(layers):
-        if index > last:
-            on_layer()
-            continue
+class _Surgeon:
+    """The two streams at the depth reached so far, and what every layer is healed with."""
+
+    def __init__(
+        self,
+        healing: Healing,
+        masks: Masks,
+        staging: Staging,
+        calls: Calls,
+        hidden: list[Tensor],
+        weights: list[float],
+    ) -> None:
+        self.healing, self.masks, self.staging, self.calls = healing, masks, staging, calls
+        self.dense, self.pruned, self.weights = list(hidden), hidden, weights
+
+    def layer(self, index: int, layer: nn.Module, sites: list[Site]) -> nn.Module:
+        """The layer cut and healed, with both streams moved through it."""
         # A copy, because the dense stream needs the layer as it was until its last batch is through.
         healed = copy.deepcopy(layer)
-        sites = by_layer.get(index, [])
-        targets = _dense_pass(index, layer, sites, dense, stream, healing)
+        targets = self._dense_pass(index, layer, sites)
         for site in sites:
-            pruned_next = _heal_site(
-                index, healed, site, masks[site.name], pruned, targets, batch_weights, stream, healing
-            )
-        if sites and sites[-1].kind == MLP:
-            pruned = pruned_next
-        else:
-            pruned = [_run(index, healed, hidden, stream) for hidden in pruned]
-        layers[index] = healed
-        on_layer()
+            self._heal(index, healed, site, targets[site.name], last=site is sites[-1] and site.kind == MLP)
+        if not sites or sites[-1].kind != MLP:
+            for number, (hidden,) in enumerate(self.staging.fetch(self.pruned)):
+                self.pruned[number] = self.staging.store(self.calls.run(index, healed, hidden))
+        return healed
 
-
-def _dense_pass(
-    index: int, layer: nn.Module, sites: list[Site], dense: list[Tensor], stream: Stream, healing: Healing
-) -> dict[str, list[Tensor]]:
-    """Move the dense stream through a layer, in place; return W x_dense + alpha h_dense of each site."""
-    targets: dict[str, list[Tensor]] = {site.name: [] for site in sites}
-    if healing.method != "residual":
+    def _dense_pass(self, index: int, layer: nn.Module, sites: list[Site]) -> dict[str, list[Tensor]]:
+        """Move the dense stream through a layer; return W x_dense + alpha h_dense of each site, float32."""
+        targets: dict[str, list[Tensor]] = {site.name: [] for site in sites}
+        if self.healing.method != "residual":
+            return targets
+        for number, (hidden,) in enumerate(self.staging.fetch(self.dense)):
+            with watching(layer, sites) as seen:
+                self.dense[number] = self.staging.store(self.calls.run(index, layer, hidden))
+            for site in sites:
+                watched = seen[site.name]
+                # float32, for the difference of two streams is far smaller than either of them.
+                target = watched.output.float() + self.healing.alpha * watched.entering.float()
+                targets[site.name].append(self.staging.store(target))
         return targets
-    for number, hidden in enumerate(dense):
-        with _watching(layer, sites) as seen:
-            dense[number] = _run(index, layer, hidden, stream)
-        for site in sites:
-            watched = seen[site.name]
-            targets[site.name].append(watched.output + healing.alpha * watched.entering)
-    return targets
 
+    def _heal(self, index: int, layer: nn.Module, site: Site, targets: list[Tensor], last: bool) -> None:
+        """Refit one site's projection on the pruned stream and cut the site out of `layer`, in place.
 
-def _heal_site(
-    index: int,
-    layer: nn.Module,
-    site: Site,
-    units: Tensor,
-    pruned: list[Tensor],
-    targets: Mapping[str, list[Tensor]],
-    batch_weights: list[Tensor],
-    stream: Stream,
-    healing: Healing,
-) -> list[Tensor]:
-    """Refit one site's projection on the pruned stream and cut the site out of `layer`, in place.
-
-    Returns the layer's output with the refitted projection, which is exact for a layer's last sublayer:
-    nothing but the residual addition follows it, so its share is exchanged and no further pass is needed.
-    """
-    projection = layer.get_submodule(site.output.module)
-    assert isinstance(projection, nn.Linear)
-    kept = channel_mask(site, units).to(projection.weight.device)
-    moments = Moments(int(kept.sum()), projection.out_features, projection.weight.device)
-    others, inputs = [], []
-    for number, hidden in enumerate(pruned):
-        with _watching(layer, [site]) as seen:
-            output = _run(index, layer, hidden, stream)
-        watched = seen[site.name]
-        if healing.method == "residual":
-            target = targets[site.name][number] - healing.alpha * watched.entering
-        else:
-            target = watched.output
-        # Removed channels do not reach the others, so the uncut layer's kept inputs are the cut layer's.
-        x = watched.x[..., kept]
-        moments.add(x, target, batch_weights[number])
-        others.append(output - watched.output)
-        inputs.append(x)
-    cut_layer(layer, site, units)
-    projection.weight.data = ridge_refit(moments, projection.weight.detach(), healing.ridge)
-    return [other + F.linear(x, projection.weight) for other, x in zip(others, inputs, strict=True)]
-
-
-@dataclass
-class _Watched:
-    """What one forward pass showed of a site: x [batch, tokens, channels], W x and the entering stream."""
-
-    entering: Tensor
-    x: Tensor
-    output: Tensor
-
-
-@contextmanager
-def _watching(layer: nn.Module, sites: list[Site]) -> Iterator[dict[str, _Watched]]:
-    seen: dict[str, _Watched] = {}
-    entering: dict[str, Tensor] = {}
-    handles = []
-
-    def watch(site: Site) -> None:
+        After a layer's `last` sublayer the pruned stream moves on: nothing but the residual addition
+        follows, so the projection's share of the output is exchanged and no further pass is needed.
+        """
         projection = layer.get_submodule(site.output.module)
         assert isinstance(projection, nn.Linear)
-        bias = projection.bias
-
-        def enter(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            entering[site.name] = inputs[0]
-
-        def leave(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            product = output if bias is None else output - bias
-            seen[site.name] = _Watched(entering[site.name], inputs[0], product)
-
-        handles.append(layer.get_submodule(site.entry).register_forward_pre_hook(enter))
-        handles.append(projection.register_forward_hook(leave))
-
-    for site in sites:
-        watch(site)
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-class _Stop(Exception):  # noqa: N818 - a way out of a forward pass, not an error
-    pass
-
-
-def _enter(model: PreTrainedModel, input_ids: Tensor, batch_size: int) -> Stream:
-    """The stream that enters the first layer, and the arguments every layer is called with.
-
-    The model's own forward makes both, so masks, positions and embedding scales are the family's own. It
-    runs whole once per batch size, to see the arguments, and otherwise only up to the first layer.
-    """
-    layers = decoder_layers(model)
-    device = model.get_input_embeddings().weight.device
-    batches: list[Tensor] = []
-    arguments: dict[tuple[int, int], dict[str, Any]] = {}
-
-    def recorder(index: int, stop: bool) -> Any:
-        def record(_: nn.Module, inputs: tuple[Tensor, ...], keywords: dict[str, Any]) -> None:
-            hidden = inputs[0] if inputs else keywords["hidden_states"]
-            if index == 0:
-                batches.append(hidden)
-            if stop:
-                raise _Stop
-            others = {name: value for name, value in keywords.items() if name != "hidden_states"}
-            arguments[index, len(hidden)] = others
-
-        return record
-
-    for batch in input_ids.split(batch_size):
-        known = (0, len(batch)) in arguments
-        handles = [
-            layer.register_forward_pre_hook(recorder(index, stop=known), with_kwargs=True)
-            for index, layer in enumerate(layers)
-        ]
-        try:
-            model.base_model(input_ids=batch.to(device), use_cache=False)
-        except _Stop:
-            pass
-        finally:
-            for handle in handles:
-                handle.remove()
-    return Stream(batches, arguments)
-
-
-def _run(index: int, layer: nn.Module, hidden: Tensor, stream: Stream) -> Tensor:
-    output = layer(hidden, **stream.arguments[index, len(hidden)])
-    result: Tensor = output[0] if isinstance(output, tuple) else output
-    return result
+        kept = channel_mask(site, self.masks[site.name]).nonzero().squeeze(1).to(projection.weight.device)
+        moments = Moments(len(kept), projection.out_features, projection.weight.device)
+        others, inputs = [], []
+        for number, (hidden, *target) in enumerate(
+            self.staging.fetch(self.pruned, *([targets] if targets else []))
+        ):
+            with watching(layer, [site]) as seen:
+                output = self.calls.run(index, layer, hidden)
+            watched = seen[site.name]
+            wanted = target[0] - self.healing.alpha * watched.entering.float() if target else watched.output
+            # Removed channels do not reach the others, so the uncut layer's kept inputs are the cut layer's.
+            x = watched.x.index_select(-1, kept)
+            moments.add(x, wanted, self.weights[number])
+            if last:
+                others.append(self.staging.store(output - watched.output))
+                inputs.append(self.staging.store(x))
+        cut_layer(layer, site, self.masks[site.name])
+        projection.weight.data = from_first(
+            ridge_refit(moments.total(), projection.weight.detach(), self.healing.ridge)
+        )
+        for number, (other, x) in enumerate(self.staging.fetch(others, inputs)):
+            self.pruned[number] = self.staging.store(other + F.linear(x, projection.weight))

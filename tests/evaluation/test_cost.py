@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-import torch
 from transformers import AutoModelForCausalLM
 
 from stages.errors import InputError
@@ -43,5 +42,5 @@ def test_peak_memory_holds_at_least_the_weights(tiny_model, tmp_path: Path):
     model = tiny_model(hidden_size=512, intermediate_size=4096)
     model.save_pretrained(tmp_path)
     weights = 4 * sum(parameter.numel() for parameter in model.parameters())
-    peak = peak_memory(tmp_path, "float32", torch.device("cpu"), 8, 2)
+    peak = peak_memory(tmp_path, "float32", "cpu", 8, 2)
     assert weights < peak < 4 * weights + 100e6

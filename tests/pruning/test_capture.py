@@ -16,10 +16,22 @@ from tests.conftest import make_tiny_model
 IDS = torch.randint(0, 258, (5, 16), generator=torch.Generator().manual_seed(1))
 
 
-def run(model: LlamaForCausalLM, ids: torch.Tensor, batch_size: int, gradients: bool = True) -> DomainCapture:
+def run(
+    model: LlamaForCausalLM,
+    ids: torch.Tensor,
+    batch_size: int,
+    gradients: bool = True,
+    checkpointing: bool = False,
+) -> DomainCapture:
     model.requires_grad_(False)
     captures = capture(
-        model, sites_of(model), {"text": ids}, gradients=gradients, batch_size=batch_size, on_sequences=id
+        model,
+        sites_of(model),
+        {"text": ids},
+        gradients=gradients,
+        checkpointing=checkpointing,
+        batch_size=batch_size,
+        on_sequences=id,
     )
     return captures["text"]
 
@@ -100,6 +112,20 @@ def test_batch_size_does_not_show(batch_size: int) -> None:
     for name, statistics in whole.statistics.items():
         for statistic, values in statistics.items():
             assert torch.allclose(getattr(split.statistics[name], statistic), values, rtol=1e-3, atol=1e-10)
+
+
+def test_checkpointing_runs_layers_twice_and_counts_them_once() -> None:
+    layers_run = []
+    model = make_tiny_model()
+    model.model.layers[1].mlp.register_forward_pre_hook(lambda *_: layers_run.append(1))
+    kept = run(make_tiny_model(), IDS, batch_size=2)
+    again = run(model, IDS, batch_size=2, checkpointing=True)
+    assert len(layers_run) == 2 * 3
+    assert not any(module.training for module in model.modules())
+    assert again.loss == pytest.approx(kept.loss, rel=1e-6)
+    for name, statistics in kept.statistics.items():
+        for statistic, values in statistics.items():
+            assert torch.allclose(getattr(again.statistics[name], statistic), values, rtol=1e-5, atol=1e-12)
 
 
 def test_forward_only_builds_no_graph_and_takes_no_gradient_statistics(

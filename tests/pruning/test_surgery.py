@@ -21,7 +21,6 @@ from stages.pruning.surgery import Healing, prune
 from tests.conftest import make_tiny_model
 
 IDS = torch.randint(0, 258, (6, 24), generator=torch.Generator().manual_seed(2))
-WEIGHTS = torch.full((6,), 1 / 6)
 
 
 def random_masks(model: LlamaForCausalLM, kinds: tuple[str, ...]) -> dict[str, torch.Tensor]:
@@ -40,7 +39,14 @@ def pruned(
     options = {"alpha": 0.5, "ridge": 0.01, **changes}
     batch_size = options.pop("batch_size", 4)
     prune(
-        smaller, masks, IDS, WEIGHTS, Healing(method, **options), batch_size=batch_size, on_layer=lambda: None
+        smaller,
+        masks,
+        {"text": IDS},
+        {"text": 1.0},
+        Healing(method, **options),
+        device=torch.device("cpu"),
+        batch_size=batch_size,
+        on_layer=lambda: None,
     )
     return smaller
 
