@@ -30,6 +30,8 @@ class Staging:
         """A copy in host memory, made while the device works on; the tensor itself where that is the CPU."""
         if self._copies is None:
             return tensor.to("cpu")
+        if tensor.device.type == "cpu":
+            return tensor.pin_memory()
         host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         self._copies.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._copies):
@@ -57,16 +59,17 @@ class Staging:
                 if len(done) > QUEUED:
                     done.popleft().synchronize()
 
-    def layers(self, layers: nn.ModuleList) -> Iterator[nn.Module]:
-        """The layers in order, moved to the device in place; the next one is copied during each one's work.
+    def layers(self, layers: nn.ModuleList, count: int) -> Iterator[nn.Module]:
+        """The first layers in order, moved to the device in place, each one while the one before is at work.
 
-        Whoever takes them puts back what shall stay: `layers[i] = layer.to("cpu")`.
+        Whoever takes them puts back what shall stay, `layers[i] = layer.to("cpu")`: what the list still
+        holds stays on the device.
         """
         with ThreadPoolExecutor(max_workers=1) as copier:
             ahead = copier.submit(self._bring, layers[0])
-            for index in range(len(layers)):
+            for index in range(count):
                 layer = ahead.result()
-                if index + 1 < len(layers):
+                if index + 1 < count:
                     ahead = copier.submit(self._bring, layers[index + 1])
                 if self._copies is not None:
                     self._hand_over([*layer.parameters(), *layer.buffers()])

@@ -86,10 +86,11 @@ def prune(
         staging = Staging(device)
         hidden, calls = enter(model, [batch for batch, _ in pairs], staging)
         surgeon = _Surgeon(healing, masks, staging, calls, hidden, [weight for _, weight in pairs])
-        for index, layer in enumerate(staging.layers(layers[: max(by_layer) + 1])):
+        count = max(by_layer) + 1
+        for index, layer in enumerate(staging.layers(layers, count)):
             layers[index] = surgeon.layer(index, layer, by_layer.get(index, [])).to("cpu")
             on_layer()
-        for _ in layers[max(by_layer) + 1 :]:
+        for _ in range(count, len(layers)):
             on_layer()
     resize_config(model.config, masks)
 

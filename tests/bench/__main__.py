@@ -1,0 +1,79 @@
+"""`python -m tests.bench cpu` (or `h200`): measure capture, surgery and the pruned model, write JSON."""
+
+import json
+import os
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+import torch
+
+from tests.bench import parts
+from tests.bench.parts import Record, Setup
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+BF16, F32 = torch.bfloat16, torch.float32
+
+# Suite -> row -> what is measured, on what. Sizes are such that a suite takes minutes.
+SUITES = {
+    "cpu": {
+        "capture": (parts.capture_speed, Setup("SmolLM2-135M", CPU, F32, 16, 256, 2)),
+        "surgery": (parts.surgery_speed, Setup("SmolLM2-135M", CPU, F32, 32, 256, 8)),
+        "serving": (parts.serving_speed, Setup("SmolLM2-135M", CPU, F32, 0, 256, 0)),
+        "gram": (parts.gram_error, Setup("SmolLM2-135M", CPU, F32, 0, 0, 0)),
+    },
+    "h200": {
+        "7B capture": (parts.capture_speed, Setup("Qwen2.5-7B", CUDA, BF16, 128, 2048, 2)),
+        "7B surgery": (parts.surgery_speed, Setup("Qwen2.5-7B", CUDA, BF16, 128, 2048, 8)),
+        "7B four rounds": (parts.four_rounds, Setup("Qwen2.5-7B", CUDA, BF16, 128, 2048, 2)),
+        "7B serving": (parts.serving_speed, Setup("Qwen2.5-7B", CUDA, BF16, 0, 2048, 0)),
+        "7B growth": (parts.growth, Setup("Qwen2.5-7B", CUDA, BF16, 16, 2048, 4)),
+        "gram": (parts.gram_error, Setup("Qwen2.5-7B", CUDA, BF16, 0, 0, 0)),
+        "32B capture": (parts.whole_rounds, Setup("Qwen2.5-32B", CUDA, BF16, 128, 2048, 1)),
+        "32B surgery": (parts.surgery_alone, Setup("Qwen2.5-32B", CUDA, BF16, 32, 2048, 8)),
+        # What surgery holds on the device does not depend on depth (tests/test_gpu.py).
+        "32B surgery, 12 layers": (
+            parts.surgery_alone,
+            Setup("Qwen2.5-32B", CUDA, BF16, 32, 2048, 8, layers=12),
+        ),
+    },
+}
+
+
+@click.command()
+@click.argument("suite", type=click.Choice(sorted(SUITES)))
+@click.option("--only", multiple=True, help="Rows to measure; all without it.")
+@click.option("--out", type=click.Path(path_type=Path), help="JSON file; data/bench/SUITE.json without it.")
+def main(suite: str, only: tuple[str, ...], out: Path | None) -> None:
+    """Measure the rows of SUITE, print them and keep them beside those measured before."""
+    path = out or Path("data/bench") / f"{suite}.json"
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for name, (measure, setup) in SUITES[suite].items():
+        if only and name not in only:
+            continue
+        found = {figure: float(f"{value:.4g}") for figure, value in measure(setup).items()}
+        rows[name] = {"setup": _plain(setup), "machine": _machine(setup.device), "figures": found}
+        _show(name, found)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def _plain(setup: Setup) -> dict[str, int | str]:
+    return {key: value if isinstance(value, int) else str(value) for key, value in asdict(setup).items()}
+
+
+def _machine(device: torch.device) -> dict[str, int | str]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    libraries = {library: version(library) for library in ("torch", "transformers")}
+    return {"device": name, "cores": os.cpu_count() or 0, "threads": torch.get_num_threads(), **libraries}
+
+
+def _show(name: str, found: Record) -> None:
+    for figure, value in found.items():
+        click.echo(f"{name:16} {figure:50} {value:>12.4g}")
+
+
+if __name__ == "__main__":
+    main()

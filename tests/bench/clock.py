@@ -1,0 +1,57 @@
+"""Seconds and peak memory of a piece of work, and the speed that the machine could have at best."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Timing:
+    """seconds of wall time; peak_gib: the most that the accelerator's allocator held, 0 on a CPU."""
+
+    seconds: float
+    peak_gib: float
+
+
+def timed(device: torch.device, work: Callable[[], object]) -> Timing:
+    """Run once, from an idle device to an idle device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    peak = torch.cuda.max_memory_allocated(device) / GIB if device.type == "cuda" else 0.0
+    return Timing(time.perf_counter() - start, peak)
+
+
+def matmul_ceiling(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations per second of a large square matrix product, the mean of ten after three."""
+    n = 8192 if device.type == "cuda" else 2048
+    left, right = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+    for _ in range(3):
+        left @ right
+    return 2 * n**3 * 10 / timed(device, lambda: [left @ right for _ in range(10)]).seconds
+
+
+def forward_operations(model: PreTrainedModel, tokens: int) -> float:
+    """Operations per token of a forward pass over sequences of `tokens`, causal attention counted half."""
+    weights = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear))
+    return 2 * weights + _attention(model, tokens)
+
+
+def backward_operations(model: PreTrainedModel, tokens: int) -> float:
+    """The same of forward and backward with frozen weights: linear layers twice, attention 3.5 times."""
+    return 2 * forward_operations(model, tokens) + 1.5 * _attention(model, tokens)
+
+
+def _attention(model: PreTrainedModel, tokens: int) -> float:
+    config = model.config
+    width = config.num_attention_heads * (config.hidden_size // config.num_attention_heads)
+    return 2.0 * tokens * width * config.num_hidden_layers

@@ -1,0 +1,263 @@
+"""What is measured. Every part takes a Setup and returns a flat record of figures for one table row."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from transformers import PreTrainedModel
+
+from stages.pruning.capture import capture
+from stages.pruning.families import Site, sites_of
+from stages.pruning.healing import Moments
+from stages.pruning.surgery import Healing, prune
+from tests.bench.clock import Timing, backward_operations, forward_operations, matmul_ceiling, timed
+from tests.bench.shapes import SHAPES, cut_model, masks_at, random_model, random_text
+
+Record = dict[str, float]
+DECODE_AFTER = 256
+HEALING = Healing("residual", alpha=0.6, ridge=0.15)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A shape on a device, and how much text: `sequences` of `tokens`, in batches of `batch`."""
+
+    shape: str
+    device: torch.device
+    dtype: torch.dtype
+    sequences: int
+    tokens: int
+    batch: int
+    checkpointing: bool = False
+    layers: int | None = None
+
+    def model(self, **changes: int) -> PreTrainedModel:
+        """The shape, or its first `layers`, with random weights, on the device."""
+        fewer = {} if self.layers is None else {"num_hidden_layers": self.layers}
+        return random_model(self.shape, self.dtype, self.device, **fewer, **changes)
+
+
+def capture_speed(setup: Setup) -> Record:
+    """A capture with and without backward pass beside the same passes without any statistics."""
+    model = setup.model()
+    ids = random_text(model, setup.sequences, setup.tokens)
+    count = ids.numel()
+    sites = sites_of(model, ("mlp",))
+    _pass(setup, model, [], ids[: setup.batch], True)
+    bare_forward = _pass(setup, model, [], ids, False)
+    forward = _pass(setup, model, sites, ids, False)
+    bare = _pass(setup, model, [], ids, True)
+    fisher = _pass(setup, model, sites, ids, True)
+    ceiling = matmul_ceiling(setup.device, setup.dtype)
+    return {
+        "matmul ceiling, TFLOP/s": ceiling / 1e12,
+        "forward-only round, s": forward.seconds,
+        "forward-only round, tokens/s": count / forward.seconds,
+        "forward-only round / bare forward, speed": bare_forward.seconds / forward.seconds,
+        "bare forward, share of ceiling": count
+        * forward_operations(model, setup.tokens)
+        / bare_forward.seconds
+        / ceiling,
+        "Fisher round, s": fisher.seconds,
+        "Fisher round, tokens/s": count / fisher.seconds,
+        "Fisher round / bare forward + backward, speed": bare.seconds / fisher.seconds,
+        "bare forward + backward, share of ceiling": count
+        * backward_operations(model, setup.tokens)
+        / bare.seconds
+        / ceiling,
+        "forward-only peak, GiB": forward.peak_gib,
+        "Fisher peak, GiB": fisher.peak_gib,
+    }
+
+
+def _pass(
+    setup: Setup, model: PreTrainedModel, sites: list[Site], ids: torch.Tensor, gradients: bool
+) -> Timing:
+    return timed(
+        setup.device,
+        lambda: capture(
+            model,
+            sites,
+            {"text": ids},
+            gradients=gradients,
+            checkpointing=setup.checkpointing,
+            batch_size=setup.batch,
+            on_sequences=lambda _: None,
+        ),
+    )
+
+
+def surgery_speed(setup: Setup) -> Record:
+    """Healing at 20% beside two plain forward passes over the same text."""
+    model = setup.model()
+    ids = random_text(model, setup.sequences, setup.tokens)
+    _pass(setup, model, [], ids[: setup.batch], False)
+    forward = _pass(setup, model, [], ids, False)
+    healed = _surgery(setup, model, ids)
+    return {
+        "surgery, s": healed.seconds,
+        "surgery, tokens/s": ids.numel() / healed.seconds,
+        "surgery / two plain forwards, time": healed.seconds / (2 * forward.seconds),
+        "surgery peak, GiB": healed.peak_gib,
+    }
+
+
+def surgery_alone(setup: Setup) -> Record:
+    """Healing at 20% of a model that a plain forward pass beside it would take too long for."""
+    model = setup.model()
+    healed = _surgery(setup, model, random_text(model, setup.sequences, setup.tokens))
+    return {"surgery, s": healed.seconds, "surgery peak, GiB": healed.peak_gib}
+
+
+def _surgery(setup: Setup, model: PreTrainedModel, ids: torch.Tensor) -> Timing:
+    model.to("cpu")
+    if setup.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return timed(
+        setup.device,
+        lambda: prune(
+            model,
+            masks_at(model, 0.2),
+            {"text": ids},
+            {"text": 1.0},
+            HEALING,
+            device=setup.device,
+            batch_size=setup.batch,
+            on_layer=lambda: None,
+        ),
+    )
+
+
+def four_rounds(setup: Setup) -> Record:
+    """Four Fisher rounds on models cut ever further, and surgery: what a whole pruning costs."""
+    seconds = []
+    for share in (0.0, 0.05, 0.10, 0.15):
+        model = cut_model(setup.model(), share)
+        ids = random_text(model, setup.sequences, setup.tokens)
+        seconds.append(_pass(setup, model, sites_of(model, ("mlp",)), ids, True).seconds)
+        del model
+    healed = _surgery(setup, setup.model(), ids)
+    return {
+        **{f"round {number}, s": value for number, value in enumerate(seconds, 1)},
+        "surgery, s": healed.seconds,
+        "all, s": sum(seconds) + healed.seconds,
+    }
+
+
+def whole_rounds(setup: Setup) -> Record:
+    """A forward-only and a Fisher round, where passes without statistics beside them would take too long."""
+    model = setup.model()
+    ids = random_text(model, setup.sequences, setup.tokens)
+    sites = sites_of(model, ("mlp",))
+    record: Record = {}
+    for name, gradients in (("forward-only", False), ("Fisher", True)):
+        found = _pass(setup, model, sites, ids, gradients)
+        record |= {f"{name} round, s": found.seconds, f"{name} peak, GiB": found.peak_gib}
+    return record
+
+
+def growth(setup: Setup) -> Record:
+    """How time grows with tokens, depth and mlp width, on a few layers and a small vocabulary.
+
+    A pass has a part that an axis does not touch (the head, say), so the step from size two to three is
+    held against the step from one to two: they are equal where growth is linear.
+    """
+    width, few = SHAPES[setup.shape].intermediate_size, {"num_hidden_layers": 6, "vocab_size": 8192}
+    axes: dict[str, Callable[[int], tuple[dict[str, int], int]]] = {
+        "tokens": lambda n: (few, n * setup.sequences),
+        "depth": lambda n: ({**few, "num_hidden_layers": 3 * n}, setup.sequences),
+        "width": lambda n: ({**few, "intermediate_size": n * width // 2}, setup.sequences),
+    }
+    record: Record = {}
+    for axis, at in axes.items():
+        for name, run in (("Fisher round", _fisher), ("surgery", _surgery)):
+            one, two, three = (_grown(setup, run, *at(n)) for n in (1, 2, 3))
+            record[f"{name} over {axis}, step 2-3 / step 1-2"] = (three - two) / (two - one)
+    return record
+
+
+def _grown(setup: Setup, run: Callable[..., Timing], changes: dict[str, int], sequences: int) -> float:
+    times = []
+    for _ in range(3):
+        model = setup.model(**changes)
+        times.append(run(setup, model, random_text(model, sequences, setup.tokens)).seconds)
+    return min(times)
+
+
+def _fisher(setup: Setup, model: PreTrainedModel, ids: torch.Tensor) -> Timing:
+    return _pass(setup, model, sites_of(model, ("mlp",)), ids, True)
+
+
+def serving_speed(setup: Setup) -> Record:
+    """Dense against a model cut by 20%: prefill and decode, and the speed-up that the parameters predict."""
+    dense = setup.model()
+    small = cut_model(copy.deepcopy(dense), 0.2)
+    record: Record = {}
+    for batch in (1, 32):
+        for phase, work in (("prefill", _prefill), ("decode", _decode)):
+            runs = [(work(setup, dense, batch), work(setup, small, batch)) for _ in range(4)][1:]
+            slow, fast = (median(times) for times in zip(*runs, strict=True))
+            tokens = batch * (setup.tokens if phase == "prefill" else 1)
+            record[f"{phase} at batch {batch}, dense tokens/s"] = tokens / slow
+            record[f"{phase} at batch {batch}, speed-up"] = slow / fast
+    counts = [sum(weight.numel() for weight in model.parameters()) for model in (dense, small)]
+    record["speed-up predicted by all parameters"] = counts[0] / counts[1]
+    return record
+
+
+@torch.inference_mode()
+def _prefill(setup: Setup, model: PreTrainedModel, batch: int) -> float:
+    prompt = random_text(model, batch, setup.tokens).to(setup.device)
+    return timed(setup.device, lambda: model(input_ids=prompt, use_cache=False, logits_to_keep=1)).seconds
+
+
+@torch.inference_mode()
+def _decode(setup: Setup, model: PreTrainedModel, batch: int) -> float:
+    """Seconds of one step after a prompt of DECODE_AFTER tokens.
+
+    On CUDA the step is replayed as a graph: launched kernel by kernel from Python, a step of one sequence
+    takes the time of the launches, whatever the size of the model.
+    """
+    prompt = random_text(model, batch, DECODE_AFTER).to(setup.device)
+    cache = model(input_ids=prompt, use_cache=True, logits_to_keep=1).past_key_values
+    token = prompt[:, -1:].clone()
+
+    # One token sees all before it, so no mask is needed. Under capture transformers would build one all the
+    # same, and with a mask keys and values are copied for every query head: Qwen2 takes a mask by kind.
+    no_mask = {"full_attention": None} if setup.device.type == "cuda" else None
+
+    def step() -> None:
+        model(
+            input_ids=token,
+            attention_mask=no_mask,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+
+    run: Callable[[], None] = step
+    for _ in range(3):
+        step()
+    if setup.device.type == "cuda":
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            step()
+        run = graph.replay
+    return timed(setup.device, lambda: [run() for _ in range(20)]).seconds / 20
+
+
+def gram_error(setup: Setup) -> Record:
+    """Relative error (Frobenius) of a Gram matrix as surgery sums it against one in float64."""
+    generator = torch.Generator(setup.device).manual_seed(0)
+    x = torch.randn(8, 2048, 2048, device=setup.device, generator=generator).to(setup.dtype)
+    moments = Moments(2048, 2048, setup.device)
+    for batch in x.split(2):
+        moments.add(batch, batch.float(), 1.0)
+    rows = x.flatten(0, 1).double()
+    exact = rows.T @ rows
+    record: Record = {}
+    for name, found in (("Gram", moments.gram), ("cross", moments.cross)):
+        record[f"{name}, relative error"] = float((found - exact).norm() / exact.norm())
+    return record

@@ -1,0 +1,72 @@
+"""The benchmark's own arithmetic, on a tiny shape."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import LlamaConfig
+
+from tests.bench import __main__ as program
+from tests.bench import parts, shapes
+from tests.bench.clock import forward_operations
+from tests.bench.parts import Record, Setup
+from tests.bench.shapes import cut_model, random_text
+
+CPU = torch.device("cpu")
+TINY = LlamaConfig(
+    vocab_size=64,
+    hidden_size=32,
+    intermediate_size=256,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+)
+
+
+@pytest.fixture
+def setup(monkeypatch: pytest.MonkeyPatch) -> Setup:
+    monkeypatch.setitem(shapes.SHAPES, "tiny", TINY)
+    return Setup("tiny", CPU, torch.float32, 4, 16, 2)
+
+
+def test_operations_are_those_that_torch_counts(setup: Setup) -> None:
+    """Torch counts attention over all pairs of tokens; half of them are behind the causal mask."""
+    model = setup.model()
+    model.set_attn_implementation("eager")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(random_text(model, 1, 16), use_cache=False)
+    attention = 2 * 16 * TINY.hidden_size * TINY.num_hidden_layers
+    assert counter.get_total_flops() == pytest.approx(16 * (forward_operations(model, 16) + attention))
+
+
+@pytest.mark.parametrize("sparsity", [0.1, 0.2])
+def test_a_shape_is_cut_to_its_sparsity(setup: Setup, sparsity: float) -> None:
+    dense = sum(weight.numel() for weight in setup.model().model.layers.parameters())
+    left = sum(weight.numel() for weight in cut_model(setup.model(), sparsity).model.layers.parameters())
+    # Widths are rounded down to a multiple of 64 of 256 channels.
+    assert 1 - 1.3 * sparsity - 0.15 < left / dense <= 1 - sparsity
+
+
+@pytest.mark.parametrize(
+    "measure", [parts.capture_speed, parts.surgery_speed, parts.whole_rounds, parts.four_rounds]
+)
+def test_a_part_measures_something(setup: Setup, measure: Callable[[Setup], Record]) -> None:
+    found = measure(setup)
+    assert all(math.isfinite(value) and value >= 0 for value in found.values())
+    assert any(value > 0 for name, value in found.items() if name.endswith(", s"))
+
+
+def test_rows_are_kept_beside_those_measured_before(
+    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"one": (parts.surgery_alone, setup), "two": (parts.whole_rounds, setup)}
+    monkeypatch.setitem(program.SUITES, "cpu", rows)
+    for name in rows:
+        out = ["cpu", "--only", name, "--out", str(tmp_path / "found.json")]
+        assert CliRunner().invoke(program.main, out).exit_code == 0
+    text = (tmp_path / "found.json").read_text(encoding="utf-8")
+    assert text.index('"one"') < text.index('"two"')

@@ -1,0 +1,112 @@
+"""On an accelerator: the same results as on the CPU, and models that are larger than the device's share."""
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from stages import devices
+from stages.devices import passing_through, place
+from stages.pruning.capture import capture
+from stages.pruning.families import sites_of
+from stages.pruning.healing import Moments
+from stages.pruning.loss import sequence_losses
+from stages.pruning.surgery import Healing, prune
+from tests.conftest import make_tiny_model
+from tests.pruning.test_surgery import IDS, random_masks
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
+CUDA = torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def exact_products() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+def healed(model: LlamaForCausalLM, device: torch.device) -> LlamaForCausalLM:
+    smaller = copy.deepcopy(model).requires_grad_(False)
+    prune(
+        smaller,
+        random_masks(model, ("mlp", "attention")),
+        {"text": IDS},
+        {"text": 1.0},
+        Healing("residual", 0.5, 0.1),
+        device=device,
+        batch_size=2,
+        on_layer=lambda: None,
+    )
+    return smaller
+
+
+def test_surgery_streams_to_the_same_weights() -> None:
+    model = make_tiny_model()
+    on_cpu, on_gpu = healed(model, torch.device("cpu")), healed(model, CUDA)
+    for (name, expected), found in zip(on_cpu.named_parameters(), on_gpu.parameters(), strict=True):
+        assert found.device.type == "cpu"
+        assert torch.allclose(found, expected, atol=1e-3), name
+
+
+def test_the_memory_of_surgery_does_not_grow_with_depth() -> None:
+    peaks = []
+    for depth in (4, 16):
+        torch.cuda.reset_peak_memory_stats()
+        healed(make_tiny_model(num_hidden_layers=depth, intermediate_size=4096), CUDA)
+        peaks.append(torch.cuda.max_memory_allocated())
+    assert peaks[1] < 1.05 * peaks[0]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("offloaded", [False, True])
+def test_capture_says_the_same_as_on_the_cpu(
+    checkpointing: bool, offloaded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take(model: LlamaForCausalLM) -> dict[str, torch.Tensor]:
+        found = capture(
+            model,
+            sites_of(model),
+            {"text": IDS},
+            gradients=True,
+            checkpointing=checkpointing,
+            batch_size=2,
+            on_sequences=lambda _: None,
+        )["text"].statistics
+        return {f"{site}/{name}": v for site, one in found.items() for name, v in one.items()}
+
+    expected = take(make_tiny_model().requires_grad_(False))
+    if offloaded:
+        # Room for a part of the model only, so that accelerate leaves the rest in host memory.
+        monkeypatch.setattr(devices, "get_balanced_memory", lambda *_, **__: {0: 70_000, "cpu": "8GB"})
+    spread = place(make_tiny_model().requires_grad_(False), "sharded")
+    assert ("cpu" in set(spread.hf_device_map.values())) == offloaded
+    found = take(spread)
+    for name, values in expected.items():
+        assert torch.allclose(found[name], values, rtol=1e-3, atol=1e-8), name
+
+
+def test_a_model_passes_through_the_device_and_is_as_it_was() -> None:
+    model = make_tiny_model(tie_word_embeddings=True)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        expected = sequence_losses(model, IDS)
+        with passing_through(model, CUDA):
+            found = sequence_losses(model, IDS.to(CUDA))
+        again = sequence_losses(model, IDS)
+    assert torch.allclose(found.cpu(), expected, atol=1e-4)
+    assert torch.equal(again, expected)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_grams_of_half_precision_lose_nothing_to_tensor_cores() -> None:
+    x = torch.randn(4, 512, 256, device=CUDA, dtype=torch.bfloat16)
+    moments = Moments(256, 256, CUDA)
+    moments.add(x, x, 1.0)
+    rows = x.flatten(0, 1).double()
+    exact = rows.T @ rows
+    assert float((moments.gram - exact).norm() / exact.norm()) < 1e-6
