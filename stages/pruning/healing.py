@@ -68,15 +68,16 @@ def ridge_refit(moments: Moments, anchor: Tensor, ridge: float) -> Tensor:
     """
     gram = moments.gram.double()
     diagonal = gram.diagonal()
-    # A channel that was silent on all healing text has no energy: a trace of the mean keeps it at its anchor.
-    strength = ridge * diagonal.clamp_min(1e-6 * float(diagonal.mean()))
+    # A channel that was silent on all healing text has no energy: a trace of the mean keeps it at its anchor,
+    # and where all were silent (an expert that no token chose) anything positive does.
+    strength = ridge * diagonal.clamp_min(max(1e-6 * float(diagonal.mean()), 1e-30))
     right = moments.cross.double() + anchor.double() * strength
     gram.diagonal().add_(strength)
     factor, failed = torch.linalg.cholesky_ex(gram)
     if int(failed) or not bool(torch.isfinite(right).all()):
         raise InputError(
             f"surgery.ridge: {ridge}: the Gram matrix of {len(gram)} channels cannot be solved "
-            "(activations not finite, or all zero); raise surgery.ridge or use compute.dtype: float32"
+            "(activations not finite); raise surgery.ridge or use compute.dtype: float32"
         )
     solution: Tensor = torch.cholesky_solve(right.T, factor).T
     return solution.to(anchor.dtype).contiguous()

@@ -63,3 +63,7 @@ def test_a_channel_that_was_silent_keeps_its_weight() -> None:
     silent = Moments(8, 5, torch.device("cpu"))
     silent.add(X * (torch.arange(8) > 0), TARGET, 1.0)
     assert torch.allclose(ridge_refit(silent, ANCHOR, 0.01)[:, 0], ANCHOR[:, 0], atol=1e-5)
+
+
+def test_where_all_channels_were_silent_every_weight_stays() -> None:
+    assert torch.equal(ridge_refit(Moments(8, 5, torch.device("cpu")), ANCHOR, 0.01), ANCHOR)
