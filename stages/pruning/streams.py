@@ -1,15 +1,20 @@
 """The residual stream of a model, layer by layer: what enters the first one, and how each one is run."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from stages.pruning.families import Site, decoder_layers
 from stages.pruning.staging import Staging
+
+# Of a norm after a projection: keeps tokens of no length finite, and the inverse of its smallest weights.
+NORM_EPSILON = 1e-6
+NORM_DAMPING = 0.01
 
 
 @dataclass(frozen=True)
@@ -64,42 +69,85 @@ def _passed_over(layers: nn.ModuleList) -> Iterator[list[tuple[Tensor, dict[str,
             del layer.forward
 
 
-@dataclass
+@dataclass(frozen=True)
 class Watched:
-    """What one forward pass showed of a site: x [batch, tokens, channels], W x without a bias, and the
-    entering stream [batch, tokens, d]."""
+    """What one forward pass showed of a site, in the units of its output projection W.
+
+    x [batch, tokens, channels]; output: W x without a bias; total: what the whole sublayer gives, which is
+    W x unless an expert is one of many; share: the routing weight of an expert [batch, tokens, 1], otherwise
+    1; entering: the stream h [batch, tokens, d] that the sublayer's output joins.
+
+    Where a norm n(y) = s * y / r, r = rms(y), stands between projection and stream, x, output and total are
+    divided by r, token by token, and h by s, feature by feature. The fit is then one of what the norm passes
+    on, and the stream's error reaches it through the norm's linearisation. The norm does not see lengths, so
+    the pruned stream is fitted to the dense direction at its own length.
+    """
 
     entering: Tensor
     x: Tensor
     output: Tensor
+    total: Tensor
+    share: Tensor | float
+
+    def wanted(self, target: Tensor, alpha: float) -> Tensor:
+        """What W x should be, float32: its share of the way to target = total + alpha h of the dense model.
+
+        A plain sublayer (share 1, total W x) goes all the way. The experts chosen for a token share it by
+        their routing weights, on the pruned stream's own routing.
+        """
+        error = target - self.total.float() - alpha * self.entering.float()
+        return self.output.float() + self.share * error
 
 
 @contextmanager
 def watching(layer: nn.Module, sites: list[Site]) -> Iterator[dict[str, Watched]]:
-    """What the layer's next forward passes show of its sites, by name; the last pass counts."""
+    """What the layer's last forward pass shows of its sites, by name, once the context is left."""
     seen: dict[str, Watched] = {}
-    entering: dict[str, Tensor] = {}
-    handles = []
+    inputs: dict[str, tuple[Tensor, ...]] = {}
+    outputs: dict[str, Tensor] = {}
 
-    def watch(site: Site) -> None:
-        projection = layer.get_submodule(site.output.module)
-        assert isinstance(projection, nn.Linear)
-        bias = projection.bias
+    def into(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _, arguments: inputs.update({name: arguments})
 
-        def enter_site(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            entering[site.name] = inputs[0]
+    def out_of(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        return lambda _, arguments, output: outputs.update({name: output})
 
-        def leave_site(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            product = output if bias is None else output - bias
-            seen[site.name] = Watched(entering[site.name], inputs[0], product)
-
-        handles.append(layer.get_submodule(site.entry).register_forward_pre_hook(enter_site))
-        handles.append(projection.register_forward_hook(leave_site))
-
-    for site in sites:
-        watch(site)
+    entered = {name for site in sites for name in (site.entry, site.output.module, site.routed)}
+    left = {name for site in sites for name in (site.output.module, site.total, site.beside)}
+    handles = [
+        *(layer.get_submodule(n).register_forward_pre_hook(into(n)) for n in entered if n is not None),
+        *(layer.get_submodule(n).register_forward_hook(out_of(n)) for n in left if n is not None),
+    ]
     try:
         yield seen
+        seen.update({site.name: _watched(layer, site, inputs, outputs) for site in sites})
     finally:
         for handle in handles:
             handle.remove()
+
+
+def projection(layer: nn.Module, site: Site) -> nn.Linear:
+    """The site's output projection in a decoder layer."""
+    module = layer.get_submodule(site.output.module)
+    assert isinstance(module, nn.Linear)
+    return module
+
+
+def _watched(
+    layer: nn.Module, site: Site, inputs: Mapping[str, tuple[Tensor, ...]], outputs: Mapping[str, Tensor]
+) -> Watched:
+    x, output = inputs[site.output.module][0], outputs[site.output.module]
+    bias = projection(layer, site).bias
+    product = output if bias is None else output - bias
+    total = product if site.total == site.output.module else outputs[site.total]
+    share = 1.0 if site.routed is None else inputs[site.routed][1][..., None]
+    entering = inputs[site.entry][0]
+    if site.beside is not None:
+        entering = entering + outputs[site.beside]
+    if site.post_norm is None:
+        return Watched(entering, x, product, total, share)
+    length = output.float().square().mean(dim=-1, keepdim=True).add(NORM_EPSILON).sqrt()
+    scale = layer.get_submodule(site.post_norm)(torch.ones_like(output[:1, :1])).float()
+    # A feature that the norm all but switches off must not be asked for much: 1 / s, damped.
+    inverse = scale / (scale.square() + NORM_DAMPING * scale.square().mean())
+    return Watched(entering * inverse, x / length, product / length, total / length, share)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from stages.pruning.families import (
-    MLP,
     Masks,
     Site,
     channel_mask,
@@ -23,7 +23,7 @@ from stages.pruning.families import (
 from stages.pruning.healing import Moments, ridge_refit
 from stages.pruning.parallel import from_first, share
 from stages.pruning.staging import Staging
-from stages.pruning.streams import Calls, enter, watching
+from stages.pruning.streams import Calls, enter, projection, watching
 
 Heal = Literal["none", "least_squares", "residual"]
 
@@ -59,7 +59,9 @@ def prune(
         least_squares  target = W x, both on the pruned stream
         none           no refit: the kept columns stay as they are
 
-    A site at which nothing was removed stays bit-identical. `on_layer` is called after each layer.
+    Where a norm follows the projection, x, W x and h are taken as that norm sees and scales them; the experts
+    of a mixture share the error of the whole mixture by their routing weights (streams.Watched). A site at
+    which nothing was removed stays bit-identical. `on_layer` is called after each layer.
 
     `device` computes and holds one layer, its healed copy, one Gram matrix and a few batches at a time;
     everything else stays in host memory. In a process group each process heals on its share of the text
@@ -115,55 +117,64 @@ class _Surgeon:
         # A copy, because the dense stream needs the layer as it was until its last batch is through.
         healed = copy.deepcopy(layer)
         targets = self._dense_pass(index, layer, sites)
-        for site in sites:
-            self._heal(index, healed, site, targets[site.name], last=site is sites[-1] and site.kind == MLP)
-        if not sites or sites[-1].kind != MLP:
+        # The experts of a mixture are healed together, in one pass.
+        for total, together in groupby(sites, key=lambda site: site.total):
+            self._heal(index, healed, list(together), targets.get(total, []))
+        if not sites or not sites[-1].ends_layer:
             for number, (hidden,) in enumerate(self.staging.fetch(self.pruned)):
                 self.pruned[number] = self.staging.store(self.calls.run(index, healed, hidden))
         return healed
 
     def _dense_pass(self, index: int, layer: nn.Module, sites: list[Site]) -> dict[str, list[Tensor]]:
-        """Move the dense stream through a layer; return W x_dense + alpha h_dense of each site, float32."""
-        targets: dict[str, list[Tensor]] = {site.name: [] for site in sites}
+        """Move the dense stream through a layer; return total + alpha h of each sublayer there, float32."""
+        # One site stands for all with its total: they share one target.
+        first = {site.total: site for site in reversed(sites)}
+        targets: dict[str, list[Tensor]] = {total: [] for total in first}
         if self.healing.method != "residual":
             return targets
         for number, (hidden,) in enumerate(self.staging.fetch(self.dense)):
-            with watching(layer, sites) as seen:
+            with watching(layer, list(first.values())) as seen:
                 self.dense[number] = self.staging.store(self.calls.run(index, layer, hidden))
-            for site in sites:
+            for total, site in first.items():
                 watched = seen[site.name]
                 # float32, for the difference of two streams is far smaller than either of them.
-                target = watched.output.float() + self.healing.alpha * watched.entering.float()
-                targets[site.name].append(self.staging.store(target))
+                target = watched.total.float() + self.healing.alpha * watched.entering.float()
+                targets[total].append(self.staging.store(target))
         return targets
 
-    def _heal(self, index: int, layer: nn.Module, site: Site, targets: list[Tensor], last: bool) -> None:
-        """Refit one site's projection on the pruned stream and cut the site out of `layer`, in place.
+    def _heal(self, index: int, layer: nn.Module, sites: list[Site], targets: list[Tensor]) -> None:
+        """Refit the projections of sites with one total on the pruned stream and cut the sites out of
+        `layer`, in place.
 
-        After a layer's `last` sublayer the pruned stream moves on: nothing but the residual addition
+        After a site that ends its layer the pruned stream moves on: nothing but the residual addition
         follows, so the projection's share of the output is exchanged and no further pass is needed.
         """
-        projection = layer.get_submodule(site.output.module)
-        assert isinstance(projection, nn.Linear)
-        kept = channel_mask(site, self.masks[site.name]).nonzero().squeeze(1).to(projection.weight.device)
-        moments = Moments(len(kept), projection.out_features, projection.weight.device)
+        projections = {site.name: projection(layer, site) for site in sites}
+        moments, kept = {}, {}
+        for name, site in ((site.name, site) for site in sites):
+            weight = projections[name].weight
+            kept[name] = channel_mask(site, self.masks[name]).nonzero().squeeze(1).to(weight.device)
+            moments[name] = Moments(len(kept[name]), len(weight), weight.device)
         others, inputs = [], []
         for number, (hidden, *target) in enumerate(
             self.staging.fetch(self.pruned, *([targets] if targets else []))
         ):
-            with watching(layer, [site]) as seen:
+            with watching(layer, sites) as seen:
                 output = self.calls.run(index, layer, hidden)
-            watched = seen[site.name]
-            wanted = target[0] - self.healing.alpha * watched.entering.float() if target else watched.output
-            # Removed channels do not reach the others, so the uncut layer's kept inputs are the cut layer's.
-            x = watched.x.index_select(-1, kept)
-            moments.add(x, wanted, self.weights[number])
-            if last:
-                others.append(self.staging.store(output - watched.output))
-                inputs.append(self.staging.store(x))
-        cut_layer(layer, site, self.masks[site.name])
-        projection.weight.data = from_first(
-            ridge_refit(moments.total(), projection.weight.detach(), self.healing.ridge)
-        )
+            for site in sites:
+                watched = seen[site.name]
+                wanted = watched.wanted(target[0], self.healing.alpha) if target else watched.output
+                # Removed channels do not reach the others: the uncut layer's kept inputs are the cut layer's.
+                x = watched.x.index_select(-1, kept[site.name])
+                moments[site.name].add(x, wanted, self.weights[number])
+                if site.ends_layer:
+                    others.append(self.staging.store(output - watched.output))
+                    inputs.append(self.staging.store(x))
+        for site in sites:
+            cut_layer(layer, site, self.masks[site.name])
+            module = projections[site.name]
+            module.weight.data = from_first(
+                ridge_refit(moments[site.name].total(), module.weight.detach(), self.healing.ridge)
+            )
         for number, (other, x) in enumerate(self.staging.fetch(others, inputs)):
-            self.pruned[number] = self.staging.store(other + F.linear(x, projection.weight))
+            self.pruned[number] = self.staging.store(other + F.linear(x, module.weight))
