@@ -11,6 +11,7 @@ from stages.console import counter, is_first, stage, summary
 from stages.devices import place, process_group, resolve_device
 from stages.params import read_params
 from stages.pruning.capture import capture
+from stages.pruning.experts import open_experts
 from stages.pruning.families import channel_mask, cut, sites_of
 from stages.tensors import by_domain, read_masks
 
@@ -25,7 +26,7 @@ def main(round_name: str) -> None:
     """Capture the channel statistics that ROUND prunes by."""
     params = read_params()
     before = params.rounds[round_name].after
-    model = load_model(MODEL, params.compute.dtype)
+    model = open_experts(load_model(MODEL, params.compute.dtype))
     dense_sites = sites_of(model, tuple(params.prune.sites))
     masks = read_masks(ROUNDS / before / "masks.safetensors")
     cut(model, masks)

@@ -10,7 +10,7 @@ from stages.captures import read_captures
 from stages.checkpoints import load_model
 from stages.console import stage, summary
 from stages.errors import InputError
-from stages.params import read_params
+from stages.params import Prune, read_params
 from stages.pruning.allocation import (
     Candidate,
     Limits,
@@ -18,12 +18,15 @@ from stages.pruning.allocation import (
     per_layer_masks,
     uniform_masks,
 )
+from stages.pruning.experts import open_experts
 from stages.pruning.families import decoder_parameters, output_projection, sites_of, unit_parameters, widths
 from stages.pruning.importance import METRICS, mixed_scores, rank_agreement, unit_scores
 from stages.tensors import read_masks, read_scores, write_masks, write_scores
 
 MODEL = Path("data/model")
 ROUNDS = Path("data/rounds")
+# transformers multiplies all experts at once and wants rows of whole 16 bytes, in half precision too.
+EXPERT_MULTIPLE = 8
 
 
 @stage
@@ -33,7 +36,7 @@ def main(round_name: str) -> None:
     params = read_params()
     item = params.rounds[round_name]
     # Scores need the dense weights only, wherever there is memory.
-    model = load_model(MODEL, params.compute.dtype)
+    model = open_experts(load_model(MODEL, params.compute.dtype))
     kept = read_masks(ROUNDS / item.after / "masks.safetensors")
     summed = read_scores(ROUNDS / item.after / "scores.safetensors")
     statistics_file = ROUNDS / round_name / "statistics.safetensors"
@@ -47,7 +50,10 @@ def main(round_name: str) -> None:
     metric = METRICS[params.mask.metric]
     generator = torch.Generator().manual_seed(params.mask.seed)
     candidates, by_domain = [], []
-    for site in sites_of(model, tuple(params.prune.sites)):
+    sites = sites_of(model, tuple(params.prune.sites))
+    if any(site.expert is not None for site in sites):
+        _check_experts(params.prune)
+    for site in sites:
         weight = output_projection(model, site).weight
         scores = {
             domain: unit_scores(metric(weight, captures[domain].statistics[site.name], generator), site.units)
@@ -56,7 +62,9 @@ def main(round_name: str) -> None:
         cost = unit_parameters(model, site)
         # Scores of all rounds so far, each from its own text: few sequences a round then still add up.
         summed[site.name] = summed[site.name] + mixed_scores(scores, params.mixture)
-        candidates.append(Candidate(site.layer, site.kind, summed[site.name], kept[site.name], cost))
+        candidates.append(
+            Candidate(site.name, site.kind, summed[site.name], kept[site.name], cost, site.groups)
+        )
         by_domain.append({domain: values[kept[site.name]] for domain, values in scores.items()})
 
     total = decoder_parameters(model)
@@ -87,6 +95,18 @@ def main(round_name: str) -> None:
         ROUNDS / round_name / "history.json", [*read_json(ROUNDS / item.after / "history.json"), entry]
     )
     summary(f"mask {round_name}", f"{removed / total:.1%} of the decoder's parameters removed so far")
+
+
+def _check_experts(prune: Prune) -> None:
+    if prune.widths == "per_layer":
+        raise InputError(
+            "params.yaml: prune.widths: per_layer: the experts of a layer must have one width; use uniform"
+        )
+    if prune.width_multiple % EXPERT_MULTIPLE:
+        raise InputError(
+            f"params.yaml: prune.width_multiple: {prune.width_multiple}: widths of experts must be multiples "
+            f"of {EXPERT_MULTIPLE}, for grouped matrix products"
+        )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from stages.console import stage, summary
 from stages.dense import load_dense
 from stages.errors import InputError
 from stages.params import DENSE, PARAMS_FILE, read_params
+from stages.pruning.experts import close_experts, open_experts
 from stages.pruning.families import all_kept_masks
 from stages.tensors import write_masks, write_scores
 
@@ -19,7 +20,8 @@ def main() -> None:
     """Read the model of params.yaml into data/model, a complete checkpoint; write data/rounds/dense."""
     model, tokenizer = load_dense(read_params().model)
     try:
-        masks = all_kept_masks(model)
+        masks = all_kept_masks(open_experts(model))
+        close_experts(model)
     except ValueError as error:
         raise InputError(f"{PARAMS_FILE}: model: {error}") from None
     with artifacts.atomic(MODEL) as directory:

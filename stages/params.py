@@ -180,7 +180,7 @@ class Prune(Group):
     widths: Literal["uniform", "per_layer"]
     width_multiple: Positive
     floor: Annotated[float, Field(gt=0, lt=1)]
-    sites: Annotated[list[Literal["mlp", "attention"]], Field(min_length=1)]
+    sites: Annotated[list[Literal["mlp", "attention", "query_heads"]], Field(min_length=1)]
 
 
 class Round(Group):
@@ -206,6 +206,10 @@ class Evaluate(Group):
     repeats: Positive
 
 
+class Export(Group):
+    precision: Literal["f32", "f16", "bf16", "q8_0"]
+
+
 class Params(Group):
     """The whole of params.yaml, with the checks that span groups."""
 
@@ -222,6 +226,7 @@ class Params(Group):
     rounds: Annotated[dict[Name, Round], Field(min_length=1)]
     surgery: Surgery
     evaluate: Evaluate
+    export: Export
 
     @model_validator(mode="after")
     def _check(self) -> "Params":
@@ -300,6 +305,11 @@ class Params(Group):
                 )
         if len(set(self.prune.sites)) != len(self.prune.sites):
             problems.append(f"prune.sites: {self.prune.sites}: a site is named twice")
+        if {"attention", "query_heads"} <= set(self.prune.sites):
+            problems.append(
+                f"prune.sites: {self.prune.sites}: attention takes query heads with their KV group, "
+                "query_heads takes them out of groups that stay; choose one of the two"
+            )
         return problems
 
     def chain(self) -> list[str]:

@@ -67,6 +67,7 @@ ZERO = {
         ({"surgery.sequences": 99}, "surgery.sequences: 99: more than corpus.calibration_sequences"),
         ({"prune.sites": ["mlp", "mlp"]}, "a site is named twice"),
         ({"prune.sites": []}, "prune.sites: []: "),
+        ({"prune.sites": ["attention", "query_heads"]}, "choose one of the two"),
         ({"compute.device": "tpu"}, "compute.device: 'tpu': "),
     ],
 )

@@ -13,21 +13,18 @@ from stages.pruning.families import MLP
 
 @dataclass(frozen=True)
 class Candidate:
-    """A site as the allocation sees it.
+    """A site as the allocation sees it; `name` is its key in masks.
 
-    scores: float64 [units]; kept: bool [units], the mask of the round before; cost: parameters per unit.
+    scores: float64 [units]; kept: bool [units], the mask of the round before; cost: parameters per unit;
+    groups: runs of units, equally long, each of which loses as many as the others.
     """
 
-    layer: int
+    name: str
     kind: str
     scores: Tensor
     kept: Tensor
     cost: int
-
-    @property
-    def name(self) -> str:
-        """The key of this site in masks."""
-        return f"{self.layer}/{self.kind}"
+    groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -37,13 +34,13 @@ class Limits:
     multiple: int
     floor: float
 
-    def step(self, kind: str) -> int:
-        """Units by which a site's width moves. Only mlp widths are bound to a multiple."""
-        return self.multiple if kind == MLP else 1
+    def step(self, candidate: Candidate) -> int:
+        """Units by which a site's width moves: one a group, and only mlp widths are bound to a multiple."""
+        return self.multiple if candidate.kind == MLP else candidate.groups
 
     def smallest(self, candidate: Candidate) -> int:
         """The smallest width a site may have: the floor, rounded up to its step, and never nothing."""
-        step = self.step(candidate.kind)
+        step = self.step(candidate)
         return min(len(candidate.kept), ceil(self.floor * len(candidate.kept) / step) * step)
 
 
@@ -65,7 +62,10 @@ def uniform_masks(candidates: list[Candidate], budget: int, limits: Limits) -> d
             (removed + (len(sites[0].kept) - width) * sum(site.cost for site in sites), masks | more)
             for removed, masks in options
             for sites in [kinds[kind]]
-            for width in range(min(int(site.kept.sum()) for site in sites), limits.smallest(sites[0]) - 1, -1)
+            for step in [limits.step(sites[0])]
+            for width in range(
+                min(int(site.kept.sum()) for site in sites), limits.smallest(sites[0]) - 1, -step
+            )
             for more in [{site.name: _best(site, width) for site in sites}]
         ]
     mlp = kinds.get(MLP, [])
@@ -85,7 +85,7 @@ def _uniform_width(sites: list[Candidate], budget: int, limits: Limits) -> int |
     units = len(sites[0].kept)
     before = min(int(site.kept.sum()) for site in sites)
     removed = max(0, ceil(budget / sum(site.cost for site in sites)))
-    step = limits.step(sites[0].kind)
+    step = limits.step(sites[0])
     width = min(before, (units - removed) // step * step if removed else units)
     return width if width >= limits.smallest(sites[0]) else None
 
@@ -116,8 +116,8 @@ def per_layer_masks(candidates: list[Candidate], budget: int, limits: Limits) ->
 
 def _steps(index: int, site: Candidate, limits: Limits) -> list[tuple[float, int, int, list[int], int]]:
     """(score per parameter, site, order, units, parameters) of each step a site can still shrink by."""
-    order = [int(unit) for unit in _ascending(site) if site.kept[unit]]
-    width, step = len(order), limits.step(site.kind)
+    order = _worst_first(site)
+    width, step = len(order), limits.step(site)
     steps = []
     start = 0
     while width > limits.smallest(site):
@@ -129,13 +129,20 @@ def _steps(index: int, site: Candidate, limits: Limits) -> list[tuple[float, int
     return steps
 
 
-def _ascending(site: Candidate) -> Tensor:
-    return torch.sort(site.scores, stable=True).indices
+def _worst_first(site: Candidate) -> list[int]:
+    """The units still kept by rising score; with groups, the worst of each group, then the next of each.
+
+    Groups have lost equally many, so they are of one length. Among equals the earlier unit comes first.
+    """
+    order = [int(unit) for unit in torch.sort(site.scores, stable=True).indices if site.kept[unit]]
+    run = len(site.kept) // site.groups
+    grouped = [[unit for unit in order if unit // run == group] for group in range(site.groups)]
+    return [unit for worst in zip(*grouped, strict=True) for unit in worst]
 
 
 def _best(site: Candidate, width: int) -> Tensor:
     """The mask of the `width` best units among those still kept; among equals the later unit stays."""
-    order = [int(unit) for unit in _ascending(site) if site.kept[unit]]
+    order = _worst_first(site)
     mask = torch.zeros_like(site.kept)
     mask[order[len(order) - width :]] = True
     return mask

@@ -1,21 +1,29 @@
-"""Which tensors make up a channel, per model family: the one place that knows architectures.
+"""The channels of a model: where its sites are, what a unit of each is made of, and how units are removed.
 
-To add a family whose decoder layers are named like one below, add its `model_type` to FAMILIES; to add
-another layout, describe its sublayers once (see `Sublayer`). tests/pruning/test_families.py runs every
-entry on a tiny random model.
+What the modules of a family are called is in pruning/layouts.py; nothing here knows architectures. A mixture
+of experts must have been opened (pruning/experts.py), so that every channel is a feature of an nn.Linear.
 """
 
+import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from stages.errors import InputError
+from stages.pruning.layouts import ATTENTION as ATTENTION
+from stages.pruning.layouts import FAMILIES as FAMILIES
+from stages.pruning.layouts import MLP as MLP
+from stages.pruning.layouts import QUERY_HEADS as QUERY_HEADS
+from stages.pruning.layouts import Family, Sublayer
+from stages.pruning.layouts import family_of as family_of
+from stages.pruning.sizes import resize_config as resize_config
+from stages.pruning.sizes import widths as widths
 
-MLP = "mlp"
-ATTENTION = "attention"
+KINDS = (ATTENTION, QUERY_HEADS, MLP)
 
 Masks = Mapping[str, Tensor]
 """Site name -> bool [units], True = kept."""
@@ -37,10 +45,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Site:
-    """A place in one decoder layer where units (channels or KV groups) can be removed.
+    """A place in one decoder layer where units can be removed: channels, KV groups, or query heads.
 
-    `output` is the projection back into the residual stream; its inputs are the channels that statistics
-    are taken of. `entry` is the module whose input is the residual stream before the sublayer.
+    `output` is the projection back towards the residual stream; its inputs are the channels that statistics
+    are taken of. `entry`, `post_norm` and `beside` are those of its Sublayer. `total` is the module whose
+    output is all that the sublayer gives: the projection itself, or the mixture that an expert belongs to.
+    `groups`: units stand in this many runs of equal length, each of which must keep equally many.
     """
 
     layer: int
@@ -49,68 +59,32 @@ class Site:
     inputs: tuple[Part, ...]
     output: Part
     entry: str
+    post_norm: str | None = None
+    beside: str | None = None
+    total: str = ""
+    expert: int | None = None
+    groups: int = 1
 
     @property
     def name(self) -> str:
         """The key of this site in masks and statistics."""
-        return f"{self.layer}/{self.kind}"
+        expert = "" if self.expert is None else f".{self.expert}"
+        return f"{self.layer}/{self.kind}{expert}"
 
     @property
     def channels(self) -> int:
         """Input channels of the output projection."""
         return self.units * self.output.block
 
+    @property
+    def routed(self) -> str | None:
+        """The module of an expert, called with hidden states and routing weights; None without experts."""
+        return None if self.expert is None else self.output.module.rpartition(".")[0]
 
-@dataclass(frozen=True)
-class Sublayer:
-    """How a family names the modules of one kind of sublayer, relative to the decoder layer.
-
-    `inputs` are the modules that produce the channels (for attention: query, key, value). A name that
-    stands several times is one fused module whose outputs follow one another in that order.
-    """
-
-    inputs: tuple[str, ...]
-    output: str
-    entry: str
-
-
-@dataclass(frozen=True)
-class Family:
-    """The layout of a decoder: where its layers are and what their sublayers are called."""
-
-    mlp: Sublayer
-    attention: Sublayer
-    layers: str = "layers"
-
-
-_LLAMA = Family(
-    mlp=Sublayer(("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj", "post_attention_layernorm"),
-    attention=Sublayer(
-        ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), "self_attn.o_proj", "input_layernorm"
-    ),
-)
-
-FAMILIES: dict[str, Family] = {
-    "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "qwen2": _LLAMA,
-    "qwen3": _LLAMA,
-    "smollm3": _LLAMA,
-    "phi3": Family(
-        mlp=replace(_LLAMA.mlp, inputs=("mlp.gate_up_proj", "mlp.gate_up_proj")),
-        attention=replace(_LLAMA.attention, inputs=("self_attn.qkv_proj",) * 3),
-    ),
-}
-
-
-def family_of(config: PretrainedConfig) -> Family:
-    """The layout of a model. Raises InputError for an architecture that is not in FAMILIES."""
-    if config.model_type not in FAMILIES:
-        raise InputError(
-            f"config.json: model_type: {config.model_type}: cannot be pruned; supported are "
-            f"{', '.join(sorted(FAMILIES))} (to add one, see stages/pruning/families.py)"
-        )
-    return FAMILIES[config.model_type]
+    @property
+    def ends_layer(self) -> bool:
+        """Whether the projection's output reaches the layer's output as it is, with nothing after it."""
+        return self.kind == MLP and self.post_norm is None and self.expert is None
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
@@ -120,36 +94,93 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     return layers
 
 
-def sites_of(model: PreTrainedModel, kinds: tuple[str, ...] = (ATTENTION, MLP)) -> list[Site]:
-    """All sites of the given kinds, in the order data flows through them.
+def sites_of(model: PreTrainedModel, kinds: tuple[str, ...] | None = None) -> list[Site]:
+    """All sites of the given kinds (None: of every kind the family has), in the order data flows.
 
-    Sizes are read off the weights, not the config, so a model that was cut is described as it is.
+    Sizes are read off the weights, not the config, so a model that was cut is described as it is. Raises
+    InputError for a kind that this family refuses.
     """
     family = family_of(model.config)
-    head_dim = getattr(model.config, "head_dim", None) or (
-        model.config.hidden_size // model.config.num_attention_heads
-    )
-    group = model.config.num_attention_heads // model.config.num_key_value_heads
-    sites = []
-    for index, layer in enumerate(decoder_layers(model)):
-        if ATTENTION in kinds:
-            names = family.attention
-            units = _linear(layer, names.output).in_features // (group * head_dim)
-            blocks = (group * head_dim, head_dim, head_dim)
-            sites.append(_site(index, ATTENTION, units, blocks, names))
-        if MLP in kinds:
-            units = _linear(layer, family.mlp.output).in_features
-            sites.append(_site(index, MLP, units, (1,) * len(family.mlp.inputs), family.mlp))
-    return sites
+    for kind in kinds or ():
+        if kind in family.refused:
+            raise InputError(
+                f"params.yaml: prune.sites: {kind}: not for {model.config.model_type}: {family.refused[kind]}"
+            )
+    wanted = [kind for kind in KINDS if (kinds is None or kind in kinds) and kind not in family.refused]
+    return [
+        site
+        for index, layer in enumerate(decoder_layers(model))
+        for kind in wanted
+        for site in _layer_sites(index, layer, kind, family)
+    ]
 
 
-def _site(layer: int, kind: str, units: int, blocks: tuple[int, ...], names: Sublayer) -> Site:
+def _layer_sites(index: int, layer: nn.Module, kind: str, family: Family) -> list[Site]:
+    if kind == MLP:
+        if family.experts is None:
+            return [_mlp_site(index, layer, family.mlp, None)]
+        experts = range(len(list(layer.get_submodule(f"{family.experts}.experts").children())))
+        return [_mlp_site(index, layer, family.mlp, expert, family.experts) for expert in experts]
+    names = family.attention
+    heads, groups, size = _heads(layer, names)
+    if kind == ATTENTION:
+        query = heads // groups * size
+        return [_site(index, kind, groups, (query, size, size), names)]
+    return [_site(index, kind, heads, (size,), names, groups=groups)]
+
+
+def _mlp_site(
+    index: int, layer: nn.Module, names: Sublayer, expert: int | None, mixture: str | None = None
+) -> Site:
+    inputs = tuple(name.format(expert=expert) for name in names.inputs)
+    output = names.output.format(expert=expert)
+    named = Sublayer(inputs, output, names.entry, names.post_norm, names.beside)
+    units = _linear(layer, output).in_features
+    return _site(index, MLP, units, (1,) * len(inputs), named, expert=expert, total=mixture)
+
+
+def _heads(layer: nn.Module, names: Sublayer) -> tuple[int, int, int]:
+    """Query heads, KV groups, and the size of a head."""
+    size: int = _attention(layer, names.output).head_dim
+    heads = _linear(layer, names.output).in_features // size
+    produced = sum(_linear(layer, name).out_features for name in set(names.inputs)) // size
+    return heads, (produced - heads) // 2, size
+
+
+def _attention(layer: nn.Module, output: str) -> Any:
+    return layer.get_submodule(output.rpartition(".")[0])
+
+
+def _site(
+    layer: int,
+    kind: str,
+    units: int,
+    blocks: tuple[int, ...],
+    names: Sublayer,
+    *,
+    expert: int | None = None,
+    total: str | None = None,
+    groups: int = 1,
+) -> Site:
     ends: dict[str, int] = {}
     parts = []
-    for module, block in zip(names.inputs, blocks, strict=True):
+    # Fewer blocks than inputs: the rest (keys and values of query heads) stays.
+    for module, block in zip(names.inputs, blocks, strict=False):
         parts.append(Part(module, 0, block, ends.get(module, 0)))
         ends[module] = ends.get(module, 0) + units * block
-    return Site(layer, kind, units, tuple(parts), Part(names.output, 1, blocks[0]), names.entry)
+    return Site(
+        layer,
+        kind,
+        units,
+        tuple(parts),
+        Part(names.output, 1, blocks[0]),
+        names.entry,
+        names.post_norm,
+        names.beside,
+        total or names.output,
+        expert,
+        groups,
+    )
 
 
 def _linear(layer: nn.Module, name: str) -> nn.Linear:
@@ -200,6 +231,9 @@ def cut_layer(layer: nn.Module, site: Site, units: Tensor) -> None:
         features[part.offset : part.offset + site.units * part.block] = units.repeat_interleave(part.block)
     for (name, axis), features in kept.items():
         _shrink(_linear(layer, name), axis, features)
+    if site.kind != MLP:
+        groups = int(units.sum()) if site.kind == ATTENTION else site.groups
+        _recount(_attention(layer, site.output.module), _linear(layer, site.output.module), groups)
 
 
 def _shrink(module: nn.Linear, axis: int, features: Tensor) -> None:
@@ -212,6 +246,17 @@ def _shrink(module: nn.Linear, axis: int, features: Tensor) -> None:
             module.bias = nn.Parameter(module.bias.detach()[index], requires_grad=trainable)
     else:
         module.in_features = len(index)
+
+
+def _recount(attention: Any, output: nn.Linear, groups: int) -> None:
+    """Tell an attention module how many heads it has left; its config becomes its own."""
+    heads = output.in_features // attention.head_dim
+    config = copy.copy(attention.config)
+    config.num_attention_heads, config.num_key_value_heads = heads, groups
+    attention.config = config
+    attention.num_key_value_groups = heads // groups
+    if hasattr(attention, "num_key_value_heads"):
+        attention.num_key_value_heads = groups
 
 
 def cut(model: PreTrainedModel, masks: Masks) -> None:
@@ -234,31 +279,3 @@ def pruned_sites(model: PreTrainedModel, masks: Masks) -> Iterator[Site]:
                 f"masks: {name}: {tuple(mask.shape)} does not fit the model's {sites[name].units} units"
             )
     return (site for name, site in sites.items() if name in masks and not bool(masks[name].all()))
-
-
-def widths(masks: Masks, kind: str) -> list[int]:
-    """Units kept in each layer, in order of the layers."""
-    rows = [(int(name.split("/")[0]), int(mask.sum())) for name, mask in masks.items() if name.endswith(kind)]
-    return [width for _, width in sorted(rows)]
-
-
-def resize_config(config: PretrainedConfig, masks: Masks) -> None:
-    """Write the new sizes into a config, where one number says them for all layers.
-
-    Widths that differ between layers go into `mlp_widths` and `kv_groups`, which stages/modelling.py reads.
-    """
-    mlp, attention = widths(masks, MLP), widths(masks, ATTENTION)
-    if len(set(mlp)) == 1:
-        config.intermediate_size = mlp[0]
-    elif mlp:
-        config.mlp_widths = mlp
-    if not attention or all(int(n) == config.num_key_value_heads for n in attention):
-        return
-    group = config.num_attention_heads // config.num_key_value_heads
-    # Fewer heads than hidden_size / head_dim: the size of a head can no longer be derived.
-    config.head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    if len(set(attention)) == 1:
-        config.num_key_value_heads = attention[0]
-        config.num_attention_heads = attention[0] * group
-    else:
-        config.kv_groups = attention

@@ -1,5 +1,7 @@
 """Masks against a brute-force loop, and the laws that hold for every budget."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
@@ -16,7 +18,9 @@ def mlp(seed: int = 0) -> list[Candidate]:
     generator = torch.Generator().manual_seed(seed)
     everything = torch.ones(UNITS, dtype=torch.bool)
     return [
-        Candidate(layer, "mlp", torch.rand(UNITS, generator=generator).double(), everything.clone(), COST)
+        Candidate(
+            f"{layer}/mlp", "mlp", torch.rand(UNITS, generator=generator).double(), everything.clone(), COST
+        )
         for layer in range(LAYERS)
     ]
 
@@ -26,7 +30,7 @@ def with_attention(seed: int = 0) -> list[Candidate]:
     everything = torch.ones(GROUPS, dtype=torch.bool)
     return mlp(seed) + [
         Candidate(
-            layer,
+            f"{layer}/attention",
             "attention",
             torch.rand(GROUPS, generator=generator).double(),
             everything.clone(),
@@ -41,7 +45,7 @@ def removed(candidates: list[Candidate], masks: dict[str, torch.Tensor]) -> int:
 
 
 def continued(candidates: list[Candidate], masks: dict[str, torch.Tensor]) -> list[Candidate]:
-    return [Candidate(c.layer, c.kind, c.scores, masks[c.name], c.cost) for c in candidates]
+    return [Candidate(c.name, c.kind, c.scores, masks[c.name], c.cost) for c in candidates]
 
 
 def test_uniform_removes_the_least_of_every_layer_as_a_loop_would() -> None:
@@ -129,7 +133,7 @@ def test_a_budget_beyond_the_floors_is_refused(allocate) -> None:  # type: ignor
 
 def test_uniform_takes_attention_where_it_matters_less_than_mlp() -> None:
     candidates = [
-        Candidate(c.layer, c.kind, c.scores * (1e-6 if c.kind == "attention" else 1.0), c.kept, c.cost)
+        Candidate(c.name, c.kind, c.scores * (1e-6 if c.kind == "attention" else 1.0), c.kept, c.cost)
         for c in with_attention()
     ]
     masks = uniform_masks(candidates, 2 * LAYERS * GROUP_COST, FREE)
@@ -137,5 +141,35 @@ def test_uniform_takes_attention_where_it_matters_less_than_mlp() -> None:
 
 
 def test_all_equal_scores_still_meet_the_budget() -> None:
-    candidates = [Candidate(c.layer, c.kind, torch.ones(UNITS).double(), c.kept, c.cost) for c in mlp()]
+    candidates = [Candidate(c.name, c.kind, torch.ones(UNITS).double(), c.kept, c.cost) for c in mlp()]
     assert removed(candidates, per_layer_masks(candidates, 100, FREE)) == 100
+
+
+def query_heads(seed: int = 0) -> list[Candidate]:
+    generator = torch.Generator().manual_seed(seed)
+    everything = torch.ones(12, dtype=torch.bool)
+    return [
+        Candidate(
+            f"{layer}/query_heads", "query_heads", torch.rand(12, generator=generator), everything, 5, 3
+        )
+        for layer in range(LAYERS)
+    ]
+
+
+@pytest.mark.parametrize("allocate", [uniform_masks, per_layer_masks])
+def test_every_group_loses_its_own_worst_units_and_equally_many(
+    allocate: Callable[..., dict[str, torch.Tensor]],
+) -> None:
+    candidates = query_heads()
+    for budget in (1, 16, 46, 100):
+        masks = allocate(candidates, budget, FREE)
+        assert removed(candidates, masks) >= budget
+        for one in candidates:
+            for scores, mask in zip(one.scores.view(3, 4), masks[one.name].view(3, 4), strict=True):
+                assert mask.sum() == masks[one.name].sum() / 3 > 0
+                assert mask.all() or scores[~mask].max() < scores[mask].min()
+
+
+def test_a_group_keeps_one_unit_at_least() -> None:
+    with pytest.raises(InputError, match="leave at most 135 to remove"):
+        per_layer_masks(query_heads(), 136, FREE)

@@ -150,7 +150,8 @@ def test_expanded_statistics_are_zero_where_channels_are_gone() -> None:
     model = make_tiny_model()
     masks = {f"{layer}/{MLP}": torch.arange(48) % 3 > 0 for layer in range(3)}
     cut(model, masks)
-    masks |= {f"{layer}/attention": torch.ones(32, dtype=torch.bool) for layer in range(3)}
+    heads = [site for site in sites_of(model) if site.kind != MLP]
+    masks |= {site.name: torch.ones(site.channels, dtype=torch.bool) for site in heads}
     fisher = run(model, IDS, batch_size=5).expanded(masks).statistics[f"0/{MLP}"].fisher
     assert fisher is not None
     assert torch.equal(fisher > 0, masks[f"0/{MLP}"])
