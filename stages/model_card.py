@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+import transformers
+
 from stages.params import HubModel, PackageModel, Params
+from stages.proof import Proof
 
 
 @dataclass(frozen=True)
@@ -21,10 +24,12 @@ def model_card(
     sequence_length: int,
     before: Measures,
     after: Measures,
+    proof: Proof,
 ) -> str:
     """Markdown with the hub's front matter.
 
-    history: the entries of the rounds; before, after: the dense and the pruned model's measures.
+    history: the entries of the rounds; before, after: the dense and the pruned model's measures;
+    proof: how the checkpoint was loaded back.
     """
     model, surgery, last = params.model, params.surgery, history[-1]
     prune = last["prune"]
@@ -67,7 +72,19 @@ def model_card(
     for entry in history:
         loss = sum(entry["loss"].values()) / len(entry["loss"])
         lines.append(f"| {entry['round']} | {entry['sparsity']:.1%} | {loss:.3f} nats |")
+    lines += ["", "## Runtimes tried", "", *_runtimes(proof)]
     return "\n".join(lines) + "\n"
+
+
+def _runtimes(proof: Proof) -> list[str]:
+    own = "" if hasattr(transformers, proof.loaded) else ", with `trust_remote_code=True`"
+    return [
+        f"- transformers {proof.version}: loaded in a fresh process from these files alone (`{proof.loaded}`"
+        f"{own}); logits of {proof.tokens} tokens differ from the model in memory by {proof.difference:.1g} "
+        "of their spread",
+        "",
+        "No other runtime was tried on this checkpoint when it was written.",
+    ]
 
 
 def _origin(params: Params) -> str:

@@ -10,8 +10,10 @@ from stages.checkpoints import load_model, load_tokenizer
 from stages.console import counter, is_first, stage, summary
 from stages.devices import passing_through, process_group, resolve_device
 from stages.model_card import Measures, model_card
-from stages.modelling import ship_modelling_file
+from stages.modelling import save_model
 from stages.params import read_params
+from stages.proof import prove_load
+from stages.pruning.experts import close_experts, open_experts
 from stages.pruning.families import decoder_layers, decoder_parameters
 from stages.pruning.loss import sequence_losses
 from stages.pruning.surgery import Healing, prune
@@ -21,15 +23,16 @@ MODEL = Path("data/model")
 CALIBRATION = Path("data/corpus/calibration.parquet")
 ROUNDS = Path("data/rounds")
 PRUNED = Path("data/pruned")
+PROOF_TOKENS = 64
 
 
 @stage
 def main() -> None:
-    """Write data/pruned: a complete checkpoint, cut by the masks and healed."""
+    """Write data/pruned: a complete checkpoint, cut by the masks, healed, and proved to load."""
     params = read_params()
     last = ROUNDS / params.surgery.after
     device = resolve_device(params.compute.device)
-    model = load_model(MODEL, params.compute.dtype)
+    model = open_experts(load_model(MODEL, params.compute.dtype))
     masks = read_masks(last / "masks.safetensors")
     sequences = by_domain(read_sequences(CALIBRATION), params.surgery.sequences)
     # A domain of weight 0 is left out rather than multiplied by 0: it would only cost time.
@@ -54,12 +57,13 @@ def main() -> None:
         )
     if not is_first():
         return
-    after = _measure(model, check, device)
+    after = _measure(close_experts(model), check, device)
     with atomic(PRUNED) as directory:
-        ship_modelling_file(model, directory)
-        model.save_pretrained(directory)
+        save_model(model, directory)
         load_tokenizer(MODEL).save_pretrained(directory)
-        card = model_card(params, read_json(last / "history.json"), check.shape[1], before, after)
+        proof = prove_load(model, directory, check[:2, :PROOF_TOKENS], PRUNED)
+        history = read_json(last / "history.json")
+        card = model_card(params, history, check.shape[1], before, after, proof)
         (directory / "README.md").write_text(card, encoding="utf-8")
     share = 1 - after.decoder / before.decoder
     summary("surgery", f"{after.parameters:,} parameters, {share:.1%} of the decoder removed, in {PRUNED}")

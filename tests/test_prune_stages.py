@@ -12,16 +12,19 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stages import capture, mask, surgery
+from stages import capture, mask, model, surgery
 from stages.artifacts import Sequence, read_sequences, write_json, write_sequences
 from stages.captures import read_captures
-from stages.pruning.families import all_kept_masks, widths
+from stages.checkpoints import load_model
+from stages.pruning.families import all_kept_masks, decoder_parameters, widths
 from stages.tensors import by_domain, read_masks, read_scores, write_masks, write_scores
-from tests.conftest import make_tiny_model
+from tests.conftest import make_tiny_model, make_tiny_tokenizer
+from tests.pruning.test_families import tiny
 from tests.test_params import write
 
 CHANGES: dict[str, Any] = {
@@ -83,6 +86,77 @@ def test_the_result_is_a_complete_checkpoint_for_stock_classes(project: Callable
     card = (pruned / "README.md").read_text(encoding="utf-8")
     assert "license: apache-2.0" in card
     assert f"| parameters | {make_tiny_model().num_parameters():,} | {model.num_parameters():,} |" in card
+    assert f"- transformers {transformers.__version__}: loaded in a fresh process" in card
+
+
+def test_a_checkpoint_that_does_not_load_gets_no_final_name(
+    project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = project()
+    monkeypatch.setattr(surgery, "save_model", lambda model, path: model.save_pretrained(path))
+    write(directory, {**CHANGES, "prune.widths": "per_layer"})
+    result = run_all()
+    assert result.exit_code == 1
+    assert "data/pruned: the checkpoint does not load in a fresh process" in result.output
+    assert not list(Path("data").glob("*pruned*"))
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("qwen3_moe", {"prune.sparsity": 0.3, "prune.width_multiple": 8}),
+        ("mixtral", {"prune.sites": ["mlp", "attention"], "prune.width_multiple": 8}),
+        ("gemma3_text", {"prune.sites": ["mlp", "query_heads"], "prune.widths": "per_layer"}),
+        ("gpt_neox", {"prune.widths": "per_layer"}),
+    ],
+)
+def test_other_families_go_the_whole_way(
+    project: Callable[..., Path], tmp_path: Path, family: str, changes: dict[str, Any]
+) -> None:
+    directory = project()
+    source = tmp_path / "source"
+    tiny(family, vocab_size=258).save_pretrained(source)
+    make_tiny_tokenizer().save_pretrained(source)
+    origin = {"source": "path", "path": str(source), "name": family, "licence": "none"}
+    write(directory, {**CHANGES, "model": origin, **changes})
+    result = CliRunner().invoke(model.main, [])
+    assert result.exit_code == 0, result.output
+    dense = load_file(source / "model.safetensors")
+    assert all(
+        torch.equal(dense[name], one) for name, one in load_file("data/model/model.safetensors").items()
+    )
+    result = run_all()
+    assert result.exit_code == 0, result.output
+    removed = json.loads(Path("data/rounds/r3/history.json").read_text())[-1]["sparsity"]
+    before, after = (
+        decoder_parameters(load_model(Path("data", one), "float32")) for one in ("model", "pruned")
+    )
+    assert 1 - after / before == pytest.approx(removed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"prune.widths": "per_layer"},
+            "prune.widths: per_layer: the experts of a layer must have one width",
+        ),
+        ({"prune.width_multiple": 12}, "prune.width_multiple: 12: widths of experts must be multiples of 8"),
+    ],
+)
+def test_widths_that_experts_cannot_have_are_refused_in_the_first_round(
+    project: Callable[..., Path], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    directory = project()
+    tiny("mixtral", vocab_size=258).save_pretrained(tmp_path / "source")
+    make_tiny_tokenizer().save_pretrained(tmp_path / "source")
+    origin = {"source": "path", "path": str(tmp_path / "source"), "name": "m", "licence": "none"}
+    write(directory, {**CHANGES, "model": origin, **changes})
+    for stage, arguments in ((model.main, []), (capture.main, ["r1"])):
+        assert CliRunner().invoke(stage, arguments).exit_code == 0
+    result = CliRunner().invoke(mask.main, ["r1"])
+    assert result.exit_code == 1
+    assert f"params.yaml: {message}" in result.output
 
 
 def test_rounds_are_nested_and_their_history_grows(project: Callable[..., Path]) -> None:
@@ -105,7 +179,7 @@ def test_per_layer_widths_load_through_their_own_modelling_file(
     result = run_all()
     assert result.exit_code == 0, result.output
     model = AutoModelForCausalLM.from_pretrained(directory / "data/pruned", trust_remote_code=True)
-    assert len(set(model.config.mlp_widths)) > 1
+    assert len({one.intermediate_size for one in model.config.per_layer_config}) > 1
     masks = read_masks(directory / "data/rounds/r3/masks.safetensors")
     assert [layer.mlp.up_proj.out_features for layer in model.model.layers] == widths(masks, "mlp")
     ids = torch.arange(12)[None]

@@ -3,10 +3,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from stages.checkpoints import load_model
 from stages.errors import InputError
 from stages.evaluation.zero_shot import score_tasks
+from stages.modelling import save_model
+from stages.pruning.families import cut
+from tests.conftest import make_tiny_model
 from tests.evaluation.test_tasks import write_items
 
 WORDS = ["oak", "granite", "sea", "a tall tower", "fog", "rust"]
@@ -75,6 +80,18 @@ def test_task_without_a_normalised_accuracy_has_none(model, tokenizer, tmp_path)
     result = score_tasks(model, tokenizer, {"boolq": path}, 0, 0, 4)["boolq"]
     assert result.acc_norm is None
     assert result.acc == 0.5
+
+
+def test_layers_of_different_widths_are_scored_as_in_memory_by_name_and_loaded(tokenizer, items, tmp_path):
+    smaller = make_tiny_model()
+    cut(smaller, {f"{layer}/mlp": torch.arange(48) >= 8 * layer for layer in range(3)})
+    save_model(smaller, tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    benchmarks = {"arc_challenge": write_items(tmp_path / "arc_challenge.jsonl", items)}
+    expected = score_tasks(smaller, tokenizer, benchmarks, 0, 0, 4)
+    assert score_tasks(load_model(tmp_path, "float32"), tokenizer, benchmarks, 0, 0, 4) == expected
+    named = HFLM(pretrained=str(tmp_path), trust_remote_code=True, device="cpu", dtype="float32")
+    assert score_tasks(named.model, named.tokenizer, benchmarks, 0, 0, 4) == expected
 
 
 def test_no_benchmarks_give_no_accuracies(model, tokenizer):
