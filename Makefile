@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-all lint types format plan
+.PHONY: help setup repro test test-all lint types format plan portability
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +28,7 @@ test: setup ## Run the tests
 	pytest
 
 test-all: setup ## Run the slow tests too
-	pytest -m "not gpu"
+	pytest -m "not gpu and not portability"
 
 lint: setup ## Check style
 	ruff check stages tests
@@ -43,3 +43,14 @@ format: setup ## Rewrite the code in the house style
 
 plan: setup ## Check params.yaml and show the schedule
 	@python -m stages.plan
+
+# llama.cpp is built from source, in an environment of its own, which takes minutes the first time.
+.llama/.installed:
+	$(PYTHON) -m venv .llama
+	.llama/bin/python -m pip install --quiet --disable-pip-version-check "llama-cpp-python==0.3.36"
+	touch $@
+
+portability: setup .llama/.installed ## Export to GGUF and compare llama.cpp with transformers
+	dvc repro export/dvc.yaml
+	@python -m stages.portability --python .llama/bin/python
+	LLAMA_CPP_PYTHON=$(CURDIR)/.llama/bin/python pytest -m portability

@@ -18,8 +18,9 @@ NOT_A_DEPENDENCY = {"stages/params.py"}
 
 
 def stages_of_dvc_yaml() -> dict[str, dict[str, Any]]:
-    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    return {name: stage.get("do", stage) for name, stage in stages.items()}
+    files = [ROOT / "dvc.yaml", ROOT / "export" / "dvc.yaml"]
+    read = [YAML(typ="safe").load(file.read_text(encoding="utf-8"))["stages"] for file in files]
+    return {name: stage.get("do", stage) for stages in read for name, stage in stages.items()}
 
 
 def module_file(name: str) -> str | None:

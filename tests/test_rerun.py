@@ -33,7 +33,7 @@ class Project:
 
     def __init__(self, directory: Path, dense: Path) -> None:
         self.directory = directory
-        for name in ("stages", "dvc.yaml", ".dvcignore"):
+        for name in ("stages", "export", "dvc.yaml", ".dvcignore"):
             source = ROOT / name
             copy = shutil.copytree if source.is_dir() else shutil.copy
             copy(source, directory / name)
@@ -114,6 +114,11 @@ def _restored(project: Project) -> Iterator[None]:
 
 def test_nothing_changed_runs_nothing(project: Project) -> None:
     assert project.repro({}) == []
+
+
+def test_the_export_runs_only_when_it_is_asked_for(project: Project) -> None:
+    assert project.repro({}, "export/dvc.yaml") == ["export/dvc.yaml:export"]
+    assert (project.directory / "data/export/model.gguf").exists()
 
 
 def test_evaluate_runs_the_evaluations_and_the_report(project: Project) -> None:

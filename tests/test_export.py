@@ -1,0 +1,196 @@
+"""The GGUF file, read back by transformers' own GGUF reader, by gguf's, and (portability) by llama.cpp."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from gguf import GGUFReader
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from stages import portability
+from stages.artifacts import Sequence, write_sequences
+from stages.errors import InputError
+from stages.exporting.gguf_file import write_gguf
+from stages.exporting.gguf_tokenizer import PRE_TOKENIZERS
+from stages.modelling import save_model
+from stages.pruning.families import ATTENTION, MLP, QUERY_HEADS, all_kept_masks, cut
+from tests.conftest import make_tiny_tokenizer
+from tests.pruning.test_families import half_masks, tiny
+
+TEXT = "The quick brown fox's 123 jumps, over the lazy dog:\n\n  twice in 2024!  And again it jumps over it."
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0}
+LLAMA3 |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 32}
+QWEN2_WORDS = next(key for key, name in PRE_TOKENIZERS.items() if name == "qwen2")[0]
+
+
+def trained_tokenizer(words: str | None = None) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of 300 tokens, learnt from TEXT, cut like GPT-2's or by the pattern `words`."""
+    tokenizer = Tokenizer(models.BPE())
+    if words is None:
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    else:
+        cut_words = pre_tokenizers.Split(Regex(words), behavior="isolated")
+        spell = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cut_words, spell])
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet)
+    tokenizer.train_from_iterator([TEXT] * 4, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+
+
+def checkpoint(
+    directory: Path, family: str, masks: dict[str, torch.Tensor] | None = None, **changes: Any
+) -> Path:
+    """A tiny random model with a tokenizer, cut by masks."""
+    model = tiny(family, vocab_size=320, **changes)
+    cut(model, all_kept_masks(model) | (masks or {}))
+    save_model(model, directory)
+    trained_tokenizer(QWEN2_WORDS if family == "qwen2" else None).save_pretrained(directory)
+    return directory
+
+
+def unequal(family: str) -> dict[str, torch.Tensor]:
+    """Masks after which the layers differ in mlp width."""
+    masks = half_masks(tiny(family), (MLP,))
+    masks["0/mlp"][:] = True
+    return masks
+
+
+def written(directory: Path, precision: str = "f32") -> tuple[str, Path]:
+    path = directory / "model.gguf"
+    return write_gguf(directory, AutoTokenizer.from_pretrained(directory), path, precision, "tiny"), path
+
+
+def fields(path: Path) -> dict[str, Any]:
+    return {name: field.contents() for name, field in GGUFReader(path).fields.items()}
+
+
+def load(directory: Path, **options: Any) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=True, **options).eval()
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("llama", {"attention_bias": False, "mlp_bias": False}),
+        ("llama", {"attention_bias": False, "mlp_bias": False, "tie_word_embeddings": False}),
+        ("qwen2", {}),
+    ],
+)
+@torch.no_grad()
+def test_transformers_reads_the_same_model_and_tokenizer_back(
+    family: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    directory = checkpoint(tmp_path, family, half_masks(tiny(family), (MLP,)), **changes)
+    architecture, path = written(directory)
+    assert architecture == family
+    ids = torch.arange(2, 30)[None]
+    again = load(directory, gguf_file=path.name, dtype=torch.float32)
+    assert torch.allclose(again(ids).logits, load(directory)(ids).logits, atol=1e-5)
+    read = fields(path)
+    assert read[f"{family}.feed_forward_length"] == 12
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    tokens = read["tokenizer.ggml.tokens"]
+    assert [tokens[index] for index in tokenizer(TEXT)["input_ids"]] == tokenizer.tokenize(TEXT)
+    assert len(tokens) == 320
+    assert read["tokenizer.ggml.pre"] == ("qwen2" if family == "qwen2" else "gpt-2")
+
+
+def test_sizes_that_differ_are_written_layer_by_layer(tmp_path: Path) -> None:
+    architecture, path = written(checkpoint(tmp_path, "llama", unequal("llama")))
+    assert architecture == "deci"
+    assert fields(path)["deci.feed_forward_length"] == [24, 12]
+
+
+def test_heads_that_stock_qwen2_cannot_take_are_written_layer_by_layer(tmp_path: Path) -> None:
+    architecture, path = written(checkpoint(tmp_path, "qwen2", half_masks(tiny("qwen2"), (QUERY_HEADS,))))
+    assert architecture == "deci"
+    read = fields(path)
+    assert (read["deci.attention.head_count"], read["deci.attention.key_length"]) == (2, 8)
+
+
+def test_scaled_angles_become_divisors_of_the_frequencies(tmp_path: Path) -> None:
+    _, path = written(checkpoint(tmp_path, "llama", rope_parameters=LLAMA3))
+    model = load(tmp_path)
+    plain = 1e4 ** -(torch.arange(0, 8, 2) / 8)
+    (factors,) = (one.data for one in GGUFReader(path).tensors if one.name == "rope_freqs.weight")
+    assert torch.allclose(plain / torch.tensor(factors), model.model.rotary_emb.inv_freq)
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("f16", 1), ("bf16", 30), ("q8_0", 8)])
+def test_matrices_are_written_in_the_precision_asked_for(precision: str, kind: int, tmp_path: Path) -> None:
+    _, path = written(checkpoint(tmp_path, "llama"), precision)
+    kinds = {tensor.name: int(tensor.tensor_type) for tensor in GGUFReader(path).tensors}
+    assert kinds["blk.0.attn_q.weight"] == kind
+    assert kinds["blk.0.attn_norm.weight"] == 0
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "message"),
+    [
+        ("gemma2", {}, "model_type: gemma2: no GGUF is written for it"),
+        ("llama", {"hidden_act": "gelu"}, "hidden_act: gelu"),
+        ("llama", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}}, "yarn: not"),
+    ],
+)
+def test_what_has_no_place_in_gguf_is_refused(
+    family: str, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    directory = checkpoint(tmp_path, family, **changes)
+    with pytest.raises(InputError, match=message):
+        written(directory)
+
+
+def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused(tmp_path: Path) -> None:
+    directory = checkpoint(tmp_path, "llama")
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    with pytest.raises(InputError, match="pre_tokenizer, normalizer: Whitespace: no llama"):
+        write_gguf(directory, tokenizer, tmp_path / "model.gguf", "f32", "tiny")
+
+
+@pytest.mark.portability
+@pytest.mark.parametrize(
+    ("family", "choice", "architecture"),
+    [
+        ("llama", "mlp", "llama"),
+        ("llama", "scaled", "llama"),
+        ("qwen2", "mlp", "qwen2"),
+        ("llama", "unequal", "deci"),
+        ("qwen2", "unequal", "deci"),
+        ("llama", "attention", "llama"),
+        ("qwen2", "query_heads", "deci"),
+    ],
+)
+def test_llama_cpp_says_what_transformers_says(
+    family: str, choice: str, architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = {
+        "mlp": half_masks(tiny(family), (MLP,)),
+        "unequal": unequal(family),
+        "attention": half_masks(tiny(family), (MLP, ATTENTION)),
+        "query_heads": half_masks(tiny(family), (MLP, QUERY_HEADS)),
+        "scaled": {},
+    }[choice]
+    changes = {"rope_parameters": LLAMA3} if choice == "scaled" else {}
+    directory = checkpoint(tmp_path, family, masks, hidden_size=64, head_dim=16, **changes)
+    found, path = written(directory)
+    assert found == architecture
+    ids = AutoTokenizer.from_pretrained(directory)(TEXT)["input_ids"]
+    write_sequences(tmp_path / "heldout.parquet", [Sequence("d", ("d",), tuple(ids))], {})
+    monkeypatch.setattr(portability, "HELDOUT", tmp_path / "heldout.parquet")
+    command = [
+        "--python",
+        os.environ["LLAMA_CPP_PYTHON"],
+        "--checkpoint",
+        str(directory),
+        "--gguf",
+        str(path),
+    ]
+    result = CliRunner().invoke(portability.main, command)
+    assert result.exit_code == 0, result.output
