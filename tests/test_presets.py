@@ -1,0 +1,78 @@
+"""The presets: valid params, and budgets that the real architectures can meet (on the meta device)."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from stages.params import HubDomain, HubModel, read_params
+from stages.pruning.allocation import Candidate, Limits, uniform_masks
+from stages.pruning.families import decoder_parameters, sites_of, unit_parameters, widths
+
+PRESETS = Path(__file__).parent.parent / "presets"
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0}
+LLAMA3 |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+
+# As published: family, (hidden, mlp, layers, heads, KV heads, vocabulary), other fields, parameters in all.
+PUBLISHED: dict[str, tuple[str, tuple[int, ...], dict[str, Any], int]] = {
+    "qwen2.5-7b": ("qwen2", (3584, 18944, 28, 28, 4, 152064), {}, 7_615_616_512),
+    "qwen2.5-32b": ("qwen2", (5120, 27648, 64, 40, 8, 152064), {}, 32_763_876_352),
+    "llama-3.1-8b": ("llama", (4096, 14336, 32, 32, 8, 128256), {"rope_parameters": LLAMA3}, 8_030_261_248),
+    "qwen3-8b": ("qwen3", (4096, 12288, 36, 32, 8, 151936), {"head_dim": 128}, 8_190_735_360),
+    "gemma-3-1b": (
+        "gemma3_text",
+        (1152, 6912, 26, 4, 1, 262144),
+        {"head_dim": 256, "sliding_window": 512, "tie_word_embeddings": True},
+        999_885_952,
+    ),
+}
+SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers")
+SIZES += ("num_attention_heads", "num_key_value_heads", "vocab_size")
+
+
+def architecture(name: str) -> PreTrainedModel:
+    family, sizes, others, _ = PUBLISHED[name]
+    fields = dict(zip(SIZES, sizes, strict=True)) | {"tie_word_embeddings": False} | others
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **fields), dtype=torch.bfloat16)
+
+
+def test_every_preset_is_tried() -> None:
+    assert {file.stem for file in PRESETS.glob("*.yaml")} == set(PUBLISHED)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_preset_is_valid_and_pins_what_it_reads(name: str) -> None:
+    params = read_params(PRESETS / f"{name}.yaml")
+    assert isinstance(params.model, HubModel)
+    revisions = [params.model.revision]
+    for domain in params.domains.values():
+        assert isinstance(domain, HubDomain)
+        revisions.append(domain.revision)
+    assert all(len(revision) == 40 and int(revision, 16) for revision in revisions)
+    assert len(set(revisions)) == len(revisions)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_real_architecture_meets_the_budget(name: str) -> None:
+    params, model = read_params(PRESETS / f"{name}.yaml"), architecture(name)
+    assert model.num_parameters() == PUBLISHED[name][3]
+    total = decoder_parameters(model)
+    candidates = [
+        Candidate(
+            site.name,
+            site.kind,
+            torch.arange(site.units).double(),
+            torch.ones(site.units, dtype=torch.bool),
+            unit_parameters(model, site),
+        )
+        for site in sites_of(model, tuple(params.prune.sites))
+    ]
+    limits = Limits(params.prune.width_multiple, params.prune.floor)
+    masks = uniform_masks(candidates, round(params.prune.sparsity * total), limits)
+    (width,) = set(widths(masks, "mlp"))
+    assert width % params.prune.width_multiple == 0
+    removed = sum(one.cost * int((~masks[one.name]).sum()) for one in candidates)
+    assert 0.2 <= removed / total < 0.22
