@@ -165,6 +165,7 @@ def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused(tmp_path: Path) -> 
         ("qwen2", "unequal", "deci"),
         ("llama", "attention", "llama"),
         ("qwen2", "query_heads", "deci"),
+        ("llama", "one group", "llama"),
     ],
 )
 def test_llama_cpp_says_what_transformers_says(
@@ -176,6 +177,7 @@ def test_llama_cpp_says_what_transformers_says(
         "attention": half_masks(tiny(family), (MLP, ATTENTION)),
         "query_heads": half_masks(tiny(family), (MLP, QUERY_HEADS)),
         "scaled": {},
+        "one group": {f"{layer}/attention": torch.arange(4) != layer for layer in range(2)},
     }[choice]
     changes = {"rope_parameters": LLAMA3} if choice == "scaled" else {}
     directory = checkpoint(tmp_path, family, masks, hidden_size=64, head_dim=16, **changes)

@@ -35,12 +35,15 @@ def measure_size(model: PreTrainedModel, checkpoint: Path) -> Size:
 
 
 def macs_per_token(model: PreTrainedModel) -> int:
-    """Multiply-adds that one token makes in nn.Linear modules, the head included.
+    """Multiply-adds that one token makes in nn.Linear modules and its experts, the head included.
 
     Attention scores are left out: they depend on the context's length, and pruning channels of the MLP
     leaves them as they are. So are norms, activations and the embedding's look-up.
     """
-    return sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
+    linear = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
+    # Fused experts are [experts, outputs, inputs]; each token takes some of them.
+    experts = sum(weight[0].numel() for weight in model.parameters() if weight.dim() == 3)
+    return linear + experts * getattr(model.config, "num_experts_per_tok", 0)
 
 
 def weight_bytes(checkpoint: Path) -> int:

@@ -83,10 +83,13 @@ def _architecture(config: PretrainedConfig) -> str:
         raise InputError("config.json: layer_types: sliding windows have no place in this GGUF architecture")
     if config.hidden_act != "silu":
         raise InputError(f"config.json: hidden_act: {config.hidden_act}: llama.cpp computes silu here")
-    layers = list(config.per_layer_config)
-    filled = all(layer.num_attention_heads * head_dim(layer) == config.hidden_size for layer in layers)
-    fits = not config.is_heterogeneous and (filled or stock not in FULL_HEADS)
-    return stock if fits else PER_LAYER
+    sizes = {
+        (layer.intermediate_size, layer.num_attention_heads, layer.num_key_value_heads)
+        for layer in config.per_layer_config
+    }
+    first = config.per_layer_config[0]
+    filled = first.num_attention_heads * head_dim(first) == config.hidden_size
+    return stock if len(sizes) == 1 and (filled or stock not in FULL_HEADS) else PER_LAYER
 
 
 def _write_sizes(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:

@@ -254,6 +254,20 @@ class TestFamily:
             assert bool((fisher > 0).all()), site.name
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gemma3_text"])
+def test_head_counts_that_the_stock_config_refuses_load_through_the_modelling_file(
+    family: str, tmp_path: Path
+) -> None:
+    model = tiny(family)
+    masks = all_kept_masks(model)
+    for site in sites_of(model, (ATTENTION,)):
+        masks[site.name][site.layer] = False
+    smaller = pruned(model, masks, "residual")
+    loaded = reloaded(smaller, tmp_path)
+    assert [layer.num_attention_heads for layer in loaded.config.per_layer_config] == [6, 6]
+    assert torch.allclose(logits(loaded), logits(smaller), atol=1e-5)
+
+
 def test_an_architecture_that_does_not_fit_is_refused_by_name() -> None:
     model = AutoModelForCausalLM.from_config(
         AutoConfig.for_model("gpt2", n_embd=16, n_head=2, n_layer=1, vocab_size=16)
