@@ -16,7 +16,11 @@ from transformers import {base}
 
 class {name}({base}):
     def __init__(self, config):
+        # The stock class must find one size; its layers are then made anew, each in its own.
+        sizes = config.to_dict()["per_layer_config"]
+        config.per_layer_config = None
         super().__init__(config)
+        config.per_layer_config = sizes
         layers = self.base_model.{layers}
         for index, layer in enumerate(layers):
             layers[index] = type(layer)(config.per_layer_config[index], index)

@@ -94,10 +94,11 @@ def close_experts(model: PreTrainedModel) -> PreTrainedModel:
     """Put the stock blocks back, in place, layer by layer. Returns the model."""
     family = family_of(model.config)
     if family.experts is not None:
-        for layer in model.base_model.get_submodule(family.layers).children():
+        layers = model.base_model.get_submodule(family.layers).children()
+        for layer, config in zip(layers, model.config.per_layer_config, strict=True):
             block = layer.get_submodule(family.experts)
             if isinstance(block, OpenExperts):
-                layer.set_submodule(family.experts, block.closed(model.config))
+                layer.set_submodule(family.experts, block.closed(config))
     return model
 
 

@@ -33,7 +33,8 @@ def resize_config(config: PretrainedConfig, masks: Mapping[str, Tensor]) -> None
     layers = [_sizes(config, masks, layer) for layer in range(config.num_hidden_layers)]
     if all(sizes == dense for sizes in layers):
         return
-    if any(sizes.get("num_attention_heads") != dense.get("num_attention_heads") for sizes in layers):
+    heads_go = any(sizes.get("num_attention_heads") != dense.get("num_attention_heads") for sizes in layers)
+    if heads_go:
         config.head_dim = head_dim(config)
     if all(sizes == layers[0] for sizes in layers):
         for name, value in layers[0].items():
@@ -42,9 +43,8 @@ def resize_config(config: PretrainedConfig, masks: Mapping[str, Tensor]) -> None
             return
         for name, value in dense.items():
             setattr(config, name, value)
-    # Stock code reads some of these numbers off the config while it builds the model, before the layers
-    # are made in their own sizes.
-    config.allow_global_per_layer_attribute_access = True
+    # Some config classes check the number of heads when they are loaded, and may then read the dense one.
+    config.allow_global_per_layer_attribute_access = heads_go
     config.per_layer_config = dict(enumerate(layers))
 
 
