@@ -2,10 +2,12 @@
 
 import functools
 import os
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
+import psutil
 from tqdm import tqdm
 
 from stages.errors import InputError
@@ -50,5 +52,20 @@ def _bar() -> dict[str, Any]:
 
 
 def summary(stage_name: str, text: str) -> None:
-    """The one line that a stage prints when it is done."""
-    click.echo(f"{stage_name}: {text}")
+    """The one line that a stage prints when it is done: what, how much, and how long.
+
+    The time is that of the whole process: what somebody who waits for the stage waits, imports included.
+    """
+    click.echo(f"{stage_name}: {text} ({duration(time.time() - psutil.Process().create_time())})")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 3.2 s, 57 s, 11 min 47 s, 2 h 05 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
