@@ -66,6 +66,16 @@ def test_a_stage_depends_on_every_module_that_it_imports(name: str) -> None:
     assert listed == closure(main) - NOT_A_DEPENDENCY
 
 
+def test_every_other_file_of_the_package_is_a_dependency_of_a_stage() -> None:
+    files = {
+        file.relative_to(ROOT).as_posix()
+        for file in (ROOT / "stages").rglob("*")
+        if file.is_file() and file.suffix not in {".py", ".pyc"}
+    }
+    assert files
+    assert files <= {dep for stage in stages_of_dvc_yaml().values() for dep in stage["deps"]}
+
+
 def test_package_init_files_are_empty() -> None:
     assert all(file.stat().st_size == 0 for file in (ROOT / "stages").rglob("__init__.py"))
 

@@ -1,7 +1,9 @@
 """The report's pictures. Same input, same bytes: no dates, no random ids."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -14,29 +16,61 @@ from matplotlib.ticker import MaxNLocator
 
 from stages.evaluation.metrics import Evidence, Round
 
-# Okabe and Ito's colours, told apart by colour-blind readers too (their yellow, pale on white, darkened);
-# markers help where there are more lines than colours.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#B8A800")
+# What stands for text and grid: the HTML page puts its own colours, light or dark, in their place.
+INK = "#1f2328"
+GRID = "#d8dee4"
+# Okabe and Ito's colours, told apart by colour-blind readers too. Their yellow, pale on white, gives way to a
+# violet, and black to the ink; a test simulates how they are seen. Markers help where colours run out.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", INK, "#7B61FF")
 MARKERS = "osD^vPXp*h<>"
 STYLE: Any = {
     "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
-    "grid.color": "#DDDDDD",
+    "grid.color": GRID,
     "axes.axisbelow": True,
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
+    # Text stays text, and element ids depend on the drawing alone.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "secateurs",
 }
 
 
-def draw_figures(evidence: Evidence, directory: Path) -> None:
-    """Write every picture of FIGURES into `directory` as PNG."""
+@dataclass(frozen=True)
+class Picture:
+    """One figure as PNG on white, and as SVG without a background."""
+
+    png: bytes
+    svg: str
+
+
+def draw_figures(evidence: Evidence) -> dict[str, Picture]:
+    """Every figure of FIGURES, by name."""
+    with house_style():
+        return {name: picture(draw(evidence)) for name, (_, draw) in FIGURES.items()}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Figures drawn inside look like the report's."""
     with plt.rc_context(STYLE):
-        for name, (_, draw) in FIGURES.items():
-            figure = draw(evidence)
-            figure.savefig(directory / f"{name}.png", dpi=150, metadata={"Software": None})
-            plt.close(figure)
+        yield
+
+
+def picture(figure: Any) -> Picture:
+    """Render a matplotlib figure and close it."""
+    png, svg = io.BytesIO(), io.StringIO()
+    figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
+    figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    return Picture(png.getvalue(), svg.getvalue())
 
 
 def perplexity_by_domain(evidence: Evidence) -> Any:
@@ -44,7 +78,7 @@ def perplexity_by_domain(evidence: Evidence) -> Any:
     models = {"dense": evidence.dense, "pruned": evidence.pruned}
     domains = list(evidence.dense["perplexity"]["domains"])
     places = np.arange(len(domains))
-    figure, axes = plt.subplots(figsize=(7, 1.2 + 0.42 * len(domains)))
+    figure, axes = plt.subplots(figsize=(6.2, 1.2 + 0.42 * len(domains)))
     for index, (name, evaluation) in enumerate(models.items()):
         values = [evaluation["perplexity"]["domains"][domain]["perplexity"] for domain in domains]
         bars = axes.barh(places + 0.4 * index - 0.2, values, 0.38, label=name, color=COLOURS[index])
@@ -63,7 +97,7 @@ def calibration_loss(evidence: Evidence) -> Any:
     rounds = evidence.rounds
     # A round measures before it cuts, so its loss belongs to the sparsity of the round before.
     sparsity = [0.0, *(100 * entry["sparsity"] for entry in rounds[:-1])]
-    figure, axes = plt.subplots(figsize=(7, 3.8))
+    figure, axes = plt.subplots(figsize=(6.2, 3.8))
     for index, domain in enumerate(rounds[0]["loss"]):
         axes.plot(
             sparsity,
@@ -75,7 +109,7 @@ def calibration_loss(evidence: Evidence) -> Any:
         )
     labels = [f"{entry['round']}\n{share:.1f}%" for entry, share in zip(rounds, sparsity, strict=True)]
     axes.set_xticks(sparsity, labels)
-    axes.set_xlabel("before the cut of this round, on its own sequences; decoder parameters removed so far")
+    axes.set_xlabel("decoder parameters removed before this round measured, on its own sequences")
     axes.set_ylabel("calibration loss (nats per token)")
     figure.legend(loc="outside right center")
     return figure
@@ -84,7 +118,9 @@ def calibration_loss(evidence: Evidence) -> Any:
 def kept_channels(evidence: Evidence) -> Any:
     """Units kept in each layer after each round, one panel for each kind of site."""
     kinds = list(evidence.rounds[-1]["kept"])
-    figure, panels = plt.subplots(len(kinds), figsize=(7, 0.8 + 2.6 * len(kinds)), squeeze=False, sharex=True)
+    figure, panels = plt.subplots(
+        len(kinds), figsize=(6.2, 0.8 + 2.6 * len(kinds)), squeeze=False, sharex=True
+    )
     for axes, kind in zip(panels[:, 0], kinds, strict=True):
         full = evidence.rounds[-1]["full"][kind]
         layers = range(len(evidence.rounds[-1]["kept"][kind]))
@@ -103,24 +139,36 @@ def kept_channels(evidence: Evidence) -> Any:
 
 def domain_agreement(evidence: Evidence) -> Any:
     """How alike two domains rank the channels, as a matrix of rank correlations in the last round."""
-    agreement = evidence.rounds[-1]["agreement"]
-    return _matrix(agreement["domains"], agreement["matrix"], evidence.rounds[-1])
+    last = evidence.rounds[-1]
+    return _matrix(last["agreement"]["domains"], last["agreement"]["matrix"], last)
 
 
 def _matrix(names: Sequence[str], values: Sequence[Sequence[float]], last: Round) -> Any:
-    size = 1.8 + 0.6 * len(names)
-    figure, axes = plt.subplots(figsize=(size + 1.2, size))
+    # A domain agrees with itself: the diagonal says nothing, and would take the colours from the rest.
+    cells = np.ma.masked_array(values, mask=np.eye(len(names), dtype=bool))
     # Correlations are rarely negative here; the scale says so when they are.
-    low = min(0.0, *(min(row) for row in values))
-    image = axes.imshow(values, vmin=low, vmax=1, cmap="cividis")
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(names)), names)
+    low, high = min([0.0, *cells.compressed()]), max([0.5, *cells.compressed()])
+    size = 1.6 + 0.5 * len(names)
+    figure, axes = plt.subplots(figsize=(size + 1.2, size))
+    image = axes.pcolormesh(cells, vmin=low, vmax=high, cmap="cividis", edgecolors=GRID, linewidth=1)
+    places = np.arange(len(names)) + 0.5
+    axes.set_xticks(places, names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, names)
+    axes.invert_yaxis()
+    axes.set_aspect("equal")
     axes.grid(visible=False)
-    for row, line in enumerate(values):
-        for column, value in enumerate(line):
-            colour = "black" if value > (1 + low) / 2 else "white"
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
-    label = f"rank correlation of channel scores, round {last['round']}"
+    for row, column in zip(*np.nonzero(~cells.mask), strict=True):
+        bright = cells[row, column] > low + 0.55 * (high - low)
+        axes.text(
+            column + 0.5,
+            row + 0.5,
+            f"{cells[row, column]:.2f}",
+            ha="center",
+            va="center",
+            color="black" if bright else "white",
+            fontsize=8,
+        )
+    label = f"rank correlation, round {last['round']}"
     figure.colorbar(image, ax=axes, shrink=0.8, label=label)
     return figure
 

@@ -1,16 +1,81 @@
+import re
 from pathlib import Path
 
-from stages.evaluation.figures import FIGURES, draw_figures
-from stages.evaluation.metrics import read_evidence
+import pytest
+
+from stages.evaluation.figures import COLOURS, FIGURES, INK, Picture, draw_figures
+from stages.evaluation.metrics import Evidence, read_evidence
 from tests.evaluation.evidence import write_evidence
 
 
-def test_same_evidence_gives_the_same_bytes(tmp_path: Path):
+@pytest.fixture
+def evidence(tmp_path: Path) -> Evidence:
     write_evidence(tmp_path)
-    evidence = read_evidence(tmp_path / "evaluations", tmp_path / "rounds" / "r2" / "history.json")
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-        draw_figures(evidence, tmp_path / name)
-    for figure in FIGURES:
-        file = f"{figure}.png"
-        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
+    return read_evidence(tmp_path / "evaluations", tmp_path / "rounds" / "r2" / "history.json")
+
+
+def words(picture: Picture) -> list[str]:
+    return re.findall(r">([^<>\n]+)</text>", picture.svg)
+
+
+def test_same_evidence_gives_the_same_bytes(evidence: Evidence) -> None:
+    assert draw_figures(evidence) == draw_figures(evidence)
+
+
+def test_every_figure_is_a_png_and_an_svg(evidence: Evidence) -> None:
+    pictures = draw_figures(evidence)
+    assert set(pictures) == set(FIGURES)
+    for picture in pictures.values():
+        assert picture.png.startswith(b"\x89PNG")
+        assert "<svg" in picture.svg
+
+
+def test_axes_have_units_and_lines_have_names(evidence: Evidence) -> None:
+    pictures = draw_figures(evidence)
+    assert "calibration loss (nats per token)" in words(pictures["calibration_loss"])
+    assert {"code", "news"} <= set(words(pictures["calibration_loss"]))
+    assert {"dense", "pruned"} <= set(words(pictures["perplexity_by_domain"]))
+    assert "mlp: channels kept" in words(pictures["kept_channels"])
+
+
+def test_a_domain_is_not_compared_with_itself(evidence: Evidence) -> None:
+    assert [word for word in words(draw_figures(evidence)["domain_agreement"]) if word == "0.70"] == [
+        "0.70"
+    ] * 2
+
+
+def test_one_domain_alone_still_has_a_figure(evidence: Evidence) -> None:
+    for entry in evidence.rounds:
+        entry["agreement"].update(domains=["code"], matrix=[[1.0]])
+    assert "code" in words(draw_figures(evidence)["domain_agreement"])
+
+
+def simulated(colour: str, matrix: list[list[float]]) -> list[float]:
+    red, green, blue = ((int(colour[i : i + 2], 16) / 255) ** 2.2 for i in (1, 3, 5))
+    return [max(0.0, a * red + b * green + c * blue) ** (1 / 2.2) for a, b, c in matrix]
+
+
+# Machado, Oliveira and Fernandes 2009: severity 1.0.
+DEUTERANOPIA = [
+    [0.367322, 0.860646, -0.227968],
+    [0.280085, 0.672501, 0.047413],
+    [-0.011820, 0.042940, 0.968881],
+]
+PROTANOPIA = [
+    [0.152286, 1.052583, -0.204868],
+    [0.114503, 0.786281, 0.099216],
+    [-0.003882, -0.048116, 1.051998],
+]
+
+
+@pytest.mark.parametrize("matrix", [DEUTERANOPIA, PROTANOPIA], ids=["deuteranopia", "protanopia"])
+def test_colours_stay_apart_for_colour_blind_readers(matrix: list[list[float]]) -> None:
+    seen = [simulated(colour, matrix) for colour in COLOURS]
+    for index, one in enumerate(seen):
+        for other in seen[:index]:
+            assert sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5 > 0.1
+
+
+def test_ink_is_among_the_colours_so_that_dark_pages_can_turn_it() -> None:
+    assert INK in COLOURS
+    assert "#000000" not in COLOURS

@@ -1,0 +1,43 @@
+"""The report as one HTML file that needs nothing else: no network, no script, no picture beside it."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from stages.evaluation.figures import GRID, INK
+from stages.evaluation.page import Page
+
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+
+
+def to_html(page: Page, drawings: Mapping[str, str]) -> str:
+    """data/report.html. drawings: figure name -> its SVG (see figures.Picture)."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["code"] = _code
+    figures = {name: _inline(svg) for name, svg in drawings.items()}
+    return environment.get_template(TEMPLATE.name).render(page=page, figures=figures) + "\n"
+
+
+def _code(text: str) -> Markup:
+    """Escape a paragraph; what stands in `backticks` becomes a code element."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _inline(svg: str) -> Markup:
+    """An SVG file as an element of the page: it shrinks with the page, in the page's ink and grid colours."""
+    start = svg.index("<svg")
+    head, body = svg[start : svg.index(">", start) + 1], svg[svg.index(">", start) + 1 :]
+    head = re.sub(r'width="([0-9.]+)pt" height="[0-9.]+pt"', r'style="max-width: \1pt"', head)
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    for colour, name in ((INK, "var(--ink)"), (GRID, "var(--grid)")):
+        body = body.replace(colour, name)
+    return Markup(head + body)

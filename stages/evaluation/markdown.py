@@ -1,0 +1,39 @@
+"""The report as Markdown: what a reviewer reads in the repository."""
+
+from collections.abc import Iterable, Sequence
+
+from stages.evaluation.page import COLUMNS, Block, Figure, Headline, Page, Sample, Table, Text
+
+
+def to_markdown(page: Page) -> str:
+    """data/report.md; figures are linked as plots/<name>.png."""
+    parts = [f"# {page.title}", *map(_block, page.opening)]
+    for section in page.sections:
+        parts += [f"## {section.title}", *map(_block, section.blocks)]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose first column is text and whose others are numbers."""
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Text(text):
+            return text
+        case Table(columns, rows):
+            return markdown_table(columns, rows)
+        case Headline(rows):
+            return markdown_table(COLUMNS, rows)
+        case Figure(name, caption):
+            return f"![{caption}](plots/{name}.png)"
+        case Sample(prompt, dense, pruned):
+            titled = (("Prompt", prompt), ("Dense", dense), ("Pruned", pruned))
+            return "\n\n".join(f"{title}:\n\n{_verbatim(text)}" for title, text in titled)
+
+
+def _verbatim(text: str) -> str:
+    # An indented block shows the text as it is, whatever marks or fences it holds.
+    return "\n".join(f"    {line}" for line in text.strip("\n").splitlines())
