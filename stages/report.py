@@ -6,12 +6,14 @@ import click
 
 from stages.artifacts import atomic, read_json, write_json
 from stages.console import stage, summary
+from stages.evaluation.comparison import compare
 from stages.evaluation.figures import draw_figures
 from stages.evaluation.html import to_html
 from stages.evaluation.markdown import to_markdown
 from stages.evaluation.metrics import build_metrics, read_evidence
 from stages.evaluation.page import COLUMNS, build_page, headline_rows
 from stages.params import read_params
+from stages.revision import read_commit, read_workspace
 
 EVALUATIONS = Path("data/evaluations")
 ROUNDS = Path("data/rounds")
@@ -24,14 +26,29 @@ PRUNED = Path("data/pruned")
 
 @stage
 @click.option("--show", is_flag=True, help="Only print the table of the last run.")
-def main(show: bool) -> None:
+@click.option("--compare", "revision", metavar="REV", help="Only print, as Markdown, what changed since REV.")
+@click.option(
+    "--figures-at",
+    metavar="URL",
+    help="With --compare: where a commit's files can be seen, {commit} standing for its id. What is compared "
+    "is then HEAD, not the workspace.",
+)
+def main(show: bool, revision: str | None, figures_at: str | None) -> None:
     """Write data/metrics.json, data/plots, data/report.md and .html; print the headline table."""
+    if revision is not None:
+        # A comment cannot embed a picture of the workspace, only link one that is committed.
+        after = read_workspace() if figures_at is None else read_commit("HEAD", figures_at)
+        click.echo(compare(read_commit(revision, figures_at), after), nl=False)
+        return
     if not show:
         _write()
-    metrics = read_json(METRICS)
-    for row in [COLUMNS, *headline_rows(metrics)]:
+    for row in [COLUMNS, *headline_rows(read_json(METRICS))]:
         click.echo(f"{row[0]:<28}{row[1]:>18}{row[2]:>18}{row[3]:>9}")
-    summary("report", f"{MARKDOWN} and {HTML}; the pruned model is in {PRUNED}")
+    where = f"{MARKDOWN} and {HTML}; the pruned model is in {PRUNED}"
+    if show:
+        click.echo(f"see {where}")
+    else:
+        summary("report", where)
 
 
 def _write() -> None:

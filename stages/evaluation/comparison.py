@@ -1,0 +1,175 @@
+"""Two states of the project side by side: what was set, what came of it, and which of it is worse."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stages.evaluation.markdown import markdown_table
+from stages.evaluation.metrics import Metrics
+
+Flat = dict[str, Any]
+
+HIGHER_IS_BETTER = frozenset({"accuracy"})
+LOWER_IS_BETTER = frozenset(
+    {
+        "perplexity",
+        "bits_per_byte",
+        "parameters",
+        "decoder_parameters",
+        "macs_per_token",
+        "weight_bytes",
+        "peak_memory_mb",
+        "prefill_ms",
+        "decode_ms_per_token",
+    }
+)
+# These move from run to run on a shared machine; a smaller relative change is not marked.
+NOISY = frozenset({"peak_memory_mb", "prefill_ms", "decode_ms_per_token"})
+NOISE = 0.1
+ALWAYS_SHOWN = ("perplexity.geometric_mean", "accuracy.mean", "decoder_parameters", "decode_ms_per_token")
+NOTE = (
+    "`before → after` where a number changed. Change: of the ratio pruned / dense, or of the pruned model "
+    "where there is no ratio. Times and memory are marked from a tenth on; an accuracy that falls by less "
+    "than its standard error is marked as such."
+)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One state: its label, params.yaml, data/metrics.json, and each figure's (address, content id)."""
+
+    label: str
+    params: Mapping[str, Any]
+    metrics: Metrics
+    figures: Mapping[str, tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A row: (before, after) of the dense model, the pruned model and their ratio; None where there is none.
+
+    `change` is relative; `verdict` is better, worse, worse within the standard error, or nothing.
+    """
+
+    name: str
+    dense: tuple[Any, Any]
+    pruned: tuple[Any, Any]
+    ratio: tuple[Any, Any]
+    change: float | None
+    verdict: str
+
+
+def compare(before: Side, after: Side) -> str:
+    """Markdown: params, measures with regressions marked, figures of both sides."""
+    rows = list(measures(before.metrics, after.metrics))
+    parts = [f"## {after.label} against {before.label}", _summary(rows)]
+    parts += ["### Params", _params(before, after), "### Metrics"]
+    shown = [row for row in rows if _changed(row) or row.name in ALWAYS_SHOWN]
+    if shown:
+        columns = ("measure", "dense", "pruned", "ratio", "change", "")
+        parts.append(markdown_table(columns, map(_cells, shown)))
+        parts.append(NOTE + f" {len(rows) - len(shown)} more measures are unchanged.")
+    else:
+        parts.append(f"Neither {before.label} nor {after.label} has metrics.")
+    parts += ["### Figures", *_figures(before, after)]
+    return "\n\n".join(parts) + "\n"
+
+
+def measures(before: Metrics, after: Metrics) -> Iterator[Measure]:
+    """Every measure of the two metrics, in their order."""
+    kinds = ("dense", "pruned", "ratio")
+    old, new = ({kind: flatten(metrics.get(kind, {})) for kind in kinds} for metrics in (before, after))
+    names = dict.fromkeys(name for side in (new, old) for kind in kinds for name in side[kind])
+    for name in names:
+        if name.split(".")[0] not in HIGHER_IS_BETTER | LOWER_IS_BETTER or name.endswith(
+            ("stderr", ".items")
+        ):
+            continue
+        dense, pruned, ratio = ((old[kind].get(name), new[kind].get(name)) for kind in kinds)
+        # Between two settings of the evaluation, the ratio is what can be compared.
+        first, second = ratio if None not in ratio else pruned
+        change = second / first - 1 if first and second is not None else None
+        error = new["pruned"].get(f"{name}_stderr")
+        within = error is not None and _drop(pruned) < error
+        yield Measure(name, dense, pruned, ratio, change, _verdict(name, change, within))
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Flat:
+    """Nested mappings as `a.b.c: value`."""
+    flat: Flat = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _drop(pair: tuple[Any, Any]) -> float:
+    old, new = pair
+    return 0.0 if old is None or new is None else old - new
+
+
+def _verdict(name: str, change: float | None, within_error: bool) -> str:
+    group = name.split(".")[0]
+    if not change or (group in NOISY and abs(change) < NOISE):
+        return ""
+    if (change > 0) == (group in HIGHER_IS_BETTER):
+        return "better"
+    return "worse, within the standard error" if within_error else "**worse**"
+
+
+def _summary(rows: list[Measure]) -> str:
+    worse = [row.name for row in rows if row.verdict == "**worse**"]
+    better = [row.name for row in rows if row.verdict == "better"]
+    if not worse and not better:
+        return "No measure got better or worse."
+    named = f": {', '.join(f'`{name}`' for name in worse)}" if worse else ""
+    return f"{len(worse)} measures worse, {len(better)} better{named}."
+
+
+def _params(before: Side, after: Side) -> str:
+    old, new = flatten(before.params), flatten(after.params)
+    names = [name for name in dict.fromkeys([*old, *new]) if old.get(name, ...) != new.get(name, ...)]
+    if not names:
+        return "No setting changed."
+    rows = [(f"`{name}`", _value(old, name), _value(new, name)) for name in names]
+    return markdown_table(("setting", "before", "after"), rows)
+
+
+def _value(flat: Flat, name: str) -> str:
+    return f"`{json.dumps(flat[name], ensure_ascii=False)}`" if name in flat else "not there"
+
+
+def _changed(row: Measure) -> bool:
+    return any(old != new for old, new in (row.dense, row.pruned, row.ratio))
+
+
+def _cells(row: Measure) -> tuple[str, ...]:
+    pairs = [_pair(*pair) for pair in (row.dense, row.pruned, row.ratio)]
+    change = "" if not row.change else f"{row.change:+.1%}"
+    return (f"`{row.name}`", *pairs, change, row.verdict)
+
+
+def _pair(old: Any, new: Any) -> str:
+    if old is None and new is None:
+        return ""
+    texts = ["none" if value is None else f"{value:,}" for value in (old, new)]
+    return texts[0] if old == new else " → ".join(texts)
+
+
+def _figures(before: Side, after: Side) -> Iterator[str]:
+    names = list(dict.fromkeys([*after.figures, *before.figures]))
+    same = []
+    for name in names:
+        sides = [side.figures.get(name) for side in (before, after)]
+        if sides[0] and sides[1] and sides[0][1] == sides[1][1]:
+            same.append(f"[{name}]({sides[1][0]})")
+            continue
+        cells = ["not there" if side is None else f"![{name}]({side[0]})" for side in sides]
+        yield f"| {name}, before | after |\n| --- | --- |\n| {' | '.join(cells)} |"
+    if same:
+        yield f"The same on both sides: {', '.join(same)}."
+    if not names:
+        yield "Neither side has figures."
