@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-all lint types format plan portability
+.PHONY: help setup repro plan chat sweep compare portability test test-all lint types format
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,10 +19,27 @@ help: ## List the targets
 
 setup: .venv/.installed ## Create .venv with the pinned dependencies
 
+plan: setup ## Check params.yaml; show the schedule, the time and the disk it needs
+	@python -m stages.plan
+
 repro: setup ## Run the whole pipeline; what is up to date is not run again
 	@python -m stages.plan
 	dvc repro
 	@python -m stages.report --show
+
+chat: setup ## Talk to the pruned model
+	@python -m stages.chat data/pruned
+
+# Any settings, as dvc exp run takes them: make sweep SWEEP="-S mask.metric=fisher,wanda" BY=mask.metric
+SWEEP ?= -S 'prune.sparsity=0.1,0.3'
+sweep: setup ## Run experiments over settings (SWEEP=...) and draw them in data/sweep
+	dvc exp run --queue $(SWEEP)
+	dvc exp run --run-all
+	@python -m stages.sweep $(if $(BY),--by $(BY))
+
+REV ?= main
+compare: setup ## What changed since a commit (REV=main): params, metrics, figures
+	@python -m stages.report --compare $(REV)
 
 test: setup ## Run the tests
 	pytest
@@ -40,9 +57,6 @@ types: setup ## Check types
 format: setup ## Rewrite the code in the house style
 	ruff check --fix stages tests
 	ruff format stages tests
-
-plan: setup ## Check params.yaml and show the schedule
-	@python -m stages.plan
 
 # llama.cpp is built from source, in an environment of its own, which takes minutes the first time.
 .llama/.installed:

@@ -1,0 +1,162 @@
+"""Many runs of the pipeline in one table and one figure: what a size costs, and which runs nothing beats."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib.pyplot as plt
+
+from stages.evaluation.comparison import flatten
+from stages.evaluation.figures import COLOURS, INK, MARKERS, Picture, house_style, picture
+from stages.evaluation.metrics import Metrics
+
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run: its name, all its settings as `a.b.c: value`, and what came of it.
+
+    perplexity: geometric mean over the held-out domains; ratio: of it, pruned / dense. accuracy: (mean, its
+    standard error) over the zero-shot tasks, None without tasks. removed: share of the decoder's parameters.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    parameters: int
+    removed: float
+    perplexity: float
+    ratio: float
+    accuracy: tuple[float, float] | None
+
+
+def trial(name: str, params: Mapping[str, Any], metrics: Metrics, model: str = "pruned") -> Trial:
+    """A run from its params.yaml and data/metrics.json; `model: dense` makes its dense model a point."""
+    measures = metrics[model]
+    accuracy = measures["accuracy"]
+    pruned = model == "pruned"
+    return Trial(
+        name,
+        flatten(params),
+        measures["parameters"],
+        measures["sparsity"]["decoder"] if pruned else 0.0,
+        measures["perplexity"]["geometric_mean"],
+        metrics["ratio"]["perplexity"]["geometric_mean"] if pruned else 1.0,
+        (accuracy["mean"], accuracy["mean_stderr"]) if "mean" in accuracy else None,
+    )
+
+
+def varied(trials: Sequence[Trial]) -> list[str]:
+    """The settings in which the trials differ, in the order of params.yaml."""
+    names = dict.fromkeys(name for one in trials for name in one.settings)
+    return [name for name in names if len({repr(one.settings.get(name, ...)) for one in trials}) > 1]
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """For each (cost, loss): is there no other point that is at most as high in both?"""
+    return [
+        not any(other != point and other[0] <= point[0] and other[1] <= point[1] for other in points)
+        for point in points
+    ]
+
+
+def sweep_table(trials: Sequence[Trial]) -> tuple[Row, list[Row]]:
+    """Column names and rows, smallest model first; the settings that differ have a column each."""
+    settings = varied(trials)
+    columns = (
+        "run",
+        *settings,
+        "decoder removed",
+        "parameters",
+        "perplexity",
+        "ratio",
+        "accuracy",
+        "best for its size",
+    )
+    ordered = sorted(trials, key=lambda one: (one.parameters, one.perplexity))
+    fronts = [("perplexity", _by_perplexity(ordered)), ("accuracy", _by_accuracy(ordered))]
+    rows = []
+    for one in ordered:
+        best = [name for name, front in fronts if one.name in front]
+        rows.append(
+            (
+                one.name,
+                *(str(one.settings.get(name, "")) for name in settings),
+                f"{one.removed:.1%}",
+                f"{one.parameters:,}",
+                f"{one.perplexity:.2f}",
+                f"{one.ratio:.3f}",
+                "" if one.accuracy is None else f"{one.accuracy[0]:.3f} ± {one.accuracy[1]:.3f}",
+                ", ".join(best),
+            )
+        )
+    return columns, rows
+
+
+def draw_sweep(trials: Sequence[Trial], dense: Trial, by: str | None = None) -> Picture:
+    """Perplexity and accuracy against parameters, with the front of each; `by` is a setting to colour by."""
+    panels = [("held-out perplexity\n(geometric mean, lower is better)", _by_perplexity, _perplexity)]
+    scored = [one for one in trials if one.accuracy is not None]
+    if scored:
+        panels.append(("zero-shot accuracy\n(mean ± standard error)", _by_accuracy, _accuracy))
+    with house_style():
+        figure, axes = plt.subplots(
+            len(panels), figsize=(6.2, 0.9 + 2.7 * len(panels)), squeeze=False, sharex=True
+        )
+        for panel, (label, front, value) in zip(axes[:, 0], panels, strict=True):
+            shown = trials if value is _perplexity else scored
+            _draw_panel(panel, shown, dense, front(shown), value, by)
+            panel.set_ylabel(label)
+        axes[-1, 0].set_xlabel("parameters (millions)")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+        return picture(figure)
+
+
+def _draw_panel(
+    axes: Any, trials: Sequence[Trial], dense: Trial, front: Mapping[str, Trial], value: Any, by: str | None
+) -> None:
+    line = [*sorted(front.values(), key=lambda one: one.parameters), dense]
+    axes.plot(*_points(line, value), color=INK, linewidth=1, zorder=1, label="Pareto front (filled)")
+    for index, (group, members) in enumerate(_groups(trials, by).items()):
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+        best = [one for one in members if one.name in front]
+        rest = [one for one in members if one.name not in front]
+        if value is _accuracy:
+            errors = [one.accuracy[1] for one in members if one.accuracy]
+            axes.errorbar(*_points(members, value), yerr=errors, fmt="none", ecolor=colour, alpha=0.35)
+        axes.scatter(*_points(best, value), color=colour, marker=marker, s=42, zorder=3, label=group)
+        axes.scatter(
+            *_points(rest, value), facecolors="none", edgecolors=colour, marker=marker, s=42, zorder=2
+        )
+    axes.scatter(*_points([dense], value), color=INK, marker="*", s=90, zorder=3, label="dense")
+
+
+def _groups(trials: Iterable[Trial], by: str | None) -> dict[str, list[Trial]]:
+    groups: dict[str, list[Trial]] = {}
+    for one in trials:
+        label = "pruned" if by is None else f"{by}: {one.settings.get(by, 'none')}"
+        groups.setdefault(label, []).append(one)
+    return groups
+
+
+def _points(trials: Sequence[Trial], value: Any) -> tuple[list[float], list[float]]:
+    return [one.parameters / 1e6 for one in trials], [value(one) for one in trials]
+
+
+def _perplexity(one: Trial) -> float:
+    return one.perplexity
+
+
+def _accuracy(one: Trial) -> float:
+    return one.accuracy[0] if one.accuracy is not None else float("nan")
+
+
+def _by_perplexity(trials: Sequence[Trial]) -> dict[str, Trial]:
+    front = pareto_front([(one.parameters, one.perplexity) for one in trials])
+    return {one.name: one for one, best in zip(trials, front, strict=True) if best}
+
+
+def _by_accuracy(trials: Sequence[Trial]) -> dict[str, Trial]:
+    scored = [one for one in trials if one.accuracy is not None]
+    front = pareto_front([(one.parameters, -_accuracy(one)) for one in scored])
+    return {one.name: one for one, best in zip(scored, front, strict=True) if best}

@@ -1,0 +1,84 @@
+"""Collect the experiments of a commit into a table and a figure."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stages.artifacts import atomic
+from stages.console import stage
+from stages.errors import InputError
+from stages.evaluation.markdown import markdown_table
+from stages.evaluation.sweep import draw_sweep, sweep_table, trial, varied
+
+PARAMS = "params.yaml"
+METRICS = "data/metrics.json"
+
+
+@stage
+@click.option("--out", type=click.Path(path_type=Path), default="data/sweep", show_default=True)
+@click.option("--rev", "revisions", multiple=True, help="Commits whose experiments count; without it, HEAD.")
+@click.option("--by", metavar="SETTING", help="Colour the figure by a setting, such as mask.metric.")
+def main(out: Path, revisions: tuple[str, ...], by: str | None) -> None:
+    """Write sweep.md, sweep.csv and sweep.png of all finished `dvc exp run` results; print the table."""
+    states = list(_states(revisions))
+    trials = [trial(name, params, metrics) for name, params, metrics in states]
+    if not trials:
+        raise InputError("no run has metrics yet; `dvc repro`, or queue experiments and start the queue")
+    if by is not None and by not in varied(trials):
+        raise InputError(f"--by: {by}: the runs differ in {', '.join(varied(trials)) or 'no setting'}")
+    columns, rows = sweep_table(trials)
+    with atomic(out) as directory:
+        directory.mkdir()
+        # All runs share a dense model as a rule; where they do not, the first one is drawn.
+        drawn = draw_sweep(trials, trial("dense", {}, states[0][2], "dense"), by)
+        (directory / "sweep.png").write_bytes(drawn.png)
+        with (directory / "sweep.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([columns, *rows])
+        text = f"{markdown_table(columns, rows)}\n\n![Perplexity and accuracy by size](sweep.png)\n"
+        (directory / "sweep.md").write_text(text, encoding="utf-8")
+    _print(columns, rows)
+    click.echo(f"sweep: {len(trials)} runs in {out}")
+
+
+def _states(revisions: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """(name, params, metrics) of the commits and of their experiments that have metrics."""
+    command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]
+    done = subprocess.run(
+        [*command, *(part for revision in revisions for part in ("--rev", revision))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise InputError(f"`dvc exp show` failed: {done.stderr.strip()}")
+    for commit in json.loads(done.stdout):
+        if commit["rev"] == "workspace":
+            continue
+        yield from _finished(commit["name"] or commit["rev"][:7], commit)
+        for experiment in commit["experiments"] or []:
+            # A list of checkpoints, the last state first.
+            last = experiment["revs"][0]
+            yield from _finished(last["name"] or last["rev"][:7], last)
+
+
+def _finished(name: str, state: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    data = state["data"] or {}
+    metrics = data.get("metrics", {}).get(METRICS, {}).get("data")
+    if metrics:
+        yield name, data["params"][PARAMS]["data"], metrics
+
+
+def _print(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    for row in [columns, *rows]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+if __name__ == "__main__":
+    main()

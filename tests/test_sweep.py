@@ -1,0 +1,120 @@
+"""Experiments of a real DVC project are collected; a stand-in for the pipeline makes them quick."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.test_review import BINARIES, ROOT
+
+PROGRAM = """\
+import json, pathlib
+from ruamel.yaml import YAML
+params = YAML(typ="safe").load(pathlib.Path("params.yaml").read_text())
+sparsity = params["prune"]["sparsity"]
+worse = 2 if params["mask"]["metric"] == "random" else 1
+def model(parameters, perplexity):
+    return {
+        "parameters": parameters, "perplexity": {"geometric_mean": perplexity},
+        "accuracy": {"mean": 0.5 - perplexity / 1000, "mean_stderr": 0.02}, "sparsity": {"decoder": sparsity},
+    }
+factor = 1 + worse * sparsity
+dense, pruned = model(1000, 20.0), model(round(1000 * (1 - sparsity)), 20.0 * factor)
+metrics = {"dense": dense, "pruned": pruned, "ratio": {"perplexity": {"geometric_mean": factor}}}
+pathlib.Path("data").mkdir(exist_ok=True)
+pathlib.Path("data/metrics.json").write_text(json.dumps(metrics))
+"""
+STAGES = """\
+stages:
+  report:
+    cmd: python report.py
+    deps: [report.py]
+    params: [prune.sparsity, mask.metric]
+    metrics: [data/metrics.json: {cache: false}]
+"""
+
+
+def run(directory: Path, *command: str, status: int = 0) -> str:
+    environment = os.environ | {
+        "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "GIT_AUTHOR_NAME": "Tester",
+        "GIT_AUTHOR_EMAIL": "tester@example.org",
+        "GIT_COMMITTER_NAME": "Tester",
+        "GIT_COMMITTER_EMAIL": "tester@example.org",
+        "DVC_NO_ANALYTICS": "1",
+    }
+    done = subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A committed run at 20% and two experiments: 40% and, at 20%, the random metric."""
+    directory = tmp_path_factory.mktemp("project")
+    (directory / "dvc.yaml").write_text(STAGES, encoding="utf-8")
+    (directory / "report.py").write_text(PROGRAM, encoding="utf-8")
+    (directory / "params.yaml").write_text(
+        "prune: {sparsity: 0.2}\nmask: {metric: fisher}\n", encoding="utf-8"
+    )
+    run(directory, "git", "init", "--quiet", "--initial-branch", "main")
+    run(directory, "dvc", "init", "--quiet")
+    run(directory, "dvc", "repro", "--quiet")
+    run(directory, "git", "add", "--all")
+    run(directory, "git", "commit", "--quiet", "--message", "20%")
+    run(directory, "dvc", "exp", "run", "--name", "smaller", "-S", "prune.sparsity=0.4")
+    run(
+        directory,
+        "dvc",
+        "exp",
+        "run",
+        "--name",
+        "blind",
+        "-S",
+        "prune.sparsity=0.2",
+        "-S",
+        "mask.metric=random",
+    )
+    return directory
+
+
+def sweep(project: Path, *arguments: str, status: int = 0) -> str:
+    return run(project, sys.executable, "-m", "stages.sweep", *arguments, status=status)
+
+
+def test_the_commit_and_its_experiments_are_rows(project: Path) -> None:
+    text = sweep(project)
+    with (project / "data/sweep/sweep.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["run"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"main", "smaller", "blind"}
+    assert rows["smaller"]["prune.sparsity"] == "0.4"
+    assert rows["smaller"]["perplexity"] == "28.00"
+    assert rows["main"]["best for its size"] == "perplexity, accuracy"
+    assert rows["blind"]["best for its size"] == ""
+    assert "sweep: 3 runs in data/sweep" in text
+
+
+def test_the_table_and_the_figure_lie_side_by_side(project: Path) -> None:
+    sweep(project, "--out", "data/study/first", "--by", "mask.metric")
+    table = (project / "data/study/first/sweep.md").read_text(encoding="utf-8")
+    assert "| smaller | 0.4 | fisher | 40.0% | 600 |" in table
+    assert "(sweep.png)" in table
+    assert (project / "data/study/first/sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_setting_that_does_not_vary_is_refused_with_those_that_do(project: Path) -> None:
+    message = "Error: --by: mask.seed: the runs differ in prune.sparsity, mask.metric\n"
+    assert sweep(project, "--by", "mask.seed", status=1) == message
+
+
+def test_a_project_without_runs_is_one_message(project: Path, tmp_path: Path) -> None:
+    run(tmp_path, "git", "clone", "--quiet", str(project), "clone")
+    run(tmp_path / "clone", "git", "rm", "--quiet", "--cached", "data/metrics.json")
+    run(tmp_path / "clone", "git", "commit", "--quiet", "--message", "Forget the metrics")
+    assert "Error: no run has metrics yet" in sweep(tmp_path / "clone", status=1)
