@@ -1,0 +1,96 @@
+"""The chat on a tiny random model: what it writes is noise, how it takes turns is not."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from transformers import AutoModelForCausalLM
+
+from stages.chat import main
+from tests.conftest import make_tiny_model, make_tiny_tokenizer
+
+# Shows in the prompt how many turns there were, by the length of what the model is given.
+TEMPLATE = "{% for turn in messages %}{{ turn.role[0] }}:{{ turn.content }};{% endfor %}a:"
+
+
+@pytest.fixture
+def instruct_dir(tmp_path: Path) -> Path:
+    make_tiny_model().save_pretrained(tmp_path)
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def prompts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every prompt that a model is given, as text."""
+    seen: list[str] = []
+    model_class = type(make_tiny_model())
+    generate = model_class.generate
+
+    def recording(self: object, **arguments: object) -> object:
+        seen.append(make_tiny_tokenizer().decode(arguments["input_ids"][0]))
+        return generate(self, **arguments)
+
+    monkeypatch.setattr(model_class, "generate", recording)
+    return seen
+
+
+def chat(directory: Path, text: str, *options: str) -> Result:
+    arguments = [str(directory), "--max-tokens", "4", "--temperature", "0", *options]
+    return CliRunner().invoke(main, arguments, input=text)
+
+
+def test_the_checkpoints_template_is_used_and_turns_are_kept(instruct_dir: Path, prompts: list[str]) -> None:
+    assert chat(instruct_dir, "one\ntwo\n").exit_code == 0
+    assert prompts[0] == "u:one;a:"
+    assert prompts[1].startswith("u:one;a:")
+    assert prompts[1].endswith(";u:two;a:")
+
+
+def test_an_empty_line_starts_afresh(instruct_dir: Path, prompts: list[str]) -> None:
+    assert chat(instruct_dir, "one\n\ntwo\n").exit_code == 0
+    assert prompts == ["u:one;a:", "u:two;a:"]
+
+
+def test_a_base_model_goes_on_with_each_line(dense_dir: Path, prompts: list[str]) -> None:
+    assert chat(dense_dir, "one\ntwo\n").exit_code == 0
+    assert prompts == ["one", "two"]
+
+
+def test_the_reply_is_what_the_model_generates(dense_dir: Path) -> None:
+    tokenizer = make_tiny_tokenizer()
+    given = tokenizer("The ", return_tensors="pt")["input_ids"]
+    model = AutoModelForCausalLM.from_pretrained(dense_dir)
+    expected = model.generate(given, max_new_tokens=4, do_sample=False, pad_token_id=1)[0, given.shape[1] :]
+    assert chat(dense_dir, "The \n").stdout == tokenizer.decode(expected, skip_special_tokens=True) + "\n"
+
+
+def test_max_tokens_bounds_the_reply(instruct_dir: Path, prompts: list[str]) -> None:
+    chat(instruct_dir, "one\ntwo\n", "--max-tokens", "1")
+    assert len(prompts[1]) <= len("u:one;a:") + 1 + len(";u:two;a:")
+
+
+def test_piped_input_gets_replies_only(instruct_dir: Path) -> None:
+    result = chat(instruct_dir, "one\n")
+    assert ">" not in result.stderr
+    assert "chat" not in result.output
+
+
+def test_old_turns_give_way_where_the_context_ends(instruct_dir: Path, prompts: list[str]) -> None:
+    first, second = "x" * 150, "y" * 150
+    assert chat(instruct_dir, f"{first}\n{second}\n").exit_code == 0
+    assert prompts[1] == f"u:{second};a:"
+
+
+def test_a_line_over_the_context_is_one_message(instruct_dir: Path) -> None:
+    result = chat(instruct_dir, "x" * 300 + "\n")
+    assert result.exit_code == 1
+    assert "this line and --max-tokens 4 are over the context of 256 tokens" in result.output
+
+
+def test_a_missing_checkpoint_is_one_message(tmp_path: Path) -> None:
+    result = chat(tmp_path / "nothing", "one\n")
+    assert result.exit_code == 1
+    assert "nothing: cannot be loaded" in result.output
