@@ -24,7 +24,7 @@ Turn = dict[str, str]
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 def main(checkpoint: Path, max_tokens: int, temperature: float, seed: int) -> None:
-    """Answer each line of input: in turns with the checkpoint's chat template, or else by going on with it."""
+    """Answer each line of input, in turns by the checkpoint's chat template; without one, go on with it."""
     set_seed(seed)
     tokenizer = load_tokenizer(checkpoint)
     model = load_model(checkpoint, "float32", resolve_device("auto"))

@@ -1,4 +1,4 @@
-"""Check params.yaml, show the schedule, or rewrite the rounds (comments kept)."""
+"""Check params.yaml, show the schedule and what it will take, or rewrite the rounds (comments kept)."""
 
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from stages.artifacts import atomic
-from stages.console import stage
+from stages.checkpoints import resolve_device
+from stages.console import duration, stage
+from stages.estimate import EFFICIENCY, Work, estimate_work, measure_speed, read_shapes
 from stages.params import DENSE, PARAMS_FILE, Params, read_params
 
+MODEL = Path("data/model")
 CURVES = {
     "linear": lambda share: share,
     # Much at first, when little is lost by it, and ever less: Zhu and Gupta 2017.
@@ -22,10 +25,11 @@ CURVES = {
 @click.option("--rounds", type=click.IntRange(min=1), help="Rewrite the rounds of params.yaml: how many.")
 @click.option("--curve", type=click.Choice(list(CURVES)), default="linear", show_default=True)
 def main(rounds: int | None, curve: str) -> None:
-    """Check params.yaml and show the schedule; with --rounds, rewrite `rounds` and `surgery.after` first."""
+    """Check params.yaml, show the schedule and estimate time and disk; with --rounds, rewrite them first."""
     if rounds is not None:
         rewrite_rounds(PARAMS_FILE, rounds, curve)
-    click.echo("\n".join(schedule(read_params())))
+    params = read_params()
+    click.echo("\n".join([*schedule(params), "", *cost(params)]))
 
 
 def rewrite_rounds(path: Path, count: int, curve: str) -> None:
@@ -62,6 +66,39 @@ def schedule(params: Params) -> list[str]:
         lines.append(f"  {item.after} -> {name}: {share:.1%} of the decoder's parameters removed")
     lines.append(f"  {params.surgery.after} -> surgery: {params.surgery.heal} healing -> data/pruned")
     return lines
+
+
+def cost(params: Params) -> list[str]:
+    """What a run of everything takes, as lines of text; unknown until there is a model to take sizes from."""
+    if not (MODEL / "config.json").exists():
+        return [f"Time and disk are unknown until the model is in {MODEL}: `dvc repro model` fetches it."]
+    model = read_shapes(MODEL)
+    device = resolve_device(params.compute.device)
+    speed = measure_speed(device, params.compute.dtype)
+    work = estimate_work(params, model)
+    seconds = [one.seconds(EFFICIENCY * speed) for one in work]
+    disk = sum(one.runs * one.disk for one in work)
+    return [
+        f"Estimate for the {model.num_parameters() / 1e6:,.1f} M parameters in {MODEL}, with nothing cached:",
+        f"  {'':<22}{'runs':>5}{'tokens a run':>14}{'time':>16}{'disk':>12}",
+        *map(_line, work, seconds),
+        f"  {'together':<41}{duration(sum(seconds)):>16}{_gigabytes(disk):>12}",
+        f"It rests on {speed / 1e9:,.0f} GFLOP/s, measured just now in {params.compute.dtype} matrix products on "
+        f"{device.type}, of which",
+        f"stages are taken to reach {EFFICIENCY:.0%}; expect it to be off by half. Downloads are left out, "
+        "and so is DVC's",
+        "cache: it shares these blocks where the file system can link them, and doubles them elsewhere.",
+    ]
+
+
+def _line(work: Work, seconds: float) -> str:
+    tokens = f"{work.tokens:,}" if work.tokens else ""
+    disk = _gigabytes(work.runs * work.disk) if work.disk else ""
+    return f"  {work.name:<22}{work.runs:>5}{tokens:>14}{duration(seconds):>16}{disk:>12}".rstrip()
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:,.2f} GB"
 
 
 if __name__ == "__main__":
