@@ -74,7 +74,8 @@ def cost(params: Params) -> list[str]:
         return [f"Time and disk are unknown until the model is in {MODEL}: `dvc repro model` fetches it."]
     model = read_shapes(MODEL)
     device = resolve_device(params.compute.device)
-    speed = measure_speed(device, params.compute.dtype)
+    dtype = params.compute.dtype
+    speed = measure_speed(device, dtype)
     work = estimate_work(params, model)
     seconds = [one.seconds(EFFICIENCY * speed) for one in work]
     disk = sum(one.runs * one.disk for one in work)
@@ -83,7 +84,7 @@ def cost(params: Params) -> list[str]:
         f"  {'':<22}{'runs':>5}{'tokens a run':>14}{'time':>16}{'disk':>12}",
         *map(_line, work, seconds),
         f"  {'together':<41}{duration(sum(seconds)):>16}{_gigabytes(disk):>12}",
-        f"It rests on {speed / 1e9:,.0f} GFLOP/s, measured just now in {params.compute.dtype} matrix products on "
+        f"It rests on {speed / 1e9:,.0f} GFLOP/s, measured just now in {dtype} matrix products on "
         f"{device.type}, of which",
         f"stages are taken to reach {EFFICIENCY:.0%}; expect it to be off by half. Downloads are left out, "
         "and so is DVC's",
