@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+
+from stages.report import main
 
 ROOT = Path(__file__).parent.parent
 BINARIES = Path(sys.executable).parent
@@ -108,12 +111,16 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def repository(template: Path, tmp_path: Path) -> Repository:
-    return Repository(shutil.copytree(template, tmp_path / "repository"))
+def repository(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    directory = shutil.copytree(template, tmp_path / "repository")
+    monkeypatch.chdir(directory)
+    return Repository(directory)
 
 
 def compare(repository: Repository, *arguments: str, status: int = 0) -> str:
-    return repository.run(sys.executable, "-m", "stages.report", "--compare", *arguments, status=status)
+    result = CliRunner().invoke(main, ["--compare", *arguments])
+    assert result.exit_code == status, result.output
+    return result.output
 
 
 def row(text: str, name: str) -> str:
