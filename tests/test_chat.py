@@ -1,5 +1,10 @@
 """The chat on a tiny random model: what it writes is noise, how it takes turns is not."""
 
+import os
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,3 +99,25 @@ def test_a_missing_checkpoint_is_one_message(tmp_path: Path) -> None:
     result = chat(tmp_path / "nothing", "one\n")
     assert result.exit_code == 1
     assert "nothing: cannot be loaded" in result.output
+
+
+def test_the_readmes_way_to_talk(instruct_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    project = tmp_path_factory.mktemp("project")
+    shutil.copytree(instruct_dir, project / "data/pruned")
+    echo, command = (
+        'echo "Why is the sky blue?"',
+        "python -m stages.chat data/pruned --temperature 0 --max-tokens 3",
+    )
+    question = subprocess.run(shlex.split(echo), capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(
+        [sys.executable, *shlex.split(command)[1:]],
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+        input=question,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.endswith("\n")
+    # Nothing for anyone to act on, so nothing but the reply.
+    assert done.stderr == ""

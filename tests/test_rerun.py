@@ -1,7 +1,12 @@
-"""The re-run table: real `dvc repro` on a tiny random model. What must run again does, and nothing more."""
+"""The re-run table and the README's sweeps: real DVC on a tiny random model.
 
+What must run again does, and nothing more; every experiment that the README shows runs as it stands there.
+"""
+
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +18,7 @@ import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
+ROLES = ("AUTHOR", "COMMITTER")
 pytestmark = pytest.mark.slow
 WORDS = ["channel", "prune", "mask", "heal", "round", "corpus", "sample", "metric", "weight", "layer", "leaf"]
 
@@ -37,18 +43,20 @@ class Project:
             source = ROOT / name
             copy = shutil.copytree if source.is_dir() else shutil.copy
             copy(source, directory / name)
-        for number, name in enumerate(("alpha", "beta", "gamma")):
+        for number, name in enumerate(("alpha", "news", "gamma")):
             (directory / f"{name}.txt").write_text(text(number), encoding="utf-8")
         items = [
             f'{{"question": "What is {n} plus {n}?", "choices": ["{2 * n}", "no"], "labels": ["A", "B"], '
             f'"answer": "A"}}'
             for n in range(12)
         ]
+        tickets = [json.dumps({"body": line}) for line in text(3).splitlines()]
+        (directory / "tickets.jsonl").write_text("\n".join(tickets) + "\n", encoding="utf-8")
         (directory / "items.jsonl").write_text("\n".join(items) + "\n", encoding="utf-8")
         params = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
         params["model"] = {"source": "path", "path": str(dense), "name": "tiny", "licence": "none"}
-        params["domains"] = {name: self.domain(name) for name in ("alpha", "beta")}
-        params["mixture"] = {"alpha": 1.0, "beta": 1.0, "self": 1.0}
+        params["domains"] = {name: self.domain(name) for name in ("alpha", "news")}
+        params["mixture"] = {"alpha": 1.0, "news": 1.0, "self": 1.0}
         params["benchmarks"] = {"openbookqa": {"source": "path", "path": "items.jsonl"}}
         params["sample"] |= {"documents": 4, "tokens": 96, "batch_size": 4}
         params["corpus"] |= {"sequence_length": 32, "calibration_sequences": 4, "heldout_sequences": 2}
@@ -76,6 +84,7 @@ class Project:
             "HF_HUB_OFFLINE": "1",
             "HF_DATASETS_OFFLINE": "1",
             "DVC_NO_ANALYTICS": "1",
+            **{f"GIT_{role}_{what}": "tester@example.org" for role in ROLES for what in ("NAME", "EMAIL")},
         }
         done = subprocess.run(
             command, cwd=self.directory, env=environment, capture_output=True, text=True, check=False
@@ -93,7 +102,15 @@ class Project:
                 group = group[name]
             group[last] = value
         self.write(params)
-        return re.findall(r"Running stage '(.+)':", self.run(["dvc", "repro", *([target] if target else [])]))
+        return stages_run(self.run(["dvc", "repro", *([target] if target else [])]))
+
+    def commit(self) -> None:
+        self.run(["git", "add", "--all"])
+        self.run(["git", "commit", "--quiet", "--allow-empty", "--message", "As it is"])
+
+
+def stages_run(output: str) -> list[str]:
+    return re.findall(r"Running stage '(.+)':", output)
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +166,60 @@ def test_a_domain_added_runs_its_source_the_corpus_and_what_follows(project: Pro
     # the same and nothing follows. (In `dvc exp run --temp` and the queue no such file is left.)
     project.write(project.before)
     assert project.repro({}) == ["corpus"]
+
+
+# Every `dvc exp run` of the README that runs at once; the target, which the README leaves out, saves the test
+# the stages that all of them share.
+TICKETS = "{source: path, path: tickets.jsonl, reader: {format: jsonl, field: body}, documents: 50}"
+EXPERIMENTS = {
+    "dvc exp run -S prune.sparsity=0.3": ("mask@r1", {"mask@r1"}),
+    "dvc exp run -S mixture.news=0": ("mask@r1", {"mask@r1"}),
+    "dvc exp run -S rounds.r3.progress=0.8 -S '+rounds.r4={after: r3, progress: 1.0}' -S surgery.after=r4": (
+        "mask@r4",
+        {"mask@r3", "capture@r4", "mask@r4"},
+    ),
+    "dvc exp run -S '~rounds.r3' -S rounds.r2.progress=1.0 -S surgery.after=r2": ("mask@r2", {"mask@r2"}),
+    f"dvc exp run -S '+domains.tickets={TICKETS}' -S '+mixture.tickets=1.0'": (
+        "capture@r1",
+        {"sources@tickets", "corpus", "capture@r1"},
+    ),
+    "dvc exp run -S '~domains.news' -S '~mixture.news'": ("capture@r1", {"corpus", "capture@r1"}),
+}
+# Those that only queue, and how many experiments they queue.
+QUEUES = {
+    "dvc exp run --queue -S 'prune.sparsity=0.1,0.2,0.3' -S 'mask.metric=fisher,wanda'": 6,
+    "dvc exp run --queue -S 'prune.sparsity=range(0.1,0.5,0.1)'": 4,
+    "dvc exp run --queue -S 'mixture.news=choice(0,1,2)'": 3,
+}
+
+
+@pytest.mark.parametrize("command", EXPERIMENTS)
+def test_an_experiment_of_the_readme_runs_what_it_changes(project: Project, command: str) -> None:
+    project.commit()
+    target, expected = EXPERIMENTS[command]
+    ran = stages_run(project.run([*shlex.split(command), target]))
+    assert set(ran) == expected
+    # The experiment stays in DVC's list; the workspace goes back to the commit. (The text of an added domain
+    # stays in data/sources, see above.)
+    project.run(["git", "checkout", "--quiet", "--", "."])
+    assert project.repro({}) in ([], ["corpus"])
+
+
+@pytest.mark.parametrize("command", QUEUES)
+def test_a_queue_of_the_readme_has_an_experiment_for_each_combination(project: Project, command: str) -> None:
+    project.commit()
+    queued = project.run(shlex.split(command)).count("Queued experiment")
+    project.run(["dvc", "queue", "remove", "--all"])
+    assert queued == QUEUES[command]
+
+
+def test_a_sweep_ends_in_a_table_and_a_figure(project: Project) -> None:
+    project.commit()
+    before = project.run(["git", "rev-parse", "HEAD"])
+    project.run(["dvc", "exp", "run", "--queue", "-S", "prune.sparsity=0.1,0.4"])
+    project.run(["dvc", "exp", "run", "--run-all"])
+    table = project.run([sys.executable, "-m", "stages.sweep", "--by", "prune.sparsity"]).splitlines()
+    assert project.run(["git", "rev-parse", "HEAD"]) == before
+    settings = {line.split()[1] for line in table[1:-1]}
+    assert {"0.1", "0.2", "0.4"} <= settings
+    assert (project.directory / "data/sweep/sweep.png").stat().st_size > 10_000

@@ -169,6 +169,12 @@ def test_what_is_not_committed_yet_is_compared_too(repository: Repository) -> No
     assert "| `prune.sparsity` | `0.3` | `0.5` |" in compare(repository, "HEAD")
 
 
+def test_dvcs_own_diff_agrees(repository: Repository) -> None:
+    table = repository.run("dvc", "metrics", "diff", "--md", "main").splitlines()
+    line = next(line for line in table if "pruned.perplexity.code" in line)
+    assert [cell.strip() for cell in line.split("|")[3:5]] == ["12.0", "13.0"]
+
+
 def test_nothing_changed_says_so(repository: Repository) -> None:
     text = compare(repository, "more")
     assert "No setting changed." in text

@@ -118,3 +118,12 @@ def test_a_project_without_runs_is_one_message(project: Path, tmp_path: Path) ->
     run(tmp_path / "clone", "git", "rm", "--quiet", "--cached", "data/metrics.json")
     run(tmp_path / "clone", "git", "commit", "--quiet", "--message", "Forget the metrics")
     assert "Error: no run has metrics yet" in sweep(tmp_path / "clone", status=1)
+
+
+def test_dvc_lists_the_experiments_readably(project: Path) -> None:
+    drop = "^data/|^stages|Created|State|Executor"
+    lines = run(project, "dvc", "exp", "show", "--only-changed", "--drop", drop).splitlines()
+    header = next(line for line in lines if "Experiment" in line)
+    assert "prune.sparsity" in header
+    assert "report.py" not in header
+    assert any("smaller" in line for line in lines)

@@ -1,0 +1,153 @@
+"""The README against the project: its commands run, its params are valid, its links lead somewhere."""
+
+import ast
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.utils.hydra import apply_overrides
+from ruamel.yaml import YAML
+
+from stages.evaluation.page import headline_rows
+from stages.params import Params, read_params
+from tests.test_rerun import EXPERIMENTS, QUEUES
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+RERUN = "tests/test_rerun.py"
+# Where each command of the README runs: a test, or the script of CI.
+RUN_BY = {
+    "make repro": ".ci/run",
+    "make test": ".ci/run",
+    ". .venv/bin/activate": ".ci/run",
+    "python -m stages.chat data/pruned": "tests/test_chat.py::test_the_readmes_way_to_talk",
+    'echo "Why is the sky blue?" | python -m stages.chat data/pruned --temperature 0': (
+        "tests/test_chat.py::test_the_readmes_way_to_talk"
+    ),
+    "hf upload you/your-model data/pruned": "tests/test_readme.py::test_the_hub_tool_takes_id_and_folder",
+    "python -m stages.plan": "tests/test_plan.py::test_a_bad_file_ends_with_one_message_and_status_1",
+    "python -m stages.plan --rounds 6 --curve cubic": "tests/test_plan.py::test_rewritten_rounds_are_valid",
+    "dvc repro": ".ci/run",
+    "dvc exp run --run-all": "tests/test_rerun.py::test_a_sweep_ends_in_a_table_and_a_figure",
+    "python -m stages.sweep --by mask.metric": (
+        "tests/test_sweep.py::test_the_table_and_the_figure_lie_side_by_side"
+    ),
+    "dvc exp show --only-changed --drop '^data/|^stages|Created|State|Executor'": (
+        "tests/test_sweep.py::test_dvc_lists_the_experiments_readably"
+    ),
+    "python -m stages.report --compare main": (
+        "tests/test_review.py::test_changed_params_stand_beside_each_other"
+    ),
+    "dvc metrics diff --md main": "tests/test_review.py::test_dvcs_own_diff_agrees",
+    **dict.fromkeys(
+        EXPERIMENTS, "tests/test_rerun.py::test_an_experiment_of_the_readme_runs_what_it_changes"
+    ),
+    **dict.fromkeys(
+        QUEUES, "tests/test_rerun.py::test_a_queue_of_the_readme_has_an_experiment_for_each_combination"
+    ),
+}
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[str]:
+    """The lines of the README's shell blocks, without comments."""
+    lines = [line.split(" #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def recipes() -> list[str]:
+    return re.findall(r"^\| [^|]+ \| `(-S [^|]+)` \|$", README, flags=re.MULTILINE)
+
+
+def test_every_command_is_run_by_a_test_or_by_ci() -> None:
+    assert sorted(set(commands())) == sorted(RUN_BY)
+
+
+@pytest.mark.parametrize("where", sorted(set(RUN_BY.values())))
+def test_what_runs_a_command_is_there(where: str) -> None:
+    file, _, name = where.partition("::")
+    text = (ROOT / file).read_text(encoding="utf-8")
+    if name:
+        functions = [node.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+        assert name in functions
+
+
+def test_ci_runs_what_the_readme_starts_with() -> None:
+    lines = (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
+    assert {"make repro", "make test"} <= set(lines)
+    assert any("dvc repro" in line and ".venv/bin" in line for line in lines)
+
+
+def test_the_hub_tool_takes_id_and_folder() -> None:
+    tool = shutil.which("hf")
+    assert tool
+    shown = subprocess.run([tool, "upload", "--help"], capture_output=True, text=True, check=True).stdout
+    assert "repo-id" in shown.lower().replace("_", "-")
+    assert "local-path" in shown.lower().replace("_", "-")
+
+
+def test_the_targets_it_names_are_in_make_help() -> None:
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, flags=re.MULTILINE))
+    assert {"repro", "test", "sweep", "help"} <= named
+    assert named <= {line.split()[0] for line in shown.splitlines()}
+
+
+def test_make_sweep_passes_its_settings_on() -> None:
+    form = re.search(r"`(make sweep SWEEP=.+?)`", README.replace("\n", " "))
+    assert form
+    shown = subprocess.run(
+        [*shlex.split(form[1]), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert "dvc exp run --queue -S mask.metric=fisher,wanda\n" in shown
+    assert "python -m stages.sweep --by mask.metric" in shown
+
+
+def test_the_params_of_the_readme_are_valid() -> None:
+    (block,) = blocks("yaml")
+    data: dict[str, Any] = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    Params.model_validate(data | YAML(typ="safe").load(block))
+
+
+@pytest.mark.parametrize("recipe", recipes())
+def test_a_recipe_is_valid(recipe: str, tmp_path: Path) -> None:
+    params = Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+    before = read_params(params)
+    settings = [part for part in shlex.split(recipe) if part != "-S"]
+    apply_overrides(params, settings)
+    assert read_params(params) != before
+
+
+def test_there_are_recipes() -> None:
+    assert len(recipes()) == README.split("## Recipes")[1].split("## ")[0].count("| `-S")
+
+
+def test_the_table_of_the_default_run_is_that_of_the_metrics() -> None:
+    metrics = json.loads((ROOT / "data/metrics.json").read_text(encoding="utf-8"))
+    rows = {row[0]: f"{row[0]:<28}{row[1]:>18}{row[2]:>18}{row[3]:>9}" for row in headline_rows(metrics)}
+    # Times are those of the machine that the README names; another run's may be committed.
+    exact = [row for name, row in rows.items() if "ms" not in name]
+    assert len(exact) == 6
+    assert [row for row in exact if row not in README.splitlines()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_to_a_file_or_a_heading(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    headings = {
+        re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-")
+        for title in re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    }
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    for link in links:
+        assert link.removeprefix("#") in headings if link.startswith("#") else (ROOT / link).exists(), link
+    assert links or page == "CHANGELOG.md"
