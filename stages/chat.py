@@ -9,8 +9,9 @@ import click
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer, set_seed
 
-from stages.checkpoints import load_model, load_tokenizer, resolve_device
+from stages.checkpoints import load_model, load_tokenizer
 from stages.console import stage
+from stages.devices import place
 from stages.errors import InputError
 
 Turn = dict[str, str]
@@ -27,7 +28,7 @@ def main(checkpoint: Path, max_tokens: int, temperature: float, seed: int) -> No
     """Answer each line of input, in turns by the checkpoint's chat template; without one, go on with it."""
     set_seed(seed)
     tokenizer = load_tokenizer(checkpoint)
-    model = load_model(checkpoint, "float32", resolve_device("auto"))
+    model = place(load_model(checkpoint, "float32"), "auto")
     if sys.stdin.isatty():
         kind = "chat" if tokenizer.chat_template else "no chat template: it goes on with what you write"
         click.echo(f"{checkpoint} ({kind}); an empty line starts afresh, Ctrl-D ends.", err=True)

@@ -50,9 +50,10 @@ def read_shapes(checkpoint: Path) -> PreTrainedModel:
 def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     """The stages whose work grows with model and text, in order.
 
-    A token costs two operations per multiply-add forward, and as many again for gradients with respect to
-    activations (weights are frozen). Healing runs a dense and a pruned stream and sums, at each site of k
-    kept channels and d outputs, k (k + d) products per token. Attention scores and solving are left out.
+    A token costs two operations per multiply-add forward, as many again for gradients with respect to
+    activations (weights are frozen), and again where checkpointing repeats the forward pass. Healing runs
+    a dense and a pruned stream and sums, at each site of k kept channels and d outputs, k (k + d) products
+    per token. Attention scores, solving, and tasks without a limit on their items are left out.
     """
     corpus, domains = params.corpus, len(params.mixture)
     forward = 2.0 * macs_per_token(model)
@@ -74,6 +75,7 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
         2 * (params.evaluate.repeats + 1) * (params.evaluate.prompt_tokens + params.evaluate.decode_tokens)
     )
     statistics = 4 if params.capture.gradients else 2
+    passes = 1 + params.capture.gradients + (params.capture.gradients and params.capture.checkpointing)
     dense_bytes = model.num_parameters() * weight_bytes
     pruned_bytes = dense_bytes - params.prune.sparsity * decoder * weight_bytes
     return [
@@ -83,7 +85,7 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
             "capture, each round",
             len(params.rounds),
             captured,
-            captured * forward * (2 if params.capture.gradients else 1),
+            captured * forward * passes,
             4.0 * statistics * domains * channels,
         ),
         Work("mask, each round", len(params.rounds), 0, 0.0, 0.0),

@@ -8,8 +8,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from stages.artifacts import atomic
-from stages.checkpoints import resolve_device
 from stages.console import duration, stage
+from stages.devices import resolve_device
 from stages.estimate import EFFICIENCY, Work, estimate_work, measure_speed, read_shapes
 from stages.params import DENSE, PARAMS_FILE, Params, read_params
 
@@ -89,6 +89,7 @@ def cost(params: Params) -> list[str]:
         f"stages are taken to reach {EFFICIENCY:.0%}; expect it to be off by half. Downloads are left out, "
         "and so is DVC's",
         "cache: it shares these blocks where the file system can link them, and doubles them elsewhere.",
+        *(["evaluate.limit: 0: all items of the tasks come on top."] if params.evaluate.limit == 0 else []),
     ]
 
 

@@ -59,6 +59,12 @@ def test_gradients_double_the_capture_and_its_statistics(dense_dir: Path) -> Non
     assert with_gradients.disk == 2 * without.disk
 
 
+def test_checkpointing_repeats_the_forward_pass(dense_dir: Path) -> None:
+    plain = work(params(), dense_dir)["capture, each round"].operations
+    repeated = work(params(capture={"checkpointing": True}), dense_dir)["capture, each round"].operations
+    assert repeated == 1.5 * plain
+
+
 def test_statistics_take_what_the_capture_writes(dense_dir: Path) -> None:
     # Four float32 vectors over 48 channels of 3 layers, for 8 domains.
     assert work(params(), dense_dir)["capture, each round"].disk == 8 * 3 * 48 * 4 * 4
