@@ -26,6 +26,10 @@ Turn = dict[str, str]
 @click.option("--seed", type=int, default=0, show_default=True)
 def main(checkpoint: Path, max_tokens: int, temperature: float, seed: int) -> None:
     """Answer each line of input, in turns by the checkpoint's chat template; without one, go on with it."""
+    if not (checkpoint / "config.json").exists():
+        raise InputError(
+            f"{checkpoint}: no checkpoint there; `make repro` leaves the pruned model in data/pruned"
+        )
     set_seed(seed)
     tokenizer = load_tokenizer(checkpoint)
     model = place(load_model(checkpoint, "float32"), "auto")

@@ -98,7 +98,7 @@ def test_a_line_over_the_context_is_one_message(instruct_dir: Path) -> None:
 def test_a_missing_checkpoint_is_one_message(tmp_path: Path) -> None:
     result = chat(tmp_path / "nothing", "one\n")
     assert result.exit_code == 1
-    assert "nothing: cannot be loaded" in result.output
+    assert "nothing: no checkpoint there; `make repro`" in result.output
 
 
 def test_the_readmes_way_to_talk(instruct_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -19,11 +19,15 @@ from stages.report import main
 
 ROOT = Path(__file__).parent.parent
 BINARIES = Path(sys.executable).parent
-STAGE = """\
+STAGES = """\
 stages:
+  prepare:
+    cmd: cp text.txt data/prepared.txt
+    deps: [text.txt]
+    outs: [data/prepared.txt]
   report:
     cmd: python report.py
-    deps: [report.py]
+    deps: [report.py, data/prepared.txt]
     params: [prune.sparsity]
     metrics: [data/metrics.json: {cache: false}]
     plots: [data/plots: {cache: false}]
@@ -96,8 +100,10 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("repository")
     repository = Repository(directory)
     shutil.copytree(ROOT / ".ci", directory / ".ci")
-    (directory / "dvc.yaml").write_text(STAGE, encoding="utf-8")
+    (directory / "dvc.yaml").write_text(STAGES, encoding="utf-8")
     (directory / "report.py").write_text(PROGRAM, encoding="utf-8")
+    (directory / "text.txt").write_text("text", encoding="utf-8")
+    (directory / "data").mkdir()
     repository.run("git", "init", "--quiet", "--initial-branch", "main")
     repository.run("dvc", "init", "--quiet")
     (directory / ".gitignore").write_text("/data/compare/\n", encoding="utf-8")
@@ -106,7 +112,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository.git("checkout", "--quiet", "-b", "more")
     repository.set(0.3)
     repository.reproduce_and_commit("Prune 30%")
-    shutil.rmtree(directory / ".dvc/cache", ignore_errors=True)
+    # As a fresh clone has it: neither data nor cache.
+    shutil.rmtree(directory / ".dvc/cache")
+    (directory / "data/prepared.txt").unlink()
     return directory
 
 
@@ -202,11 +210,23 @@ def test_the_review_says_that_the_lock_agrees(repository: Repository) -> None:
     assert "dvc.lock agrees with code and params." in text
 
 
-def test_the_review_fails_when_the_lock_is_stale_and_names_what_would_run(repository: Repository) -> None:
-    repository.set(0.4)
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        # What `report` reads is not here, and cannot be made in a dry run.
+        ("params.yaml", ("0.3", "0.4"), "- `report`"),
+        ("text.txt", ("text", "other"), "- `prepare`"),
+        ("dvc.yaml", ("stages:", "stages: ["), "is invalid"),
+    ],
+)
+def test_the_review_fails_when_the_lock_is_stale(
+    repository: Repository, file: str, change: tuple[str, str], said: str
+) -> None:
+    path = repository.directory / file
+    path.write_text(path.read_text(encoding="utf-8").replace(*change), encoding="utf-8")
     text = repository.review("main", status=1)
     assert "**dvc.lock is stale**" in text
-    assert "- `report`" in text
+    assert said in text
 
 
 class Comments(BaseHTTPRequestHandler):
