@@ -21,8 +21,7 @@ def stage(function: Callable[P, None]) -> click.Command:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        # The bars of the libraries are not named after our steps; ours are.
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        # Otherwise tokenizers warn of a fork that nobody can do anything about.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         try:
             function(*args, **kwargs)

@@ -46,7 +46,9 @@ def load_dense(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenize
     The token for a gated model comes from the environment (HF_TOKEN). Raises InputError naming the key of
     params.yaml when the model cannot be read or its weights are incomplete.
     """
-    logging.disable_progress_bar()
+    # A model from the hub can take an hour: whoever watches sees the libraries' bars, a log does not.
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
     with _locate(source) as location:
         try:
             with _quiet():
