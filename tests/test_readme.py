@@ -34,6 +34,13 @@ RUN_BY = {
     "python -m stages.plan": "tests/test_plan.py::test_a_bad_file_ends_with_one_message_and_status_1",
     "python -m stages.plan --rounds 6 --curve cubic": "tests/test_plan.py::test_rewritten_rounds_are_valid",
     "dvc repro": ".ci/run",
+    "dvc repro --force --single-item sources@tickets": f"{RERUN}::test_a_changed_file_is_read_when_told_to",
+    "dvc exp apply smaller": "tests/test_sweep.py::test_an_experiment_can_be_applied",
+    "make help": "tests/test_readme.py::test_the_targets_it_names_are_in_make_help",
+    "make sweep": "tests/test_readme.py::test_make_sweep_passes_its_settings_on",
+    'make sweep SWEEP="-S mask.metric=fisher,wanda" BY=mask.metric': (
+        "tests/test_readme.py::test_make_sweep_passes_its_settings_on"
+    ),
     "dvc exp run --run-all": "tests/test_rerun.py::test_a_sweep_ends_in_a_table_and_a_figure",
     "python -m stages.sweep --by mask.metric": (
         "tests/test_sweep.py::test_the_table_and_the_figure_lie_side_by_side"
@@ -59,9 +66,12 @@ def blocks(kind: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    """The lines of the README's shell blocks, without comments."""
+    """The lines of the README's shell blocks, without comments, and the commands within its sentences."""
     lines = [line.split(" #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
+    prose = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
+    inline = re.findall(r"`((?:dvc|make|python|hf|pre-commit) [^`|]+)`", re.sub(r"\s*\n", " ", prose))
+    shortened = {"dvc exp run", "dvc ..."}
+    return [line for line in [*lines, *inline] if line and not line.startswith("#") and line not in shortened]
 
 
 def recipes() -> list[str]:

@@ -168,6 +168,18 @@ def test_a_domain_added_runs_its_source_the_corpus_and_what_follows(project: Pro
     assert project.repro({}) == ["corpus"]
 
 
+def test_a_changed_file_is_read_when_told_to(project: Project) -> None:
+    file = project.directory / "alpha.txt"
+    before = file.read_text(encoding="utf-8")
+    force = ["dvc", "repro", "--force", "--single-item", "sources@alpha"]
+    file.write_text(text(7), encoding="utf-8")
+    assert project.repro({}) == []
+    assert stages_run(project.run(force)) == ["sources@alpha"]
+    assert project.repro({}, "corpus") == ["corpus"]
+    file.write_text(before, encoding="utf-8")
+    project.run(force)
+
+
 # Every `dvc exp run` of the README that runs at once; the target, which the README leaves out, saves the test
 # the stages that all of them share.
 TICKETS = "{source: path, path: tickets.jsonl, reader: {format: jsonl, field: body}, documents: 50}"

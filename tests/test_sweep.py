@@ -127,3 +127,9 @@ def test_dvc_lists_the_experiments_readably(project: Path) -> None:
     assert "prune.sparsity" in header
     assert "report.py" not in header
     assert any("smaller" in line for line in lines)
+
+
+def test_an_experiment_can_be_applied(project: Path) -> None:
+    run(project, "dvc", "exp", "apply", "smaller")
+    assert "sparsity: 0.4" in (project / "params.yaml").read_text(encoding="utf-8")
+    run(project, "git", "checkout", "--quiet", "--", ".")
