@@ -13,7 +13,8 @@ from stages.evaluation.cost import macs_per_token
 from stages.params import SELF_DOMAIN, Params
 from stages.pruning.families import decoder_parameters, sites_of
 
-# Of the speed of large matrix products, what the stages reached in the default run on two cores.
+# Of the speed of large matrix products, what forward and backward passes reach: in the default run on two
+# cores and, on an H200, with Qwen2.5-7B's shapes (data/bench).
 EFFICIENCY = 0.6
 # Starting Python, importing the libraries and loading a model.
 START_SECONDS = 8.0
@@ -53,7 +54,8 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     A token costs two operations per multiply-add forward, as many again for gradients with respect to
     activations (weights are frozen), and again where checkpointing repeats the forward pass. Healing runs
     a dense and a pruned stream and sums, at each site of k kept channels and d outputs, k (k + d) products
-    per token. Attention scores, solving, and tasks without a limit on their items are left out.
+    per token, of which half-precision devices do half as many a second (TF32). Attention scores, solving,
+    and tasks without a limit on their items are left out.
     """
     corpus, domains = params.corpus, len(params.mixture)
     forward = 2.0 * macs_per_token(model)
@@ -68,7 +70,8 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     used = sum(weight > 0 for weight in params.mixture.values())
     healed = 0 if params.surgery.heal == "none" else used * params.surgery.sequences * corpus.sequence_length
     kept = [site.channels * (1 - params.prune.sparsity) for site in sites]
-    healing = 4.0 * decoder + 2.0 * sum(k * (k + hidden) for k in kept)
+    slower = 1 if params.compute.dtype == "float32" else 2
+    healing = 4.0 * decoder + 2.0 * slower * sum(k * (k + hidden) for k in kept)
     scored = (domains - (SELF_DOMAIN in params.mixture)) * corpus.heldout_sequences * corpus.sequence_length
     asked = params.evaluate.limit * len(params.benchmarks) * ITEM_TOKENS
     timed = (
