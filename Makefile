@@ -67,6 +67,6 @@ format: setup ## Rewrite the code in the house style
 	touch $@
 
 portability: setup .llama/.installed ## Export to GGUF and compare llama.cpp with transformers
-	dvc repro export/dvc.yaml
+	dvc repro stages/exporting/dvc.yaml
 	@python -m stages.portability --python .llama/bin/python
 	LLAMA_CPP_PYTHON=$(CURDIR)/.llama/bin/python pytest -m portability

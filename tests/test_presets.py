@@ -11,7 +11,7 @@ from stages.params import HubDomain, HubModel, read_params
 from stages.pruning.allocation import Candidate, Limits, uniform_masks
 from stages.pruning.families import decoder_parameters, sites_of, unit_parameters, widths
 
-PRESETS = Path(__file__).parent.parent / "presets"
+PRESETS = Path(__file__).parent.parent / "stages/presets"
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0}
 LLAMA3 |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 

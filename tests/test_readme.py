@@ -34,6 +34,8 @@ RUN_BY = {
     "python -m stages.plan": "tests/test_plan.py::test_a_bad_file_ends_with_one_message_and_status_1",
     "python -m stages.plan --rounds 6 --curve cubic": "tests/test_plan.py::test_rewritten_rounds_are_valid",
     "dvc repro": ".ci/run",
+    "dvc repro stages/exporting/dvc.yaml": f"{RERUN}::test_the_export_runs_only_when_it_is_asked_for",
+    "make portability": ".github/workflows/portability.yml",
     "dvc repro --force --single-item sources@tickets": f"{RERUN}::test_a_changed_file_is_read_when_told_to",
     "dvc exp apply smaller": "tests/test_sweep.py::test_an_experiment_can_be_applied",
     "make help": "tests/test_readme.py::test_the_targets_it_names_are_in_make_help",

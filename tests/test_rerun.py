@@ -39,7 +39,7 @@ class Project:
 
     def __init__(self, directory: Path, dense: Path) -> None:
         self.directory = directory
-        for name in ("stages", "export", "dvc.yaml", ".dvcignore"):
+        for name in ("stages", "dvc.yaml", ".dvcignore"):
             source = ROOT / name
             copy = shutil.copytree if source.is_dir() else shutil.copy
             copy(source, directory / name)
@@ -134,7 +134,7 @@ def test_nothing_changed_runs_nothing(project: Project) -> None:
 
 
 def test_the_export_runs_only_when_it_is_asked_for(project: Project) -> None:
-    assert project.repro({}, "export/dvc.yaml") == ["export/dvc.yaml:export"]
+    assert project.repro({}, "stages/exporting/dvc.yaml") == ["stages/exporting/dvc.yaml:export"]
     assert (project.directory / "data/export/model.gguf").exists()
 
 
