@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.utils.benchmark import Timer
 from transformers import PreTrainedModel
 
 GIB = 2**30
@@ -32,12 +33,11 @@ def timed(device: torch.device, work: Callable[[], object]) -> Timing:
 
 
 def matmul_ceiling(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations per second of a large square matrix product, the mean of ten after three."""
+    """Operations per second of a large square matrix product."""
     n = 8192 if device.type == "cuda" else 2048
     left, right = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-    for _ in range(3):
-        left @ right
-    return 2 * n**3 * 10 / timed(device, lambda: [left @ right for _ in range(10)]).seconds
+    timer = Timer("left @ right", globals={"left": left, "right": right}, num_threads=torch.get_num_threads())
+    return 2.0 * n**3 / timer.blocked_autorange(min_run_time=1.0).median
 
 
 def forward_operations(model: PreTrainedModel, tokens: int) -> float:
