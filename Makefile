@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro plan chat sweep compare portability test test-all lint types format
+.PHONY: help setup repro plan chat sweep compare portability bench test test-all lint types format
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ types: setup ## Check types
 format: setup ## Rewrite the code in the house style
 	ruff check --fix stages tests
 	ruff format stages tests
+
+SUITE ?= cpu
+bench: setup ## Measure speed and memory (SUITE=cpu or h200); the JSON goes to data/bench
+	python -m tests.bench $(SUITE)
 
 # llama.cpp is built from source, in an environment of its own, which takes minutes the first time.
 .llama/.installed:

@@ -10,10 +10,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from ruamel.yaml import YAML
 
@@ -223,6 +226,34 @@ def test_a_queue_of_the_readme_has_an_experiment_for_each_combination(project: P
     queued = project.run(shlex.split(command)).count("Queued experiment")
     project.run(["dvc", "queue", "remove", "--all"])
     assert queued == QUEUES[command]
+
+
+def test_a_worker_for_each_device_drains_the_queue(project: Project) -> None:
+    """`--jobs 2` starts the worker that is missing, so each one keeps the device it was started with."""
+    project.commit()
+    project.run(["dvc", "exp", "run", "--queue", "-S", "prune.sparsity=0.15,0.35", "mask@r1"])
+    for device, jobs in (("0", "1"), ("1", "2")):
+        project.run(["env", f"CUDA_VISIBLE_DEVICES={device}", "dvc", "queue", "start", "--jobs", jobs])
+    assert devices_of_workers(project.directory) == ["0", "1"]
+    deadline = time.monotonic() + 240
+    while not (states := queue_states(project)) <= {"Success", "Failed"} and time.monotonic() < deadline:
+        time.sleep(2)
+    assert states == {"Success"}
+
+
+def devices_of_workers(directory: Path) -> list[str]:
+    # A worker detaches itself, so no process here is its parent.
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if "queue-worker" in process.cmdline() and Path(process.cwd()).is_relative_to(directory):
+                found.append(process.environ()["CUDA_VISIBLE_DEVICES"])
+    return sorted(found)
+
+
+def queue_states(project: Project) -> set[str]:
+    shown = project.run(["dvc", "queue", "status"])
+    return set(re.findall(r"\b(?:Queued|Running|Success|Failed)\b", shown))
 
 
 def test_a_sweep_ends_in_a_table_and_a_figure(project: Project) -> None:
