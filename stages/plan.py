@@ -84,10 +84,10 @@ def cost(params: Params) -> list[str]:
         f"  {'':<22}{'runs':>5}{'tokens a run':>14}{'time':>16}{'disk':>12}",
         *map(_line, work, seconds),
         f"  {'together':<41}{duration(sum(seconds)):>16}{_gigabytes(disk):>12}",
-        f"It rests on {speed / 1e9:,.0f} GFLOP/s, measured just now in {dtype} matrix products on",
-        f"{device.type}, of which stages are taken to reach {EFFICIENCY:.0%}; it can be off by a factor of",
-        "two. Downloads are left out, and so is DVC's cache: it shares these blocks where the file system",
-        "links them, and else doubles them.",
+        f"It rests on {speed / 1e9:,.0f} GFLOP/s,",
+        f"measured just now in {dtype} matrix products on {device.type}, of which stages are taken to reach",
+        f"{EFFICIENCY:.0%}; it can be off by a factor of two. Downloads are left out, and so is DVC's cache:",
+        "it shares these blocks where the file system links them, and else doubles them.",
         *(["evaluate.limit: 0: all items of the tasks come on top."] if params.evaluate.limit == 0 else []),
     ]
 

@@ -46,6 +46,7 @@ RUN_BY = {
     ),
     "CUDA_VISIBLE_DEVICES=0 dvc queue start --jobs 1": WORKERS,
     "CUDA_VISIBLE_DEVICES=1 dvc queue start --jobs 2": WORKERS,
+    "dvc queue status": WORKERS,
     "make bench SUITE=cpu": "tests/bench/test_bench.py::test_rows_are_kept_beside_those_measured_before",
     "dvc exp run --run-all": "tests/test_rerun.py::test_a_sweep_ends_in_a_table_and_a_figure",
     "python -m stages.sweep --by mask.metric": (

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -229,26 +229,38 @@ def test_a_queue_of_the_readme_has_an_experiment_for_each_combination(project: P
 
 
 def test_a_worker_for_each_device_drains_the_queue(project: Project) -> None:
-    """`--jobs 2` starts the worker that is missing, so each one keeps the device it was started with."""
+    """Once the first worker is active, `--jobs 2` starts the one that is missing, on its own device."""
     project.commit()
     project.run(["dvc", "exp", "run", "--queue", "-S", "prune.sparsity=0.15,0.35", "mask@r1"])
     for device, jobs in (("0", "1"), ("1", "2")):
-        project.run(["env", f"CUDA_VISIBLE_DEVICES={device}", "dvc", "queue", "start", "--jobs", jobs])
-    assert devices_of_workers(project.directory) == ["0", "1"]
-    deadline = time.monotonic() + 240
-    while not (states := queue_states(project)) <= {"Success", "Failed"} and time.monotonic() < deadline:
-        time.sleep(2)
-    assert states == {"Success"}
+        started = ["env", f"CUDA_VISIBLE_DEVICES={device}", "dvc", "queue", "start", "--jobs", jobs]
+        assert "Started '1' new" in project.run(started)
+        wait_until(
+            lambda jobs=jobs: f"Worker status: {jobs} active" in project.run(["dvc", "queue", "status"])
+        )
+        assert device in devices_of_workers(project.directory)
+    assert sorted(devices_of_workers(project.directory)) == ["0", "1"]
+    wait_until(lambda: queue_states(project) <= {"Success", "Failed"})
+    assert queue_states(project) == {"Success"}
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 300) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(1)
 
 
 def devices_of_workers(directory: Path) -> list[str]:
     # A worker detaches itself, so no process here is its parent.
-    found = []
+    devices = {}
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if "queue-worker" in process.cmdline() and Path(process.cwd()).is_relative_to(directory):
-                found.append(process.environ()["CUDA_VISIBLE_DEVICES"])
-    return sorted(found)
+            command = process.cmdline()
+            if "queue-worker" in command and Path(process.cwd()).is_relative_to(directory):
+                name = command[command.index("queue-worker") + 1]
+                devices[name] = process.environ()["CUDA_VISIBLE_DEVICES"]
+    return list(devices.values())
 
 
 def queue_states(project: Project) -> set[str]:
