@@ -1,0 +1,182 @@
+"""Recovery of a tiny pruned model: what it changes, what it leaves alone, and that it can be stopped."""
+
+import copy
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from stages.errors import InputError
+from stages.pruning.divergence import divergences
+from stages.pruning.families import all_kept_masks, cut
+from stages.pruning.recovery import Snapshot, Training, draws, learning_rate, recover, trainable
+from tests.conftest import make_tiny_model
+from tests.pruning.test_families import tiny
+
+TRAINING = Training(
+    steps=6, batch_size=4, micro_batch_size=3, learning_rate=0.01, warmup=0.2, clip=1.0, seed=0
+)
+MIXTURE = {"news": 2.0, "self": 1.0, "unused": 0.0}
+_GENERATOR = torch.Generator().manual_seed(3)
+SEQUENCES = {name: torch.randint(0, 258, (5, 16), generator=_GENERATOR) for name in ("news", "self")}
+
+
+def pruned(teacher: PreTrainedModel) -> PreTrainedModel:
+    """Every other mlp channel gone, in each layer."""
+    smaller = copy.deepcopy(teacher)
+    masks = all_kept_masks(smaller)
+    for name in masks:
+        if name.endswith("/mlp"):
+            masks[name][::2] = False
+    cut(smaller, masks)
+    return smaller.requires_grad_(False)
+
+
+def run(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    training: Training = TRAINING,
+    snapshot: Snapshot | None = None,
+    on_step: Callable[[Callable[[], Snapshot]], object] = lambda take: None,
+    autocast: torch.dtype | None = None,
+) -> list[float]:
+    return recover(
+        student, teacher, SEQUENCES, MIXTURE, training, autocast=autocast, snapshot=snapshot, on_step=on_step
+    )
+
+
+def same_weights(one: PreTrainedModel, other: PreTrainedModel) -> bool:
+    ours, theirs = one.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_pruned_model_comes_nearer_to_the_dense_one() -> None:
+    teacher = make_tiny_model()
+    student = pruned(teacher)
+    ids = torch.cat(list(SEQUENCES.values()))
+    with torch.no_grad():
+        before = divergences(student, teacher, ids).mean()
+    losses = run(student, teacher, replace(TRAINING, steps=30))
+    with torch.no_grad():
+        after = divergences(student, teacher, ids).mean()
+    assert len(losses) == 30
+    assert after < 0.7 * before
+
+
+def test_half_precision_products_train_weights_that_stay_in_float32() -> None:
+    teacher = make_tiny_model()
+    student = pruned(teacher)
+    losses = run(student, teacher.bfloat16(), replace(TRAINING, steps=30), autocast=torch.bfloat16)
+    assert losses[-1] < 0.7 * losses[0]
+    assert {weight.dtype for weight in student.parameters()} == {torch.float32}
+
+
+def test_no_steps_change_nothing() -> None:
+    teacher = make_tiny_model()
+    student = pruned(teacher)
+    before = copy.deepcopy(student)
+    assert run(student, teacher, replace(TRAINING, steps=0)) == []
+    assert same_weights(student, before)
+
+
+def test_a_copy_of_the_dense_model_stays_as_it_is() -> None:
+    teacher = make_tiny_model().requires_grad_(False)
+    student = copy.deepcopy(teacher)
+    assert run(student, teacher) == [0.0] * TRAINING.steps
+    assert same_weights(student, teacher)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_shapes_embeddings_and_head_stay(tied: bool) -> None:
+    teacher = make_tiny_model(tie_word_embeddings=tied)
+    student = pruned(teacher)
+    shapes = {name: weight.shape for name, weight in student.state_dict().items()}
+    run(student, teacher)
+    assert {name: weight.shape for name, weight in student.state_dict().items()} == shapes
+    assert torch.equal(student.model.embed_tokens.weight, teacher.model.embed_tokens.weight)
+    assert torch.equal(student.lm_head.weight, teacher.lm_head.weight)
+    assert (student.lm_head.weight is student.model.embed_tokens.weight) == tied
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neox", "mixtral", "gemma2"])
+def test_all_of_the_decoder_is_trained(family: str) -> None:
+    teacher, student = tiny(family, vocab_size=258), tiny(family, vocab_size=258)
+    for weight in trainable(student).values():
+        weight.data += 0.05 * torch.randn_like(weight)
+    before = copy.deepcopy(student)
+    run(student, teacher)
+    names = set(trainable(student))
+    assert all(
+        torch.equal(weight, other) == (name not in names)
+        for (name, weight), other in zip(student.named_parameters(), before.parameters(), strict=True)
+    )
+    assert not any(weight.requires_grad for weight in student.parameters())
+
+
+def test_a_run_that_was_stopped_ends_in_the_same_bits() -> None:
+    teacher = make_tiny_model()
+    whole, first, second = (pruned(teacher) for _ in range(3))
+    losses = run(whole, teacher)
+    taken: list[Snapshot] = []
+
+    def stop(take: Callable[[], Snapshot]) -> None:
+        if len(taken) < 3:
+            taken.append(copy.deepcopy(take()))
+        else:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(first, teacher, on_step=stop)
+    assert run(second, teacher, snapshot=taken[-1]) == losses
+    assert same_weights(second, whole)
+    assert not same_weights(first, whole)
+
+
+def test_small_batches_add_up_to_the_whole_one() -> None:
+    teacher = make_tiny_model()
+    one, other = pruned(teacher), pruned(teacher)
+    run(one, teacher, replace(TRAINING, steps=2))
+    run(other, teacher, replace(TRAINING, steps=2, micro_batch_size=4))
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    assert all(torch.allclose(ours, theirs, atol=1e-4) for ours, theirs in pairs)
+
+
+def test_a_loss_that_is_not_finite_is_one_message() -> None:
+    teacher = make_tiny_model()
+    student = pruned(teacher)
+    student.model.norm.weight.data[0] = torch.inf
+    with pytest.raises(InputError, match=r"recover.learning_rate: 0.01: the loss is nan at step 1"):
+        run(student, teacher)
+
+
+def test_domains_are_drawn_in_the_shares_of_the_mixture() -> None:
+    order = draws({"news": 5, "self": 4, "unused": 3}, MIXTURE, 90, seed=0)
+    for count in (3, 30, 90):
+        drawn = Counter(domain for domain, _ in order[:count])
+        assert drawn == {"news": count * 2 // 3, "self": count // 3}
+
+
+def test_rows_are_shuffled_and_each_comes_once_a_round() -> None:
+    order = draws({"news": 5, "self": 4}, MIXTURE, 90, seed=0)
+    rows = [row for domain, row in order if domain == "news"]
+    rounds = [rows[start : start + 5] for start in range(0, 60, 5)]
+    assert all(sorted(one) == list(range(5)) for one in rounds)
+    assert len({tuple(one) for one in rounds}) > 1
+
+
+def test_the_order_follows_from_the_seed() -> None:
+    counts = {"news": 5, "self": 4}
+    assert draws(counts, MIXTURE, 40, seed=1) == draws(counts, MIXTURE, 40, seed=1)
+    assert draws(counts, MIXTURE, 40, seed=1) != draws(counts, MIXTURE, 40, seed=2)
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    training = replace(TRAINING, steps=10, warmup=0.2, learning_rate=1.0)
+    rates = [learning_rate(training, step) for step in range(10)]
+    assert rates[:3] == [0.5, 1.0, 1.0]
+    assert sorted(rates[2:], reverse=True) == rates[2:]
+    assert 0 < rates[-1] < 0.05
+    assert learning_rate(replace(training, warmup=0.0), 0) == 1.0
