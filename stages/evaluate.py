@@ -30,7 +30,7 @@ LIBRARIES = ("torch", "transformers", "lm-eval")
 
 
 @stage
-@click.argument("name", type=click.Choice(["dense", "pruned"]))
+@click.argument("name", type=click.Choice(["dense", "pruned", "recovered"]))
 @click.option("--checkpoint", type=click.Path(path_type=Path), required=True, help="Directory to score.")
 @click.option("--against", type=click.Path(path_type=Path), help="Directory to compare latencies with.")
 def main(name: str, checkpoint: Path, against: Path | None) -> None:

@@ -26,18 +26,18 @@ class Evidence:
     rounds: Sequence[Round]
 
 
-def read_evidence(evaluations: Path, history: Path) -> Evidence:
-    """Read `dense.json` and `pruned.json` of a directory and a round's history.
+def read_evidence(evaluations: Path, history: Path, name: str = "pruned") -> Evidence:
+    """Read `dense.json` and `<name>.json`, which stands for the pruned one, and a round's history.
 
     Raises InputError when a file lacks something or when the evaluations are not of the same tasks.
     """
     dense = _read_evaluation(evaluations / "dense.json", EVALUATION_KEYS)
-    pruned = _read_evaluation(evaluations / "pruned.json", (*EVALUATION_KEYS, "latency"))
+    pruned = _read_evaluation(evaluations / f"{name}.json", (*EVALUATION_KEYS, "latency"))
     for group in ("perplexity", "accuracy"):
         ours, theirs = _names(dense, group), _names(pruned, group)
         if ours != theirs:
             raise InputError(
-                f"{evaluations}: {group}: dense.json has {', '.join(ours)}, pruned.json has "
+                f"{evaluations}: {group}: dense.json has {', '.join(ours)}, {name}.json has "
                 f"{', '.join(theirs)}; run both evaluations again"
             )
     rounds = read_json(history)
