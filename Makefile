@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro plan chat sweep compare portability bench test test-all lint types format
+.PHONY: help setup repro recover plan chat sweep compare portability bench test test-all lint types format
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ repro: setup ## Run the whole pipeline; what is up to date is not run again
 	@python -m stages.plan
 	dvc repro
 	@python -m stages.report --show
+
+recover: setup ## Train the pruned model by the dense one (params `recover`), evaluate it apart
+	dvc repro stages/recovering/dvc.yaml
 
 chat: setup ## Talk to the pruned model
 	@python -m stages.chat data/pruned

@@ -206,6 +206,16 @@ class Evaluate(Group):
     repeats: Positive
 
 
+class Recover(Group):
+    steps: Annotated[int, Field(ge=0)]
+    batch_size: Positive
+    micro_batch_size: Positive
+    learning_rate: Annotated[float, Field(gt=0)]
+    warmup: Annotated[float, Field(ge=0, lt=1)]
+    clip: Annotated[float, Field(gt=0)]
+    seed: Seed
+
+
 class Export(Group):
     precision: Literal["f32", "f16", "bf16", "q8_0"]
 
@@ -226,6 +236,7 @@ class Params(Group):
     rounds: Annotated[dict[Name, Round], Field(min_length=1)]
     surgery: Surgery
     evaluate: Evaluate
+    recover: Recover
     export: Export
 
     @model_validator(mode="after")

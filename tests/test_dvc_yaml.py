@@ -18,9 +18,13 @@ NOT_A_DEPENDENCY = {"stages/params.py"}
 
 
 def stages_of_dvc_yaml() -> dict[str, dict[str, Any]]:
-    files = [ROOT / "dvc.yaml", ROOT / "stages/exporting/dvc.yaml"]
-    read = [YAML(typ="safe").load(file.read_text(encoding="utf-8"))["stages"] for file in files]
-    return {name: stage.get("do", stage) for stages in read for name, stage in stages.items()}
+    """By DVC's names for them: those of other files than the first have the file's path before them."""
+    found = {}
+    for file in (ROOT / "dvc.yaml", *sorted(ROOT.glob("stages/*/dvc.yaml"))):
+        prefix = "" if file.parent == ROOT else f"{file.relative_to(ROOT).as_posix()}:"
+        for name, stage in YAML(typ="safe").load(file.read_text(encoding="utf-8"))["stages"].items():
+            found[f"{prefix}{name}"] = stage.get("do", stage)
+    return found
 
 
 def module_file(name: str) -> str | None:
@@ -70,7 +74,7 @@ def test_every_template_of_the_package_is_a_dependency_of_a_stage() -> None:
     files = {
         file.relative_to(ROOT).as_posix()
         for file in (ROOT / "stages").rglob("*")
-        if file.is_file() and file.suffix not in {".py", ".pyc", ".yaml"}
+        if file.is_file() and file.suffix not in {".py", ".pyc", ".yaml", ".lock"}
     }
     assert files
     assert files <= {dep for stage in stages_of_dvc_yaml().values() for dep in stage["deps"]}

@@ -68,6 +68,9 @@ ZERO = {
         ({"prune.sites": ["mlp", "mlp"]}, "a site is named twice"),
         ({"prune.sites": []}, "prune.sites: []: "),
         ({"prune.sites": ["attention", "query_heads"]}, "choose one of the two"),
+        ({"recover.steps": -1}, "recover.steps: -1: "),
+        ({"recover.learning_rate": 0}, "recover.learning_rate: 0: "),
+        ({"recover.warmup": 1.0}, "recover.warmup: 1.0: Input should be less than 1"),
         ({"compute.device": "tpu"}, "compute.device: 'tpu': "),
     ],
 )

@@ -66,6 +66,7 @@ class Project:
         params["capture"] |= {"sequences": 2}
         params["surgery"] |= {"sequences": 4}
         params["prune"] |= {"width_multiple": 1}
+        params["recover"] |= {"steps": 2, "batch_size": 3}
         params["evaluate"] |= {"limit": 4, "prompt_tokens": 8, "decode_tokens": 2, "repeats": 1}
         self.write(params)
         for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"]):
@@ -139,6 +140,19 @@ def test_nothing_changed_runs_nothing(project: Project) -> None:
 def test_the_export_runs_only_when_it_is_asked_for(project: Project) -> None:
     assert project.repro({}, "stages/exporting/dvc.yaml") == ["stages/exporting/dvc.yaml:export"]
     assert (project.directory / "data/export/model.gguf").exists()
+
+
+def test_the_recovery_runs_only_when_it_is_asked_for(project: Project) -> None:
+    data = project.directory / "data"
+    others = {name: (data / name).read_bytes() for name in ("metrics.json", "report.md")}
+    file = "stages/recovering/dvc.yaml"
+    names = [f"{file}:{stage}" for stage in ("recover", "evaluate", "recovered")]
+    assert project.repro({}, file) == names
+    metrics = json.loads((data / "recovered.json").read_text(encoding="utf-8"))
+    assert list(metrics) == ["recovered", "ratio", "recovery"]
+    assert project.repro({"recover.steps": 3}) == []
+    assert project.repro({}, file) == names
+    assert all((data / name).read_bytes() == old for name, old in others.items())
 
 
 def test_evaluate_runs_the_evaluations_and_the_report(project: Project) -> None:

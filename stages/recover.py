@@ -1,0 +1,142 @@
+"""Stage, off the default road: train the pruned model, for a short while, to say what the dense one says."""
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from stages.artifacts import atomic, read_sequences, write_json
+from stages.checkpoints import load_model, load_tokenizer
+from stages.console import counter, stage, summary
+from stages.devices import SHARDED, place
+from stages.errors import InputError
+from stages.params import Params, read_params
+from stages.proof import prove_load
+from stages.pruning import divergence, recovery
+from stages.pruning.divergence import divergences
+from stages.pruning.loss import sequence_losses
+from stages.pruning.recovery import Snapshot, Training, recover, trainable
+from stages.recovering.card import Fit, Recovery, recovered_card
+from stages.recovering.snapshots import clear, read_snapshot, saving, snapshot_path
+from stages.tensors import by_domain
+
+MODEL = Path("data/model")
+PRUNED = Path("data/pruned")
+RECOVERED = Path("data/recovered")
+CALIBRATION = Path("data/corpus/calibration.parquet")
+CODE = tuple(Path(str(module.__file__)) for module in (divergence, recovery))
+PROOF_TOKENS = 64
+
+
+@stage
+def main() -> None:
+    """Write data/recovered: the pruned checkpoint after a short distillation from the dense model."""
+    params = read_params()
+    _refuse_many(params)
+    training = Training(**params.recover.model_dump())
+    tokenizer, pruned_card = load_tokenizer(PRUNED), _read_card(PRUNED / "README.md")
+    rows = by_domain(read_sequences(CALIBRATION), params.corpus.calibration_sequences)
+    sequences = {domain: ids for domain, ids in rows.items() if params.mixture[domain] > 0}
+    # A sign for the model card, on text that is trained on; held-out text is evaluate's.
+    check = torch.cat([ids[:1] for ids in sequences.values()])
+    student, teacher, autocast = _models(params)
+    before = _fit(student, teacher, check)
+    losses = _train(student, teacher, sequences, params, training, autocast)
+    done = Recovery(
+        training,
+        tokens=training.steps * training.batch_size * check.shape[1],
+        parameters=sum(weight.numel() for weight in trainable(student).values()),
+        before=before,
+        after=_fit(student, teacher, check),
+    )
+    trained: Any = student  # transformers' types leave out the arguments of `to`
+    result: PreTrainedModel = trained.to(device="cpu", dtype=getattr(torch, params.compute.dtype))
+    with atomic(RECOVERED) as directory:
+        # A class of its own brings its modelling file along; its weights are not renamed (see modelling.py).
+        result.save_pretrained(directory, save_original_format=not result.config.is_heterogeneous)
+        tokenizer.save_pretrained(directory)
+        proof = prove_load(result, directory, check[:2, :PROOF_TOKENS], RECOVERED)
+        card = recovered_card(pruned_card, done, proof)
+        (directory / "README.md").write_text(card, encoding="utf-8")
+        write_json(directory / "recovery.json", asdict(done) | {"divergence_by_step": losses})
+    clear()
+    change = f"{done.before.divergence:.4f} -> {done.after.divergence:.4f} nats"
+    summary("recover", f"{training.steps} steps, divergence from the dense model {change}, in {RECOVERED}")
+
+
+def _models(params: Params) -> tuple[PreTrainedModel, PreTrainedModel, torch.dtype | None]:
+    """The pruned model in float32, the dense one, and the dtype of the pruned one's matrix products."""
+    device, dtype = params.compute.device, params.compute.dtype
+    student = place(load_model(PRUNED, "float32"), device)
+    # float16 would need its loss scaled, and on a CPU half precision is no faster.
+    if dtype == "bfloat16" and student.device.type != "cpu":
+        return student, place(load_model(MODEL, dtype), device), torch.bfloat16
+    return student, place(load_model(MODEL, "float32"), device), None
+
+
+def _train(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    sequences: dict[str, Tensor],
+    params: Params,
+    training: Training,
+    autocast: torch.dtype | None,
+) -> list[float]:
+    settings = asdict(training) | {"mixture": params.mixture, "dtype": params.compute.dtype}
+    path = snapshot_path(settings, [MODEL, PRUNED, CALIBRATION, *CODE])
+    snapshot = read_snapshot(path)
+    save = saving(path)
+    with counter("recover", "step", training.steps) as bar:
+        if snapshot is not None:
+            click.echo(f"recover: goes on after step {len(snapshot.losses)} of {training.steps}")
+            bar.update(len(snapshot.losses))
+
+        def on_step(take: Callable[[], Snapshot]) -> None:
+            bar.update()
+            save(take)
+
+        return recover(
+            student,
+            teacher,
+            sequences,
+            params.mixture,
+            training,
+            autocast=autocast,
+            snapshot=snapshot,
+            on_step=on_step,
+        )
+
+
+@torch.no_grad()
+def _fit(student: PreTrainedModel, teacher: PreTrainedModel, input_ids: Tensor) -> Fit:
+    rows = input_ids.to(student.device)
+    return Fit(
+        loss=float(sequence_losses(student, rows).mean()),
+        divergence=float(divergences(student, teacher, rows).mean()),
+    )
+
+
+def _read_card(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; run `dvc repro`") from None
+
+
+def _refuse_many(params: Params) -> None:
+    """Optimiser and both models must be whole in one process on one device."""
+    if params.compute.device == SHARDED:
+        raise InputError(f"params.yaml: compute.device: {SHARDED}: recover needs one device; use auto")
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if processes != "1":
+        raise InputError(f"recover: {processes} processes; run it as one: `python -m stages.recover`")
+
+
+if __name__ == "__main__":
+    main()

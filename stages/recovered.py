@@ -1,0 +1,37 @@
+"""Stage, off the default road: the recovered model's measures and their ratios to the dense one's."""
+
+from pathlib import Path
+
+import click
+
+from stages.artifacts import read_json, write_json
+from stages.console import stage, summary
+from stages.evaluation.metrics import build_metrics, read_evidence
+from stages.evaluation.page import headline_rows
+from stages.params import read_params
+
+EVALUATIONS = Path("data/evaluations")
+ROUNDS = Path("data/rounds")
+RECOVERED = Path("data/recovered")
+METRICS = Path("data/recovered.json")
+COLUMNS = ("", "dense", "recovered", "ratio")
+
+
+@stage
+def main() -> None:
+    """Write data/recovered.json; print the headline table of dense and recovered model."""
+    history = ROUNDS / read_params().surgery.after / "history.json"
+    metrics = build_metrics(read_evidence(EVALUATIONS, history, "recovered"))
+    recovery = read_json(RECOVERED / "recovery.json")
+    done = {key: recovery[key] for key in ("training", "tokens", "parameters")}
+    done |= {
+        when: {key: round(one, 4) for key, one in recovery[when].items()} for when in ("before", "after")
+    }
+    write_json(METRICS, {"recovered": metrics["pruned"], "ratio": metrics["ratio"], "recovery": done})
+    for row in [COLUMNS, *headline_rows(metrics)]:
+        click.echo(f"{row[0]:<28}{row[1]:>18}{row[2]:>18}{row[3]:>9}")
+    summary("recovered", f"{METRICS}; the recovered model is in {RECOVERED}")
+
+
+if __name__ == "__main__":
+    main()

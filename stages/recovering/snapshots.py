@@ -1,0 +1,69 @@
+"""Where a recovery is kept while it runs, so that one that was stopped goes on instead of starting anew.
+
+DVC deletes a stage's outputs before it runs it again. Snapshots therefore lie beside them, in a directory
+that DVC does not know and git ignores, and are deleted when the stage has succeeded.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from stages.pruning.recovery import Snapshot
+from stages.tensors import read_tensors, write_tensors
+
+SCRATCH = Path("data/.recovering")
+# At least this long between two snapshots, and so long that writing them takes a twentieth of the time.
+SECONDS = 300.0
+SHARE = 0.05
+
+
+def snapshot_path(settings: Mapping[str, Any], inputs: Iterable[Path]) -> Path:
+    """Where the run with these settings (JSON) and inputs (files, or directories of files) has its snapshot.
+
+    The name is a hash of both, so that a run with another setting, model, text or code never goes on from it.
+    """
+    whole = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for path in inputs:
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        for file in files:
+            with file.open("rb") as content:
+                whole.update(file.name.encode() + hashlib.file_digest(content, "sha256").digest())
+    return SCRATCH / f"{whole.hexdigest()[:16]}.safetensors"
+
+
+def read_snapshot(path: Path) -> Snapshot | None:
+    """The snapshot, if there is one; InputError when it is damaged."""
+    if not path.exists():
+        return None
+    tensors, metadata = read_tensors(path)
+    return Snapshot(tuple(metadata["losses"]), tensors)
+
+
+def write_snapshot(path: Path, snapshot: Snapshot) -> None:
+    """Write a snapshot; the one before stays until it is whole."""
+    write_tensors(path, dict(snapshot.tensors), {"losses": snapshot.losses})
+
+
+def saving(path: Path) -> Callable[[Callable[[], Snapshot]], None]:
+    """What to call after every step with a function that takes a snapshot; now and then it writes one."""
+    due = time.monotonic() + SECONDS
+
+    def save(take: Callable[[], Snapshot]) -> None:
+        nonlocal due
+        start = time.monotonic()
+        if start < due:
+            return
+        write_snapshot(path, take())
+        done = time.monotonic()
+        due = done + max(SECONDS, (done - start) / SHARE)
+
+    return save
+
+
+def clear() -> None:
+    """Delete all snapshots, also what other settings left when they were stopped."""
+    shutil.rmtree(SCRATCH, ignore_errors=True)

@@ -1,0 +1,271 @@
+"""The stages recover and recovered on a tiny random model, through their files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from stages import recover, recovered
+from stages.artifacts import Sequence, write_json, write_sequences
+from stages.model_card import Measures, model_card
+from stages.modelling import save_model
+from stages.params import read_params
+from stages.proof import Proof
+from stages.pruning.families import all_kept_masks, cut
+from stages.recovering import snapshots
+from tests.conftest import make_tiny_model, make_tiny_tokenizer
+from tests.evaluation.evidence import evaluation, history, write_evidence
+from tests.test_params import write
+
+ROOT = Path(__file__).parent.parent
+CHANGES: dict[str, Any] = {
+    "corpus.sequence_length": 24,
+    "corpus.calibration_sequences": 4,
+    "capture.sequences": 2,
+    "surgery.sequences": 4,
+    "domains": {"news": {"source": "path", "path": "*", "reader": {"format": "text"}, "documents": 1}},
+    "mixture": {"news": 2.0, "self": 1.0},
+    "compute.device": "cpu",
+    "recover.steps": 5,
+    "recover.batch_size": 3,
+    "recover.learning_rate": 0.003,
+}
+WEIGHTS = Path("data/recovered/model.safetensors")
+# Runs the stage, keeps every step, and dies in the middle of the run as if the machine had.
+KILLED = """
+import os, signal
+from stages import recover
+from stages.recovering import snapshots
+
+snapshots.SECONDS, snapshots.SHARE = 0.0, 1e9
+write = snapshots.write_snapshot
+
+def write_and_die(path, snapshot):
+    write(path, snapshot)
+    if len(snapshot.losses) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+snapshots.write_snapshot = write_and_die
+recover.main()
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """A directory as surgery leaves it; `kept` mlp channels in each of the three layers."""
+
+    def make(kept: tuple[int, int, int] = (32, 32, 32), **changes: Any) -> Path:
+        write(tmp_path, CHANGES | {key.replace("__", "."): value for key, value in changes.items()})
+        monkeypatch.chdir(tmp_path)
+        Path("data").mkdir()
+        Path("data/model").symlink_to(dense_dir)
+        model = make_tiny_model()
+        masks = all_kept_masks(model)
+        for layer, width in enumerate(kept):
+            masks[f"{layer}/mlp"][width:] = False
+        cut(model, masks)
+        save_model(model, Path("data/pruned"))
+        make_tiny_tokenizer().save_pretrained("data/pruned")
+        measures, proof = Measures(1000, 1500, 5.0), Proof("5", type(model).__name__, 48, 1e-6)
+        prune = {"widths": "uniform", "width_multiple": 1, "sites": ["mlp"]}
+        rounds = [{**entry, "prune": prune, "sequences": {"news": 2}} for entry in history()]
+        card = model_card(read_params(), rounds, 24, measures, measures, proof)
+        Path("data/pruned/README.md").write_text(card, encoding="utf-8")
+        generator = torch.Generator().manual_seed(0)
+        rows = [
+            Sequence(domain, ("d",), tuple(torch.randint(0, 258, (24,), generator=generator).tolist()))
+            for domain in ("news", "self")
+            for _ in range(4)
+        ]
+        write_sequences(Path("data/corpus/calibration.parquet"), rows, {})
+        return tmp_path
+
+    return make
+
+
+@pytest.fixture
+def unproved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saves the seconds of a fresh process where the checkpoint itself is looked at."""
+    proof = Proof("5", "LlamaForCausalLM", 48, 1e-6)
+    monkeypatch.setattr(recover, "prove_load", lambda *arguments: proof)
+
+
+def run() -> Result:
+    return CliRunner().invoke(recover.main, [])
+
+
+def test_the_result_is_a_complete_checkpoint_of_the_pruned_shapes(project: Callable[..., Path]) -> None:
+    project()
+    result = run()
+    assert result.exit_code == 0, result.output
+    model = AutoModelForCausalLM.from_pretrained("data/recovered")
+    assert type(model).__name__ == "LlamaForCausalLM"
+    assert model.config.intermediate_size == 32
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert AutoTokenizer.from_pretrained("data/recovered")("text").input_ids
+    before, after = (load_file(f"data/{one}/model.safetensors") for one in ("pruned", "recovered"))
+    assert {name: weight.shape for name, weight in after.items()} == {
+        name: weight.shape for name, weight in before.items()
+    }
+    fit = json.loads(Path("data/recovered/recovery.json").read_text())
+    assert fit["after"]["divergence"] < fit["before"]["divergence"]
+    assert len(fit["divergence_by_step"]) == 5
+    assert not snapshots.SCRATCH.exists()
+
+
+@pytest.mark.usefixtures("unproved")
+def test_the_card_says_what_was_done(project: Callable[..., Path]) -> None:
+    project()
+    run()
+    card = Path("data/recovered/README.md").read_text(encoding="utf-8")
+    assert card.startswith("---\nlicense: apache-2.0\n")
+    assert "\n# SmolLM2-135M-Instruct, pruned by 0%, then recovered\n" in card
+    headings = [line for line in card.splitlines() if line.startswith("## ")]
+    assert headings == ["## How it was recovered", "## How it was pruned", "## Runtimes tried"]
+    assert "- 5 steps of 3 sequences, 360 tokens with repetitions" in card
+    assert "learning rate 0.003 after a warm-up of 5% of the steps" in card
+    fit = json.loads(Path("data/recovered/recovery.json").read_text())
+    before, after = (fit[when]["divergence"] for when in ("before", "after"))
+    assert f"| divergence from the dense model | {before:.4f} | {after:.4f} |" in card
+    assert card.count("loaded in a fresh process") == 1
+
+
+@pytest.mark.usefixtures("unproved")
+def test_no_steps_leave_the_pruned_weights(project: Callable[..., Path]) -> None:
+    project(recover__steps=0)
+    result = run()
+    assert result.exit_code == 0, result.output
+    assert WEIGHTS.read_bytes() == Path("data/pruned/model.safetensors").read_bytes()
+
+
+def test_layers_of_different_width_keep_their_modelling_file(project: Callable[..., Path]) -> None:
+    project((40, 32, 24))
+    result = run()
+    assert result.exit_code == 0, result.output
+    model = AutoModelForCausalLM.from_pretrained("data/recovered", trust_remote_code=True)
+    assert [layer.mlp.up_proj.out_features for layer in model.model.layers] == [40, 32, 24]
+    assert "with `trust_remote_code=True`" in Path("data/recovered/README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("unproved")
+def test_half_precision_is_that_of_the_params(project: Callable[..., Path]) -> None:
+    project(compute__dtype="bfloat16")
+    result = run()
+    assert result.exit_code == 0, result.output
+    assert {weight.dtype for weight in load_file(WEIGHTS).values()} == {torch.bfloat16}
+
+
+@pytest.mark.usefixtures("unproved")
+def test_a_killed_run_goes_on_to_the_same_bits(project: Callable[..., Path]) -> None:
+    project()
+    run()
+    whole = WEIGHTS.read_bytes()
+    WEIGHTS.unlink()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    died = subprocess.run([sys.executable, "-c", KILLED], env=environment, capture_output=True, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert not WEIGHTS.exists()
+    assert len(list(snapshots.SCRATCH.iterdir())) == 1
+    result = run()
+    assert "goes on after step 3 of 5" in result.output
+    assert WEIGHTS.read_bytes() == whole
+    assert not snapshots.SCRATCH.exists()
+
+
+def test_a_run_goes_on_from_its_own_snapshot_only(project: Callable[..., Path]) -> None:
+    project()
+    inputs = [Path("data/pruned"), Path("data/corpus/calibration.parquet")]
+    path = snapshots.snapshot_path({"steps": 5}, inputs)
+    assert snapshots.snapshot_path({"steps": 5}, inputs) == path
+    assert snapshots.snapshot_path({"steps": 6}, inputs) != path
+    Path("data/pruned/README.md").write_text("other", encoding="utf-8")
+    assert snapshots.snapshot_path({"steps": 5}, inputs) != path
+
+
+def test_snapshots_are_rare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clock = [0.0]
+    written = []
+
+    def write_slowly(path: Path, snapshot: Any) -> None:
+        clock[0] += 30.0
+        written.append(clock[0])
+
+    monkeypatch.setattr(snapshots.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(snapshots, "write_snapshot", write_slowly)
+    save = snapshots.saving(tmp_path / "snapshot")
+    for _ in range(200):
+        clock[0] += 10.0
+        save(lambda: snapshots.Snapshot((), {}))
+    # After five minutes first; as one takes half a minute, the next ones come after another ten.
+    assert written == [330.0, 960.0, 1590.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "environment", "message"),
+    [
+        ({"compute__device": "sharded"}, {}, "compute.device: sharded: recover needs one device"),
+        ({}, {"WORLD_SIZE": "2"}, "recover: 2 processes; run it as one"),
+    ],
+)
+def test_several_devices_or_processes_are_refused(
+    project: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, str],
+    environment: dict[str, str],
+    message: str,
+) -> None:
+    project(**changes)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    result = run()
+    assert result.exit_code == 1
+    assert message in result.output
+
+
+def test_a_pruned_model_that_is_missing_is_one_message(project: Callable[..., Path]) -> None:
+    directory = project()
+    (directory / "data/pruned").rename(directory / "data/elsewhere")
+    result = run()
+    assert result.exit_code == 1
+    assert "data/pruned: cannot be loaded" in result.output
+    assert not Path("data/recovered").exists()
+
+
+def test_measures_stand_beside_the_dense_ones_and_not_in_the_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, {"rounds": {"r2": {"after": "dense", "progress": 1.0}}, "surgery.after": "r2"})
+    monkeypatch.chdir(tmp_path)
+    write_evidence(Path("data"))
+    latency = json.loads(Path("data/evaluations/pruned.json").read_text())["latency"]
+    write_json(Path("data/evaluations/recovered.json"), evaluation(1.1) | {"latency": latency})
+    Path("data/evaluations/pruned.json").unlink()
+    Path("data/recovered").mkdir()
+    recovery = {
+        "training": {"steps": 5},
+        "tokens": 360,
+        "parameters": 1000,
+        "before": {"loss": 5.00004},
+        "after": {"loss": 4.0},
+    }
+    write_json(Path("data/recovered/recovery.json"), recovery | {"divergence_by_step": [0.2, 0.1]})
+    result = CliRunner().invoke(recovered.main, [])
+    assert result.exit_code == 0, result.output
+    metrics = json.loads(Path("data/recovered.json").read_text())
+    assert list(metrics) == ["recovered", "ratio", "recovery"]
+    assert metrics["recovered"]["perplexity"]["geometric_mean"] == 11.0
+    assert metrics["ratio"]["perplexity"]["geometric_mean"] == 1.1
+    assert metrics["recovery"] == recovery | {"before": {"loss": 5.0}}
+    assert not Path("data/metrics.json").exists()
+    row = next(line for line in result.output.splitlines() if line.startswith("perplexity"))
+    assert row.split()[-3:] == ["10.00", "11.00", "1.100"]
