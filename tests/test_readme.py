@@ -36,6 +36,8 @@ RUN_BY = {
     "python -m stages.plan --rounds 6 --curve cubic": "tests/test_plan.py::test_rewritten_rounds_are_valid",
     "dvc repro": ".ci/run",
     "dvc repro stages/exporting/dvc.yaml": f"{RERUN}::test_the_export_runs_only_when_it_is_asked_for",
+    "make recover": "tests/test_readme.py::test_make_recover_runs_its_own_pipeline",
+    "dvc repro stages/recovering/dvc.yaml": f"{RERUN}::test_the_recovery_runs_only_when_it_is_asked_for",
     "make portability": ".github/workflows/portability.yml",
     "dvc repro --force --single-item sources@tickets": f"{RERUN}::test_a_changed_file_is_read_when_told_to",
     "dvc exp apply smaller": "tests/test_sweep.py::test_an_experiment_can_be_applied",
@@ -127,6 +129,14 @@ def test_make_sweep_passes_its_settings_on() -> None:
     ).stdout
     assert "dvc exp run --queue -S mask.metric=fisher,wanda\n" in shown
     assert "python -m stages.sweep --by mask.metric" in shown
+
+
+def test_make_recover_runs_its_own_pipeline() -> None:
+    shown = subprocess.run(
+        ["make", "recover", "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert "dvc repro stages/recovering/dvc.yaml\n" in shown
+    assert (ROOT / "stages/recovering/dvc.yaml").exists()
 
 
 def test_the_params_of_the_readme_are_valid() -> None:
