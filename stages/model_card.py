@@ -72,11 +72,12 @@ def model_card(
     for entry in history:
         loss = sum(entry["loss"].values()) / len(entry["loss"])
         lines.append(f"| {entry['round']} | {entry['sparsity']:.1%} | {loss:.3f} nats |")
-    lines += ["", "## Runtimes tried", "", *_runtimes(proof)]
+    lines += ["", "## Runtimes tried", "", *runtimes(proof)]
     return "\n".join(lines) + "\n"
 
 
-def _runtimes(proof: Proof) -> list[str]:
+def runtimes(proof: Proof) -> list[str]:
+    """Lines that say what has loaded a checkpoint, and how well."""
     own = "" if hasattr(transformers, proof.loaded) else ", with `trust_remote_code=True`"
     return [
         f"- transformers {proof.version}: loaded in a fresh process from these files alone (`{proof.loaded}`"

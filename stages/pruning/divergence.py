@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stages.pruning.loss import CHUNK_TOKENS, _head
+from stages.pruning.loss import CHUNK_TOKENS, head_logits
 
 Logits = Callable[[Tensor], Tensor]
 
@@ -24,7 +24,7 @@ def divergences(student: PreTrainedModel, teacher: PreTrainedModel, input_ids: T
         target = teacher.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
     hidden = student.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
     chunked = cast(Callable[..., Tensor], _ChunkedDivergence.apply)
-    return chunked(hidden, target, _head(student), _head(teacher))
+    return chunked(hidden, target, head_logits(student), head_logits(teacher))
 
 
 class _ChunkedDivergence(torch.autograd.Function):

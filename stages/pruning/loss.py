@@ -21,10 +21,11 @@ def sequence_losses(model: PreTrainedModel, input_ids: Tensor) -> Tensor:
     """
     hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
     chunked_loss = cast(Callable[..., Tensor], _ChunkedLoss.apply)
-    return chunked_loss(hidden[:, :-1], input_ids[:, 1:], _head(model))
+    return chunked_loss(hidden[:, :-1], input_ids[:, 1:], head_logits(model))
 
 
-def _head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
+def head_logits(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
+    """The head: takes hidden states [..., d], gives float32 logits [..., vocabulary], soft cap included."""
     embeddings = model.get_output_embeddings()
     softcap = getattr(model.config, "final_logit_softcapping", None)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stages.model_card import _runtimes
+from stages.model_card import runtimes
 from stages.proof import Proof
 from stages.pruning.recovery import Training
 
@@ -39,7 +39,7 @@ def recovered_card(pruned_card: str, recovery: Recovery, proof: Proof) -> str:
         heading, _, text = section.partition("\n")
         if heading == "How it was made":
             parts.append(f"How it was pruned\n{text}")
-    parts.append("\n".join(["Runtimes tried", "", *_runtimes(proof)]) + "\n")
+    parts.append("\n".join(["Runtimes tried", "", *runtimes(proof)]) + "\n")
     return "\n## ".join(parts)
 
 
