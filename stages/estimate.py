@@ -54,7 +54,8 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     A token costs two operations per multiply-add forward, as many again for gradients with respect to
     activations (weights are frozen), and again where checkpointing repeats the forward pass. Healing runs
     a dense and a pruned stream and sums, at each site of k kept channels and d outputs, k (k + d) products
-    per token, of which half-precision devices do half as many a second (TF32). Attention scores, solving,
+    per token, of which half-precision devices do half as many a second (TF32); reconstruction takes three
+    more streams an epoch, for its gradients are with respect to weights too. Attention scores, solving,
     and tasks without a limit on their items are left out.
     """
     corpus, domains = params.corpus, len(params.mixture)
@@ -71,7 +72,9 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     healed = 0 if params.surgery.heal == "none" else used * params.surgery.sequences * corpus.sequence_length
     kept = [site.channels * (1 - params.prune.sparsity) for site in sites]
     slower = 1 if params.compute.dtype == "float32" else 2
-    healing = 4.0 * decoder + 2.0 * slower * sum(k * (k + hidden) for k in kept)
+    healing = (4.0 + 6.0 * params.surgery.reconstruct.epochs) * decoder + 2.0 * slower * sum(
+        k * (k + hidden) for k in kept
+    )
     scored = (domains - (SELF_DOMAIN in params.mixture)) * corpus.heldout_sequences * corpus.sequence_length
     asked = params.evaluate.limit * len(params.benchmarks) * ITEM_TOKENS
     timed = (

@@ -64,7 +64,7 @@ def model_card(
         f"- calibration: {max(last['sequences'].values())} sequences of {sequence_length} tokens "
         f"from each of {sum(weight > 0 for weight in params.mixture.values())} domains ({mixture})",
         f"- healing: `{surgery.heal}`, alpha {surgery.alpha:g}, ridge {surgery.ridge:g}, "
-        f"{surgery.sequences} sequences a domain; no training end to end",
+        f"{surgery.sequences} sequences a domain{_reconstruction(params)}; no training end to end",
         "",
         "| round | decoder removed | calibration loss before it, mean over domains |",
         "| --- | ---: | ---: |",
@@ -74,6 +74,16 @@ def model_card(
         lines.append(f"| {entry['round']} | {entry['sparsity']:.1%} | {loss:.3f} nats |")
     lines += ["", "## Runtimes tried", "", *runtimes(proof)]
     return "\n".join(lines) + "\n"
+
+
+def _reconstruction(params: Params) -> str:
+    training = params.surgery.reconstruct
+    if not training.epochs:
+        return ""
+    return (
+        f"; then each layer trained against its dense original for {training.epochs} epochs of them "
+        f"(AdamW, learning rate {training.learning_rate:g}, {training.batch_size} sequences a step)"
+    )
 
 
 def runtimes(proof: Proof) -> list[str]:

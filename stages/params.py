@@ -188,6 +188,12 @@ class Round(Group):
     progress: Annotated[float, Field(gt=0, le=1)]
 
 
+class Reconstruct(Group):
+    epochs: Annotated[int, Field(ge=0)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    batch_size: Positive
+
+
 class Surgery(Group):
     after: Name
     heal: Literal["none", "least_squares", "residual"]
@@ -195,6 +201,7 @@ class Surgery(Group):
     ridge: Annotated[float, Field(gt=0)]
     sequences: Positive
     batch_size: Positive
+    reconstruct: Reconstruct
 
 
 class Evaluate(Group):
@@ -307,6 +314,11 @@ class Params(Group):
             problems.append(
                 f"mask.metric: {self.mask.metric}: needs gradients; set capture.gradients: true, "
                 "or choose wanda, fluctuation, magnitude or random"
+            )
+        if self.surgery.reconstruct.epochs and self.surgery.heal != "residual":
+            problems.append(
+                f"surgery.heal: {self.surgery.heal}: reconstruction starts from the residual refit; set "
+                "surgery.heal: residual, or surgery.reconstruct.epochs: 0"
             )
         for group, used in (("capture", self.capture.sequences), ("surgery", self.surgery.sequences)):
             if used > self.corpus.calibration_sequences:

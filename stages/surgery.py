@@ -16,6 +16,7 @@ from stages.proof import prove_load
 from stages.pruning.experts import close_experts, open_experts
 from stages.pruning.families import decoder_layers, decoder_parameters
 from stages.pruning.loss import sequence_losses
+from stages.pruning.reconstruction import Reconstruction
 from stages.pruning.surgery import Healing, prune
 from stages.tensors import by_domain, read_masks
 
@@ -41,6 +42,12 @@ def main() -> None:
     check = torch.cat([ids[:1] for ids in used.values()])
     before = _measure(model, check, device)
     settings = params.surgery
+    training = settings.reconstruct
+    reconstruction = (
+        Reconstruction(training.epochs, training.learning_rate, training.batch_size)
+        if training.epochs
+        else None
+    )
     with (
         process_group(device),
         counter("surgery", "layer", len(decoder_layers(model))) as bar,
@@ -50,7 +57,7 @@ def main() -> None:
             masks,
             used,
             params.mixture,
-            Healing(settings.heal, settings.alpha, settings.ridge),
+            Healing(settings.heal, settings.alpha, settings.ridge, reconstruction),
             device=device,
             batch_size=settings.batch_size,
             on_layer=bar.update,

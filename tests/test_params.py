@@ -68,6 +68,11 @@ ZERO = {
         ({"prune.sites": ["mlp", "mlp"]}, "a site is named twice"),
         ({"prune.sites": []}, "prune.sites: []: "),
         ({"prune.sites": ["attention", "query_heads"]}, "choose one of the two"),
+        (
+            {"surgery.heal": "none", "surgery.reconstruct.epochs": 1},
+            "surgery.heal: none: reconstruction starts from the residual refit",
+        ),
+        ({"surgery.reconstruct.learning_rate": 0.0}, "surgery.reconstruct.learning_rate: 0.0: "),
         ({"recover.steps": -1}, "recover.steps: -1: "),
         ({"recover.learning_rate": 0}, "recover.learning_rate: 0: "),
         ({"recover.warmup": 1.0}, "recover.warmup: 1.0: Input should be less than 1"),

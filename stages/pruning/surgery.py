@@ -22,6 +22,7 @@ from stages.pruning.families import (
 )
 from stages.pruning.healing import Moments, ridge_refit
 from stages.pruning.parallel import from_first, share
+from stages.pruning.reconstruction import Reconstruction, reconstruct
 from stages.pruning.staging import Staging
 from stages.pruning.streams import Calls, enter, projection, watching
 
@@ -30,11 +31,13 @@ Heal = Literal["none", "least_squares", "residual"]
 
 @dataclass(frozen=True)
 class Healing:
-    """method; alpha: share of the stream's error that a refit makes up; ridge: see ridge_refit."""
+    """method; alpha: share of the stream's error that a refit makes up; ridge: see ridge_refit;
+    reconstruction: training of each cut layer after its refits (it needs `residual`), None for none."""
 
     method: Heal
     alpha: float
     ridge: float
+    reconstruction: Reconstruction | None = None
 
 
 @torch.no_grad()
@@ -61,7 +64,9 @@ def prune(
 
     Where a norm follows the projection, x, W x and h are taken as that norm sees and scales them; the experts
     of a mixture share the error of the whole mixture by their routing weights (streams.Watched). A site at
-    which nothing was removed stays bit-identical. `on_layer` is called after each layer.
+    which nothing was removed stays bit-identical. With `healing.reconstruction` all weights of a layer with
+    cut sites are then trained against what the dense layer gives (reconstruction.reconstruct). `on_layer` is
+    called after each layer.
 
     `device` computes and holds one layer, its healed copy, one Gram matrix and a few batches at a time;
     everything else stays in host memory. In a process group each process heals on its share of the text
@@ -120,10 +125,25 @@ class _Surgeon:
         # The experts of a mixture are healed together, in one pass.
         for total, together in groupby(sites, key=lambda site: site.total):
             self._heal(index, healed, list(together), targets.get(total, []))
-        if not sites or not sites[-1].ends_layer:
+        if sites and self.healing.reconstruction is not None:
+            reconstruct(
+                healed,
+                lambda hidden: self.calls.run(index, healed, hidden),
+                self.pruned,
+                self.dense,
+                self.weights,
+                self.staging,
+                self.healing.reconstruction,
+                seed=index,
+            )
+        if not sites or not self._moves_on(sites[-1]):
             for number, (hidden,) in enumerate(self.staging.fetch(self.pruned)):
                 self.pruned[number] = self.staging.store(self.calls.run(index, healed, hidden))
         return healed
+
+    def _moves_on(self, site: Site) -> bool:
+        """Whether healing the site takes the pruned stream to the layer's end, as no weight changes after."""
+        return site.ends_layer and self.healing.reconstruction is None
 
     def _dense_pass(self, index: int, layer: nn.Module, sites: list[Site]) -> dict[str, list[Tensor]]:
         """Move the dense stream through a layer; return total + alpha h of each sublayer there, float32."""
@@ -146,8 +166,8 @@ class _Surgeon:
         """Refit the projections of sites with one total on the pruned stream and cut the sites out of
         `layer`, in place.
 
-        After a site that ends its layer the pruned stream moves on: nothing but the residual addition
-        follows, so the projection's share of the output is exchanged and no further pass is needed.
+        After the last site of a layer the pruned stream may move on: where nothing but the residual addition
+        follows, the projection's share of the output is exchanged and no further pass is needed.
         """
         projections = {site.name: projection(layer, site) for site in sites}
         moments, kept = {}, {}
@@ -167,7 +187,7 @@ class _Surgeon:
                 # Removed channels do not reach the others: the uncut layer's kept inputs are the cut layer's.
                 x = watched.x.index_select(-1, kept[site.name])
                 moments[site.name].add(x, wanted, self.weights[number])
-                if site.ends_layer:
+                if self._moves_on(site):
                     others.append(self.staging.store(output - watched.output))
                     inputs.append(self.staging.store(x))
         for site in sites:
