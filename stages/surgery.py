@@ -1,20 +1,21 @@
 """Cut the dense model by the last round's masks, heal it, and write the smaller checkpoint."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
-from stages.artifacts import atomic, read_json, read_sequences
+from stages.artifacts import Sequence, atomic, read_json, read_sequences
 from stages.checkpoints import load_model, load_tokenizer
 from stages.console import counter, is_first, stage, summary
 from stages.devices import passing_through, process_group, resolve_device
 from stages.model_card import Measures, model_card
 from stages.modelling import save_model
-from stages.params import read_params
+from stages.params import Params, read_params
 from stages.proof import prove_load
 from stages.pruning.experts import close_experts, open_experts
-from stages.pruning.families import decoder_layers, decoder_parameters
+from stages.pruning.families import Masks, decoder_layers, decoder_parameters
 from stages.pruning.loss import sequence_losses
 from stages.pruning.reconstruction import Reconstruction
 from stages.pruning.surgery import Healing, prune
@@ -35,33 +36,15 @@ def main() -> None:
     device = resolve_device(params.compute.device)
     model = open_experts(load_model(MODEL, params.compute.dtype))
     masks = read_masks(last / "masks.safetensors")
-    sequences = by_domain(read_sequences(CALIBRATION), params.surgery.sequences)
-    # A domain of weight 0 is left out rather than multiplied by 0: it would only cost time.
-    used = {domain: ids for domain, ids in sequences.items() if params.mixture[domain] > 0}
+    text = healing_text(read_sequences(CALIBRATION), params)
     # A first sign for the model card, on text the pruning saw; held-out text is evaluate's.
-    check = torch.cat([ids[:1] for ids in used.values()])
+    check = torch.cat([ids[:1] for ids in text.values()])
     before = _measure(model, check, device)
-    settings = params.surgery
-    training = settings.reconstruct
-    reconstruction = (
-        Reconstruction(training.epochs, training.learning_rate, training.batch_size)
-        if training.epochs
-        else None
-    )
     with (
         process_group(device),
         counter("surgery", "layer", len(decoder_layers(model))) as bar,
     ):
-        prune(
-            model,
-            masks,
-            used,
-            params.mixture,
-            Healing(settings.heal, settings.alpha, settings.ridge, reconstruction),
-            device=device,
-            batch_size=settings.batch_size,
-            on_layer=bar.update,
-        )
+        operate(model, masks, text, params, bar.update)
     if not is_first():
         return
     after = _measure(close_experts(model), check, device)
@@ -74,6 +57,40 @@ def main() -> None:
         (directory / "README.md").write_text(card, encoding="utf-8")
     share = 1 - after.decoder / before.decoder
     summary("surgery", f"{after.parameters:,} parameters, {share:.1%} of the decoder removed, in {PRUNED}")
+
+
+def healing_text(rows: list[Sequence], params: Params) -> dict[str, torch.Tensor]:
+    """What healing reads of the calibration text: int64 [count, tokens] by domain."""
+    sequences = by_domain(rows, params.surgery.sequences)
+    # A domain of weight 0 is left out rather than multiplied by 0: it would only cost time.
+    return {domain: ids for domain, ids in sequences.items() if params.mixture[domain] > 0}
+
+
+def operate(
+    model: PreTrainedModel,
+    masks: Masks,
+    text: Mapping[str, torch.Tensor],
+    params: Params,
+    on_layer: Callable[[], object],
+) -> None:
+    """Cut the dense model, in host memory and its experts opened, in place, and heal it as params say."""
+    settings = params.surgery
+    training = settings.reconstruct
+    reconstruction = (
+        Reconstruction(training.epochs, training.learning_rate, training.batch_size)
+        if training.epochs
+        else None
+    )
+    prune(
+        model,
+        masks,
+        text,
+        params.mixture,
+        Healing(settings.heal, settings.alpha, settings.ridge, reconstruction),
+        device=resolve_device(params.compute.device),
+        batch_size=settings.batch_size,
+        on_layer=on_layer,
+    )
 
 
 @torch.no_grad()
