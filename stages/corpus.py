@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase
-
 from stages import artifacts
 from stages.checkpoints import load_tokenizer
 from stages.console import progress, stage, summary
 from stages.errors import InputError
 from stages.params import SELF_DOMAIN, read_params
 from stages.text.benchmark_items import parse_items
-from stages.text.corpus import Tokens, build_corpus
+from stages.text.corpus import build_corpus, tokens_of
 from stages.text.overlap import Run, runs_of_items
 
 DATA = Path("data")
@@ -21,7 +19,7 @@ MODEL = DATA / "model"
 def main() -> None:
     """Split, tokenise and pack data/sources into data/corpus, as params.yaml has it under `corpus`."""
     params = read_params()
-    tokens = tokens_of(load_tokenizer(MODEL))
+    tokens = tokens_of(load_tokenizer(MODEL), MODEL)
     sources = {
         domain: artifacts.read_documents(DATA / "sources" / f"{domain}.parquet")
         for domain in [*params.domains, SELF_DOMAIN]
@@ -42,24 +40,6 @@ def main() -> None:
         f"{len(calibration.sequences)} calibration and {len(heldout.sequences)} held-out sequences of "
         f"{params.corpus.sequence_length} tokens; {dropped} documents dropped for overlap",
     )
-
-
-def tokens_of(tokenizer: PreTrainedTokenizerBase) -> Tokens:
-    """A document gets a beginning token if the tokenizer adds one to text, and always an end token."""
-    end = tokenizer.eos_token_id
-    if not isinstance(end, int):
-        raise InputError(f"{MODEL}: its tokenizer has no end-of-text token to put between documents")
-    first: list[int] = tokenizer("a")["input_ids"][:1]
-    before = tuple(first) if first == [tokenizer.bos_token_id] else ()
-
-    def encode(text: str) -> list[int]:
-        ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return ids
-
-    def decode(ids: list[int]) -> str:
-        return str(tokenizer.decode(ids))
-
-    return Tokens(encode, decode, before, (end,))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,9 @@ other documents come or go. The same hash gives the order in which documents are
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
 
 from stages.artifacts import Document, Sequence
 from stages.errors import InputError
@@ -54,6 +57,27 @@ class Split:
         """What the split's file tells about itself."""
         counts = {domain: asdict(counted) for domain, counted in self.counts.items()}
         return {"domains": counts, "settings": settings.model_dump()}
+
+
+def tokens_of(tokenizer: PreTrainedTokenizerBase, where: Path) -> Tokens:
+    """A document gets a beginning token if the tokenizer adds one to text, and always an end token.
+
+    Raises InputError, naming the directory `where` it is from, for a tokenizer without an end token.
+    """
+    end = tokenizer.eos_token_id
+    if not isinstance(end, int):
+        raise InputError(f"{where}: its tokenizer has no end-of-text token to put between documents")
+    first: list[int] = tokenizer("a")["input_ids"][:1]
+    before = tuple(first) if first == [tokenizer.bos_token_id] else ()
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
+
+    def decode(ids: list[int]) -> str:
+        return str(tokenizer.decode(ids))
+
+    return Tokens(encode, decode, before, (end,))
 
 
 def build_corpus(
