@@ -359,10 +359,11 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
     try:
         return Params.model_validate(data)
     except ValidationError as error:
-        raise InputError("\n".join(_lines(path, error))) from None
+        raise InputError("\n".join(problems_of(path, error))) from None
 
 
-def _lines(path: Path, error: ValidationError) -> list[str]:
+def problems_of(path: Path, error: ValidationError) -> list[str]:
+    """What pydantic found in a file, a line each: `file: key: value: what would be right`."""
     lines: list[str] = []
     for item in error.errors():
         if item["type"] == "value_error" and not item["loc"]:

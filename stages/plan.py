@@ -39,16 +39,25 @@ def rewrite_rounds(path: Path, count: int, curve: str) -> None:
     yaml.width = 10_000
     data: Any = yaml.load(path.read_text(encoding="utf-8"))
     old = data["rounds"]
-    names = [f"r{number}" for number in range(1, count + 1)]
-    for number, (name, after) in enumerate(zip(names, [DENSE, *names], strict=False), 1):
-        item = CommentedMap(after=after, progress=round(CURVES[curve](number / count), 4))
+    rounds = chained_rounds(count, curve)
+    for name, settings in rounds.items():
+        item = CommentedMap(settings)
         item.fa.set_flow_style()
         old[name] = item
-    for name in [name for name in old if name not in names]:
+    for name in [name for name in old if name not in rounds]:
         del old[name]
-    data["surgery"]["after"] = names[-1]
+    data["surgery"]["after"] = list(rounds)[-1]
     with atomic(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         yaml.dump(data, file)
+
+
+def chained_rounds(count: int, curve: str = "linear") -> dict[str, dict[str, Any]]:
+    """`rounds` of params.yaml: r1 to r<count>, each after the one before, along a curve from 0 to 1."""
+    names = [f"r{number}" for number in range(1, count + 1)]
+    return {
+        name: {"after": after, "progress": round(CURVES[curve](number / count), 4)}
+        for number, (name, after) in enumerate(zip(names, [DENSE, *names], strict=False), 1)
+    }
 
 
 def schedule(params: Params) -> list[str]:
