@@ -20,6 +20,8 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
+from stages.study.results import read_results
+
 ROOT = Path(__file__).parent.parent
 ROLES = ("AUTHOR", "COMMITTER")
 pytestmark = pytest.mark.slow
@@ -296,3 +298,35 @@ def test_a_sweep_ends_in_a_table_and_a_figure(project: Project) -> None:
     settings = {line.split()[1] for line in table[1:-1]}
     assert {"0.1", "0.2", "0.4"} <= settings
     assert (project.directory / "data/sweep/sweep.png").stat().st_size > 10_000
+
+
+STUDY = """\
+grids: {small: {about: Made up., settings: {}, seeds: [0]}}
+axes:
+  draw: {question: How far?, show: choice, points: {default: {}}}
+  rounds: {question: How many?, show: choice, points: {two: {rounds: 2, mask.metric: wanda}}}
+  domain:
+    question: Which?
+    show: choice
+    settings: {rounds: 1, mixture.self: 0.0, capture.sequences: 1, surgery.sequences: 2}
+    points: {alpha: {only: alpha}}
+"""
+
+
+def test_a_study_comes_out_alike_through_dvc_and_in_one_process(project: Project) -> None:
+    project.commit()
+    (project.directory / "axes.yaml").write_text(STUDY, encoding="utf-8")
+    study = [sys.executable, "-m", "stages.study"]
+    assert "queued 3 of 3" in project.run([*study, "queue", "--axes", "axes.yaml"])
+    ran = stages_run(project.run(["dvc", "exp", "run", "--run-all"]))
+    # The default run is in the cache, and every experiment's text and dense evaluation too.
+    assert ran.count("surgery") == ran.count("evaluate@pruned") == 2
+    assert not {"corpus", "sample", "evaluate@dense"} & set(ran)
+    project.run([*study, "collect", "--axes", "axes.yaml"])
+    project.run([*study, "run", "--axes", "axes.yaml", "--out", "here.csv"])
+    through, here = (read_results(project.directory / file) for file in ("data/study/small.csv", "here.csv"))
+    assert len(through) == 3
+    for name, one in through.items():
+        assert here[name].pruned.perplexity == pytest.approx(one.pruned.perplexity, rel=1e-4), name
+        assert here[name].dense.perplexity == pytest.approx(one.dense.perplexity, rel=1e-4), name
+        assert here[name].pruned.parameters == one.pruned.parameters

@@ -37,18 +37,20 @@ stages:
 """
 
 
+ENVIRONMENT = {
+    "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
+    "PYTHONPATH": str(ROOT),
+    "GIT_AUTHOR_NAME": "Tester",
+    "GIT_AUTHOR_EMAIL": "tester@example.org",
+    "GIT_COMMITTER_NAME": "Tester",
+    "GIT_COMMITTER_EMAIL": "tester@example.org",
+    "DVC_NO_ANALYTICS": "1",
+}
+
+
 def run(directory: Path, *command: str, status: int = 0) -> str:
-    environment = os.environ | {
-        "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "GIT_AUTHOR_NAME": "Tester",
-        "GIT_AUTHOR_EMAIL": "tester@example.org",
-        "GIT_COMMITTER_NAME": "Tester",
-        "GIT_COMMITTER_EMAIL": "tester@example.org",
-        "DVC_NO_ANALYTICS": "1",
-    }
     done = subprocess.run(
-        command, cwd=directory, env=environment, capture_output=True, text=True, check=False
+        command, cwd=directory, env=os.environ | ENVIRONMENT, capture_output=True, text=True, check=False
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
