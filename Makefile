@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro recover plan chat sweep compare portability bench test test-all lint types format
+.PHONY: help setup repro recover plan chat sweep study compare portability bench test test-all lint types format
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,13 @@ sweep: setup ## Run experiments over settings (SWEEP=...) and draw them in data/
 	dvc exp run --queue $(SWEEP)
 	dvc exp run --run-all
 	@python -m stages.sweep $(if $(BY),--by $(BY))
+
+# The experiments that this commit lacks; what is queued beside them runs too.
+GRID ?= small
+study: setup ## Run the grid of experiments in stages/study (GRID=small, hours) into data/study
+	@python -m stages.study queue --grid $(GRID)
+	dvc exp run --run-all
+	@python -m stages.study collect --grid $(GRID)
 
 REV ?= main
 compare: setup ## What changed since a commit (REV=main): params, metrics, figures

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from stages.evaluation.page import headline_rows
 from stages.params import Params, read_params
+from stages.study.grid import grid
 from tests.test_rerun import EXPERIMENTS, QUEUES
 
 ROOT = Path(__file__).parent.parent
@@ -56,6 +57,19 @@ RUN_BY = {
     ),
     "dvc exp show --only-changed --drop '^data/|^stages|Created|State|Executor'": (
         "tests/test_sweep.py::test_dvc_lists_the_experiments_readably"
+    ),
+    "make study": "tests/test_readme.py::test_make_study_runs_what_the_readme_shows",
+    **dict.fromkeys(
+        [f"python -m stages.study {command}" for command in ("plan", "queue", "collect")],
+        "tests/study/test_experiments.py::test_a_study_is_queued_run_once_and_collected",
+    ),
+    "python -m stages.study queue --axis metric": (
+        "tests/study/test_grid.py::test_an_axis_alone_keeps_the_names_of_what_it_shares"
+    ),
+    "dvc repro corpus": f"{RERUN}::test_a_changed_file_is_read_when_told_to",
+    **dict.fromkeys(
+        [f"python -m stages.study {command} --grid large" for command in ("run", "page")],
+        "tests/study/test_in_process.py::test_a_run_goes_on_where_it_stopped_and_ends_in_a_page",
     ),
     "python -m stages.report --compare main": (
         "tests/test_review.py::test_changed_params_stand_beside_each_other"
@@ -137,6 +151,18 @@ def test_make_recover_runs_its_own_pipeline() -> None:
     ).stdout
     assert "dvc repro stages/recovering/dvc.yaml\n" in shown
     assert (ROOT / "stages/recovering/dvc.yaml").exists()
+
+
+def test_make_study_runs_what_the_readme_shows() -> None:
+    shown = subprocess.run(
+        ["make", "study", "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    lines = [line.removesuffix(" --grid small") for line in shown.splitlines()]
+    block = next(block for block in blocks("sh") if "stages.study queue" in block)
+    named = [line.split("#")[0].strip() for line in block.splitlines()]
+    assert [line for line in lines if line in named] == named[1:]
+    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    assert f"The small grid is {len(grid('small', params).experiments())} experiments" in README
 
 
 def test_the_params_of_the_readme_are_valid() -> None:
