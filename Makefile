@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro recover plan chat sweep study compare portability bench test test-all lint types format
+.PHONY: help setup repro recover plan chat sweep study compare portability peers bench test test-all lint types format
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,7 +57,7 @@ test: setup ## Run the tests
 	pytest
 
 test-all: setup ## Run the slow tests too
-	pytest -m "not gpu and not portability"
+	pytest -m "not gpu and not portability and not peers"
 
 lint: setup ## Check style
 	ruff check stages tests
@@ -84,3 +84,16 @@ portability: setup .llama/.installed ## Export to GGUF and compare llama.cpp wit
 	dvc repro stages/exporting/dvc.yaml
 	@python -m stages.portability --python .llama/bin/python
 	LLAMA_CPP_PYTHON=$(CURDIR)/.llama/bin/python pytest -m portability
+
+# Other pruning programs, with their own idea of which libraries belong beside them.
+.peers/.installed:
+	$(PYTHON) -m venv .peers
+	.peers/bin/python -m pip install --quiet --disable-pip-version-check \
+		"torch==2.13.0" "transformers==5.23.0" "optipfair==0.4.2" "torch-pruning==1.6.1"
+	touch $@
+
+# What data/peers has is not run again; PEERS takes the command's options, such as --peer wanda-sp --share 0.3.
+PEERS ?=
+peers: setup .peers/.installed ## Prune by other programs and methods too; compare them in data/peers
+	PEERS_PYTHON=$(CURDIR)/.peers/bin/python pytest -m peers
+	@python -m stages.peers --python .peers/bin/python $(PEERS)

@@ -1,0 +1,38 @@
+"""The peers: what each is called, which program runs it, and in whose environment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Peer:
+    """title: its name in the table; program: the module that runs it; installed: in the peers' environment.
+
+    reads_params: it follows the pruning settings of params.yaml, which the others know nothing of.
+    """
+
+    title: str
+    program: str
+    installed: bool = False
+    reads_params: bool = False
+
+
+def _here(title: str) -> Peer:
+    return Peer(title, "stages.peers.programs.methods")
+
+
+PEERS: Mapping[str, Peer] = {
+    "secateurs": Peer("Secateurs, default settings", "stages.peers.programs.secateurs", reads_params=True),
+    "optipfair-data": Peer("optipfair, data-driven", "stages.peers.programs.optipfair", installed=True),
+    "optipfair-static": Peer("optipfair, static", "stages.peers.programs.optipfair", installed=True),
+    "torch-pruning": Peer(
+        "Torch-Pruning, LLM example", "stages.peers.programs.torch_pruning", installed=True
+    ),
+    "wanda-sp": _here("Wanda-sp"),
+    "flap": _here("FLAP"),
+    "llm-pruner": _here("LLM-Pruner, Taylor"),
+    "gisp": _here("GISP"),
+    "magnitude": _here("magnitude"),
+    "depth-influence": _here("depth, block influence"),
+    "depth-angular": _here("depth, angular distance"),
+}

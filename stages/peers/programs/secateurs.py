@@ -1,0 +1,60 @@
+"""The pipeline's own stages at another sparsity: capture and mask of every round, then surgery."""
+
+import importlib.metadata
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from stages.checkpoints import load_model
+from stages.params import PARAMS_FILE, Params, read_params
+from stages.peers.programs.handover import CHECKPOINT, Request, hand_over, read_request
+
+# What the stages read that no sparsity changes.
+SHARED = ("data/model", "data/corpus", "data/rounds/dense")
+
+
+def main() -> None:
+    """Run the stages in a directory of their own, on the project's model and text."""
+    request = read_request()
+    out = Path(request.out)
+    params = _settle(Path(request.root), out, request.share)
+    commands = [[stage, name] for name in params.chain() for stage in ("stages.capture", "stages.mask")]
+    for command in [*commands, ["stages.surgery"]]:
+        _run(out, params, command)
+    (out / "data/pruned").rename(out / CHECKPOINT)
+    _hand_over(request, out / CHECKPOINT, params)
+
+
+def _settle(root: Path, out: Path, share: float) -> Params:
+    """params.yaml with the sparsity asked for, and links to what is shared."""
+    yaml = YAML()
+    data = yaml.load((root / PARAMS_FILE).read_text(encoding="utf-8"))
+    data["prune"]["sparsity"] = share
+    yaml.dump(data, out / PARAMS_FILE)
+    for name in SHARED:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).symlink_to((root / name).resolve())
+    return read_params(out / PARAMS_FILE)
+
+
+def _run(out: Path, params: Params, command: list[str]) -> None:
+    # dvc.yaml starts surgery and capture by compute.launch, mask by python alone.
+    launch = "python" if command[0] == "stages.mask" else params.compute.launch
+    start = [sys.executable if part == "python" else part for part in shlex.split(launch)]
+    subprocess.run([*start, "-m", *command], cwd=out, env=os.environ, check=True)
+
+
+def _hand_over(request: Request, checkpoint: Path, params: Params) -> None:
+    prune = params.prune
+    setting = f"{params.mask.metric}, {len(params.chain())} rounds, {prune.widths}, {', '.join(prune.sites)}"
+    version = f"secateurs {importlib.metadata.version('secateurs')}"
+    # Surgery has compared the saved model with the one in memory; nothing is saved again.
+    hand_over(request, load_model(checkpoint, request.dtype), version, setting, lambda *_: None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""What is known of each peer: one record each, kept as JSON, so that what was run is not run again."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from stages.artifacts import Sequence, read_json
+from stages.checkpoints import load_model, load_tokenizer
+from stages.devices import place
+from stages.evaluation.cost import measure_size
+from stages.evaluation.latency import compare_latency
+from stages.evaluation.perplexity import geometric_mean, score_domains
+from stages.evaluation.zero_shot import score_tasks
+from stages.params import Params
+from stages.peers.catalogue import Peer
+
+Record = dict[str, Any]
+"""peer, share, settings; then version, setting, seconds, peak_bytes, loads and evaluate()'s, or failed."""
+
+DENSE = "dense"
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records so far; none where there is no file."""
+    records: list[Record] = read_json(path) if path.exists() else []
+    return records
+
+
+def keep(records: list[Record], record: Record) -> list[Record]:
+    """The records with one added, in the place of an older one of the same peer and share."""
+    return [one for one in records if _key(one) != _key(record)] + [record]
+
+
+def find(records: list[Record], peer: str, share: float) -> Record | None:
+    """The record of a peer, unless it failed."""
+    for record in records:
+        if _key(record) == (peer, share) and "failed" not in record:
+            return record
+    return None
+
+
+def settings_of(inputs: Mapping[str, str], params: Params, peer: Peer | None) -> dict[str, Any]:
+    """What a record depends on: the inputs' digests, how is evaluated, and for our own row how is pruned."""
+    groups = ["capture", "mask", "prune", "rounds", "surgery", "mixture"]
+    data = params.model_dump(mode="json")
+    # The share takes the place of the sparsity.
+    data["prune"].pop("sparsity")
+    own = {group: data[group] for group in groups} if peer is not None and peer.reads_params else {}
+    return {**inputs, "evaluate": data["evaluate"], "dtype": params.compute.dtype, **own}
+
+
+def digest(*files: Path) -> str:
+    """The first 16 hexadecimal digits of a SHA-256 over files."""
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()[:16]
+
+
+def evaluate(
+    directory: Path,
+    dense: PreTrainedModel,
+    rows: list[Sequence],
+    tasks: Mapping[str, Path | None],
+    params: Params,
+) -> Record:
+    """Score a checkpoint as the evaluate stage does; latency is the ratio to the dense model's.
+
+    Raises InputError where it cannot be loaded or its losses are not finite.
+    """
+    settings = params.evaluate
+    model = place(load_model(directory, params.compute.dtype), params.compute.device)
+    tokenizer = load_tokenizer(directory)
+    work = (settings.prompt_tokens, settings.decode_tokens, settings.repeats)
+    scores = score_domains(model, tokenizer, rows, settings.batch_size)
+    accuracies = score_tasks(model, tokenizer, tasks, settings.limit, settings.seed, settings.batch_size)
+    return {
+        "perplexity": {
+            "geometric_mean": geometric_mean(scores),
+            "domains": {domain: {"perplexity": score.perplexity} for domain, score in scores.items()},
+        },
+        "accuracy": {
+            task: {key: value for key, value in asdict(accuracy).items() if value is not None}
+            for task, accuracy in accuracies.items()
+        },
+        "cost": asdict(measure_size(model, directory)),
+        "latency": asdict(compare_latency(model, dense, *work).ratio),
+    }
+
+
+def _key(record: Record) -> tuple[str, float]:
+    return record["peer"], record["share"]
