@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from stages.artifacts import Sequence, write_sequences
+from stages.artifacts import Sequence, write_json, write_sequences
 from stages.checkpoints import load_model
 from stages.errors import InputError
 from stages.modelling import save_model
@@ -27,7 +27,8 @@ from stages.peers.running import run
 from stages.peers.selection import peer_sites
 from stages.peers.table import COLUMNS, csv_rows, markdown
 from stages.peers.width import METHODS
-from stages.pruning.families import MLP, cut
+from stages.pruning.families import MLP, all_kept_masks, cut
+from stages.tensors import write_masks, write_scores
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -48,17 +49,23 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     data["corpus"]["calibration_sequences"] = data["surgery"]["sequences"] = 4
     data["capture"]["sequences"] = 2
+    data["prune"]["width_multiple"] = 4
     data["evaluate"] |= {"prompt_tokens": 8, "decode_tokens": 2, "repeats": 1}
     with (directory / "params.yaml").open("w", encoding="utf-8") as file:
         YAML().dump(data, file)
     sizes = {"hidden_size": 36, "num_attention_heads": 9, "num_key_value_heads": 3, "num_hidden_layers": 8}
-    make_tiny_model(**sizes).save_pretrained(directory / "data/model")
+    model = make_tiny_model(**sizes)
+    model.save_pretrained(directory / "data/model")
     make_tiny_tokenizer().save_pretrained(directory / "data/model")
+    dense, masks = directory / "data/rounds/dense", all_kept_masks(model)
+    write_masks(dense / "masks.safetensors", masks)
+    write_scores(dense / "scores.safetensors", {name: 0.0 * mask for name, mask in masks.items()})
+    write_json(dense / "history.json", [])
     generator = torch.Generator().manual_seed(0)
-    for split in ("calibration", "heldout"):
+    for split, domains in (("calibration", (*DOMAINS, "self")), ("heldout", DOMAINS)):
         rows = [
             Sequence(name, ("a",), tuple(torch.randint(2, 258, (16,), generator=generator).tolist()))
-            for name in DOMAINS
+            for name in domains
             for _ in range(4)
         ]
         write_sequences(directory / f"data/corpus/{split}.parquet", rows, {})
@@ -122,7 +129,6 @@ def test_a_failed_peer_is_a_row_that_says_why_and_the_others_run(inside: Path) -
 
 @pytest.mark.slow
 def test_our_own_row_is_made_by_the_stages_themselves(inside: Path) -> None:
-    run([sys.executable, "-m", "stages.dense"], inside, {"PYTHONPATH": str(ROOT)})
     result = compare("--peer", "secateurs")
     assert result.exit_code == 0, result.output
     (own,) = [one for one in json.loads((inside / "data/peers/peers.json").read_text()) if one["share"]]

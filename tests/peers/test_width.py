@@ -93,7 +93,7 @@ def test_salience_is_the_sum_of_weight_times_gradient(model: LlamaForCausalLM) -
     # All sequences are equally long, so the mean over tokens is the mean over sequences.
     reference(ids, labels=ids).loss.backward()
     layer = decoder_layers(reference)[2]
-    product = {name: (weight * weight.grad).abs() for name, weight in layer.named_parameters()}
+    product = {name: (weight * weight.grad).abs().detach() for name, weight in layer.named_parameters()}
     for channel in (0, 7):
         expected = sum(
             float(product[f"mlp.{name}.weight"][channel].sum()) for name in ("gate_proj", "up_proj")

@@ -1,7 +1,6 @@
 """The pipeline's own stages at another sparsity: capture and mask of every round, then surgery."""
 
 import importlib.metadata
-import os
 import shlex
 import subprocess
 import sys
@@ -45,7 +44,10 @@ def _run(out: Path, params: Params, command: list[str]) -> None:
     # dvc.yaml starts surgery and capture by compute.launch, mask by python alone.
     launch = "python" if command[0] == "stages.mask" else params.compute.launch
     start = [sys.executable if part == "python" else part for part in shlex.split(launch)]
-    subprocess.run([*start, "-m", *command], cwd=out, env=os.environ, check=True)
+    done = subprocess.run([*start, "-m", *command], cwd=out, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        # Whoever started this shows the last line: what the stage said.
+        raise SystemExit(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
 
 
 def _hand_over(request: Request, checkpoint: Path, params: Params) -> None:
