@@ -1,6 +1,7 @@
 """The README against the project: its commands run, its params are valid, its links lead somewhere."""
 
 import ast
+import csv
 import json
 import re
 import shlex
@@ -15,12 +16,17 @@ from ruamel.yaml import YAML
 
 from stages.evaluation.page import headline_rows
 from stages.params import Params, read_params
+from stages.peers.__main__ import main as peers
 from stages.study.grid import grid
 from tests.test_rerun import EXPERIMENTS, QUEUES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PEER_COLUMNS = (
+    "method", "version", "decoder removed", "perplexity / dense", "zero-shot", "seconds to prune", "peak GiB",
+    "loads in transformers",
+)  # fmt: skip
 RERUN = "tests/test_rerun.py"
 WORKERS = f"{RERUN}::test_a_worker_for_each_device_drains_the_queue"
 # Where each command of the README runs: a test, or the script of CI.
@@ -40,6 +46,10 @@ RUN_BY = {
     "make recover": "tests/test_readme.py::test_make_recover_runs_its_own_pipeline",
     "dvc repro stages/recovering/dvc.yaml": f"{RERUN}::test_the_recovery_runs_only_when_it_is_asked_for",
     "make portability": ".github/workflows/portability.yml",
+    "make peers": "tests/test_readme.py::test_make_peers_passes_its_options_on",
+    'make peers PEERS="--peer wanda-sp --share 0.3"': (
+        "tests/test_readme.py::test_make_peers_passes_its_options_on"
+    ),
     "dvc repro --force --single-item sources@tickets": f"{RERUN}::test_a_changed_file_is_read_when_told_to",
     "dvc exp apply smaller": "tests/test_sweep.py::test_an_experiment_can_be_applied",
     "make help": "tests/test_readme.py::test_the_targets_it_names_are_in_make_help",
@@ -165,6 +175,17 @@ def test_make_study_runs_what_the_readme_shows() -> None:
     assert f"The small grid is {len(grid('small', params).experiments())} experiments" in README
 
 
+def test_make_peers_passes_its_options_on() -> None:
+    (form,) = [line for line in commands() if line.startswith("make peers PEERS")]
+    shown = subprocess.run(
+        [*shlex.split(form), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert "python -m stages.peers --python .peers/bin/python --peer wanda-sp --share 0.3\n" in shown
+    # What it passes on, the command takes.
+    options = shlex.split(form.partition("PEERS=")[2])[0].split()
+    peers.make_context("peers", ["--python", "x", *options])
+
+
 def test_the_params_of_the_readme_are_valid() -> None:
     (block,) = blocks("yaml")
     data: dict[str, Any] = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -191,6 +212,13 @@ def test_the_table_of_the_default_run_is_that_of_the_metrics() -> None:
     exact = [row for name, row in rows.items() if "ms" not in name]
     assert len(exact) == 6
     assert [row for row in exact if row not in README.splitlines()] == []
+
+
+def test_the_table_of_other_methods_is_that_of_data_peers() -> None:
+    with (ROOT / "data/peers/peers.csv").open(encoding="utf-8") as file:
+        rows = [f"| {' | '.join(row[column] for column in PEER_COLUMNS)} |" for row in csv.DictReader(file)]
+    assert rows
+    assert [row for row in rows if row not in README.splitlines()] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
