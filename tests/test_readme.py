@@ -28,7 +28,6 @@ PEER_COLUMNS = (
     "loads in transformers",
 )  # fmt: skip
 RERUN = "tests/test_rerun.py"
-WORKERS = f"{RERUN}::test_a_worker_for_each_device_drains_the_queue"
 # Where each command of the README runs: a test, or the script of CI.
 RUN_BY = {
     "make repro": ".ci/run",
@@ -57,9 +56,6 @@ RUN_BY = {
     'make sweep SWEEP="-S mask.metric=fisher,wanda" BY=mask.metric': (
         "tests/test_readme.py::test_make_sweep_passes_its_settings_on"
     ),
-    "CUDA_VISIBLE_DEVICES=0 dvc queue start --jobs 1": WORKERS,
-    "CUDA_VISIBLE_DEVICES=1 dvc queue start --jobs 2": WORKERS,
-    "dvc queue status": WORKERS,
     "make bench SUITE=cpu": "tests/bench/test_bench.py::test_rows_are_kept_beside_those_measured_before",
     "dvc exp run --run-all": "tests/test_rerun.py::test_a_sweep_ends_in_a_table_and_a_figure",
     "python -m stages.sweep --by mask.metric": (

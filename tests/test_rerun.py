@@ -10,13 +10,10 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from ruamel.yaml import YAML
 
@@ -242,46 +239,6 @@ def test_a_queue_of_the_readme_has_an_experiment_for_each_combination(project: P
     queued = project.run(shlex.split(command)).count("Queued experiment")
     project.run(["dvc", "queue", "remove", "--all"])
     assert queued == QUEUES[command]
-
-
-def test_a_worker_for_each_device_drains_the_queue(project: Project) -> None:
-    """Once the first worker is there, `--jobs 2` starts the one that is missing, on its own device."""
-    project.commit()
-    project.run(["dvc", "exp", "run", "--queue", "-S", "prune.sparsity=0.15,0.25,0.35,0.45", "mask@r2"])
-    for number, device in ((1, "0"), (2, "1")):
-        start = ["env", f"CUDA_VISIBLE_DEVICES={device}", "dvc", "queue", "start", "--jobs", str(number)]
-        assert "Started" in project.run(start)
-        wait_until(lambda one=(number, device): one in workers(project.directory))
-        # A worker counts from when it answers, which is a moment after its process is there.
-        time.sleep(5)
-    wait_until(lambda: queue_states(project) <= {"Success", "Failed"})
-    assert queue_states(project) == {"Success"}
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 300) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(1)
-
-
-def workers(directory: Path) -> set[tuple[int, str]]:
-    """The numbers of the workers at work in a project, with the device that each sees."""
-    found = set()
-    # A worker detaches itself, so no process here is its parent.
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            command = process.cmdline()
-            if "queue-worker" in command and Path(process.cwd()).is_relative_to(directory):
-                name = command[command.index("queue-worker") + 1]
-                number = int(name.split("@")[0].rpartition("-")[2])
-                found.add((number, process.environ()["CUDA_VISIBLE_DEVICES"]))
-    return found
-
-
-def queue_states(project: Project) -> set[str]:
-    shown = project.run(["dvc", "queue", "status"])
-    return set(re.findall(r"\b(?:Queued|Running|Success|Failed)\b", shown))
 
 
 def test_a_sweep_ends_in_a_table_and_a_figure(project: Project) -> None:
