@@ -29,7 +29,7 @@ from stages.peers.records import (
 )
 from stages.peers.running import run
 from stages.peers.table import csv_rows, markdown
-from stages.tensors import by_domain
+from stages.surgery import healing_text
 
 DATA = Path("data")
 MODEL = DATA / "model"
@@ -43,7 +43,8 @@ class Comparison:
     def __init__(self, params: Params, python: Path) -> None:
         self.params, self.python = params, python
         self.heldout = read_sequences(DATA / "corpus/heldout.parquet")
-        self.text = _calibration(params)
+        # What surgery heals by.
+        self.text = healing_text(read_sequences(DATA / "corpus/calibration.parquet"), params)
         self.tasks = {
             task: None if benchmark.source == "stock" else DATA / "benchmarks" / f"{task}.jsonl"
             for task, benchmark in params.benchmarks.items()
@@ -122,10 +123,3 @@ class Comparison:
             temporary.open("w", encoding="utf-8", newline="") as file,
         ):
             csv.writer(file).writerows(csv_rows(self.records))
-
-
-def _calibration(params: Params) -> dict[str, torch.Tensor]:
-    """The rows that surgery heals by: what the peers calibrate on. Domains of weight 0 are left out."""
-    rows = read_sequences(DATA / "corpus/calibration.parquet")
-    sequences = by_domain(rows, params.surgery.sequences)
-    return {domain: ids for domain, ids in sequences.items() if params.mixture[domain] > 0}
