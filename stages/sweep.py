@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,18 +47,21 @@ def main(out: Path, revisions: tuple[str, ...], by: str | None) -> None:
     click.echo(f"sweep: {len(trials)} runs in {out}")
 
 
+def run_dvc(*arguments: str) -> str:
+    """What `dvc` with these arguments prints. Raises InputError, with what it says, where it fails."""
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise InputError(f"`{shlex.join(['dvc', *arguments])}` failed: {done.stderr.strip()}")
+    return done.stdout
+
+
 def _states(revisions: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """(name, params, metrics) of the commits and of their experiments that have metrics."""
-    command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]
-    done = subprocess.run(
-        [*command, *(part for revision in revisions for part in ("--rev", revision))],
-        capture_output=True,
-        text=True,
-        check=False,
+    shown = run_dvc(
+        "exp", "show", "--json", *(part for revision in revisions for part in ("--rev", revision))
     )
-    if done.returncode != 0:
-        raise InputError(f"`dvc exp show` failed: {done.stderr.strip()}")
-    for commit in json.loads(done.stdout):
+    for commit in json.loads(shown):
         if commit["rev"] == "workspace":
             continue
         yield from _finished(commit["name"] or commit["rev"][:7], commit)

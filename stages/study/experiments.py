@@ -3,8 +3,6 @@
 import csv
 import io
 import shlex
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +13,7 @@ from stages.evaluation.comparison import flatten
 from stages.params import Params
 from stages.study.grid import Experiment
 from stages.study.results import Result, Scores
+from stages.sweep import run_dvc
 
 Row = Mapping[str, str]
 
@@ -29,7 +28,7 @@ class Known:
 
 def known() -> Known:
     """Ask `dvc exp show --csv`."""
-    rows = list(csv.DictReader(io.StringIO(_dvc("exp", "show", "--csv"))))
+    rows = list(csv.DictReader(io.StringIO(run_dvc("exp", "show", "--csv"))))
     # A queued or failed experiment is shown with the metrics of the commit it started from, not its own.
     states: dict[str, list[Row]] = {}
     for row in rows:
@@ -105,12 +104,4 @@ def _result(one: Experiment, row: Row) -> Result:
 
 def _show_and_run(*arguments: str) -> None:
     click.echo(shlex.join(["dvc", *arguments]))
-    _dvc(*arguments)
-
-
-def _dvc(*arguments: str) -> str:
-    command = [sys.executable, "-m", "dvc", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise InputError(f"`{shlex.join(['dvc', *arguments])}` failed: {done.stderr.strip()}")
-    return done.stdout
+    run_dvc(*arguments)
