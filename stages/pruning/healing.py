@@ -1,5 +1,6 @@
 """Ridge regression that refits the kept columns of an output projection. No biases: shapes stay standard."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -9,11 +10,15 @@ from torch import Tensor
 from stages.errors import InputError
 from stages.pruning.parallel import total
 
+# A Gram matrix is summed in about this many strips of columns, none narrower than this.
+STRIPS, NARROWEST = 16, 256
+
 
 class Moments:
     """Weighted sums over tokens of x x^T [k, k] and target x^T [d, k], float32 per batch, float64 in sum.
 
-    Float64 only where the device has it; MPS accumulates in float32.
+    Of the symmetric Gram matrix the lower triangle is complete; what is above is not. Float64 only where
+    the device has it; MPS accumulates in float32.
     """
 
     def __init__(self, channels: int, outputs: int, device: torch.device) -> None:
@@ -29,7 +34,11 @@ class Moments:
         """
         rows = x.flatten(0, 1)
         with _tensor_cores() if x.dtype in (torch.bfloat16, torch.float16) else nullcontext():
-            self.gram.add_(_product(rows, rows), alpha=weight)
+            # Half of all products would come out twice.
+            width = max(NARROWEST, math.ceil(len(self.gram) / STRIPS))
+            for start in range(0, len(self.gram), width):
+                strip = _product(rows[:, start:], rows[:, start : start + width])
+                self.gram[start:, start : start + width].add_(strip, alpha=weight)
             self.cross.add_(_product(target.flatten(0, 1), rows), alpha=weight)
 
     def total(self) -> "Moments":
@@ -73,6 +82,7 @@ def ridge_refit(moments: Moments, anchor: Tensor, ridge: float) -> Tensor:
     strength = ridge * diagonal.clamp_min(max(1e-6 * float(diagonal.mean()), 1e-30))
     right = moments.cross.double() + anchor.double() * strength
     gram.diagonal().add_(strength)
+    # Reads the lower triangle alone.
     factor, failed = torch.linalg.cholesky_ex(gram)
     if int(failed) or not bool(torch.isfinite(right).all()):
         raise InputError(

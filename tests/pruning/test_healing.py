@@ -48,6 +48,22 @@ def test_where_batches_are_cut_does_not_show(cut: int) -> None:
     assert torch.allclose(ridge_refit(split, ANCHOR, 0.01), ridge_refit(moments(), ANCHOR, 0.01), atol=1e-5)
 
 
+def test_a_gram_wider_than_one_strip_is_summed_whole() -> None:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2, 400, 600, generator=generator)
+    wide = Moments(600, 1, torch.device("cpu"))
+    wide.add(x, torch.zeros(2, 400, 1), 2.0)
+    rows = x.flatten(0, 1).double()
+    assert torch.allclose(wide.gram.tril(), 2 * (rows.T @ rows).tril(), atol=1e-3)
+    assert torch.allclose(
+        ridge_refit(wide, torch.ones(1, 600), 1.0),
+        torch.linalg.solve(
+            2 * rows.T @ rows + (2 * rows.square().sum(0)).diag(), 2 * rows.square().sum(0)
+        ).float()[None],
+        atol=1e-4,
+    )
+
+
 def test_a_strong_ridge_keeps_the_weight() -> None:
     assert torch.allclose(ridge_refit(moments(), ANCHOR, 1e8), ANCHOR, atol=1e-4)
 
