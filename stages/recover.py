@@ -18,19 +18,19 @@ from stages.devices import SHARDED, place
 from stages.errors import InputError
 from stages.params import Params, read_params
 from stages.proof import prove_load
-from stages.pruning import divergence, recovery
+from stages.pruning import descent, divergence, recovery
 from stages.pruning.divergence import divergences
 from stages.pruning.loss import sequence_losses
 from stages.pruning.recovery import Snapshot, Training, recover, trainable
 from stages.recovering.card import Fit, Recovery, recovered_card
 from stages.recovering.snapshots import clear, read_snapshot, saving, snapshot_path
-from stages.tensors import by_domain
+from stages.tensors import weighted
 
 MODEL = Path("data/model")
 PRUNED = Path("data/pruned")
 RECOVERED = Path("data/recovered")
 CALIBRATION = Path("data/corpus/calibration.parquet")
-CODE = tuple(Path(str(module.__file__)) for module in (divergence, recovery))
+CODE = tuple(Path(str(module.__file__)) for module in (descent, divergence, recovery))
 PROOF_TOKENS = 64
 
 
@@ -41,8 +41,7 @@ def main() -> None:
     _refuse_many(params)
     training = Training(**params.recover.model_dump())
     tokenizer, pruned_card = load_tokenizer(PRUNED), _read_card(PRUNED / "README.md")
-    rows = by_domain(read_sequences(CALIBRATION), params.corpus.calibration_sequences)
-    sequences = {domain: ids for domain, ids in rows.items() if params.mixture[domain] > 0}
+    sequences = weighted(read_sequences(CALIBRATION), params.corpus.calibration_sequences, params.mixture)
     # A sign for the model card, on text that is trained on; held-out text is evaluate's.
     check = torch.cat([ids[:1] for ids in sequences.values()])
     student, teacher, autocast = _models(params)

@@ -19,7 +19,7 @@ from stages.pruning.families import Masks, decoder_layers, decoder_parameters
 from stages.pruning.loss import sequence_losses
 from stages.pruning.reconstruction import Reconstruction
 from stages.pruning.surgery import Healing, prune
-from stages.tensors import by_domain, read_masks
+from stages.tensors import read_masks, weighted
 
 MODEL = Path("data/model")
 CALIBRATION = Path("data/corpus/calibration.parquet")
@@ -61,9 +61,7 @@ def main() -> None:
 
 def healing_text(rows: list[Sequence], params: Params) -> dict[str, torch.Tensor]:
     """What healing reads of the calibration text: int64 [count, tokens] by domain."""
-    sequences = by_domain(rows, params.surgery.sequences)
-    # A domain of weight 0 is left out rather than multiplied by 0: it would only cost time.
-    return {domain: ids for domain, ids in sequences.items() if params.mixture[domain] > 0}
+    return weighted(rows, params.surgery.sequences, params.mixture)
 
 
 def operate(

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from stages.errors import InputError
+from stages.pruning.descent import adamw, share_of_peak
 from stages.pruning.parallel import size, total
 from stages.pruning.staging import Staging
 
-# Of the running means of the gradient and its square. The second forgets faster than usual: the run is short.
-BETAS = (0.9, 0.95)
 # Share of the steps that lead up to the learning rate's peak.
 WARMUP = 0.15
 
@@ -47,8 +46,8 @@ def reconstruct(
 
     inputs: the pruned stream [batch, tokens, d] before the layer, targets: the dense stream after it, both
     as `staging` stores them; run: the layer's call; weights: how much the tokens of each batch count.
-    Minimised is the mean over tokens of ||run(input) - target||^2 / ||target||^2, by AdamW without weight
-    decay, with warm-up and cosine decay, on batches in an order that `seed` fixes. The length of its target
+    Minimised is the mean over tokens of ||run(input) - target||^2 / ||target||^2, by AdamW, with warm-up and
+    cosine decay, on batches in an order that `seed` fixes. The length of its target
     divides a token's error, for a few tokens of enormous length would be all that counts otherwise.
 
     Weights are trained in float32 and go back to their dtype; half-precision layers compute under autocast.
@@ -61,8 +60,10 @@ def reconstruct(
     # The same in every process, whatever its share of the text, and in one of them at least a batch each.
     sequences, batches = (int(count) for count in total(torch.tensor([sum(map(len, inputs)), len(inputs)])))
     steps = min(math.ceil(sequences / settings.batch_size), max(1, batches // size()))
-    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, betas=BETAS, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _course(settings.epochs * steps))
+    optimizer = adamw(trained, settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: share_of_peak(step, settings.epochs * steps, WARMUP)
+    )
     order = torch.Generator().manual_seed(seed)
     with torch.enable_grad(), torch.autocast(staging.device.type, half, enabled=half is not None):
         for weight in trained:
@@ -107,9 +108,3 @@ def _step(trained: list[nn.Parameter], optimizer: torch.optim.Optimizer, tokens:
         weight.grad = total(gradient) / tokens
     optimizer.step()
     optimizer.zero_grad()
-
-
-def _course(steps: int) -> Callable[[int], float]:
-    """The learning rate by step, as a share of its peak."""
-    rise = max(1, round(WARMUP * steps))
-    return lambda step: min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * step / steps))

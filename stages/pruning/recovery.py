@@ -10,10 +10,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from stages.errors import InputError
+from stages.pruning.descent import adamw, share_of_peak
 from stages.pruning.divergence import divergences
-
-# Of the running means of the gradient and its square. The second forgets faster than usual: the run is short.
-BETAS = (0.9, 0.95)
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def recover(
 
     sequences: int64 [count, tokens] by domain, drawn in the shares of `mixture`. Both models are on one
     device, in evaluation mode (no dropout). The loss is KL(teacher || student), the mean over a step's
-    tokens; AdamW minimises it, without weight decay, for zero is not where pruned weights should be drawn to.
+    tokens; AdamW minimises it.
     `autocast` is the dtype in which the student multiplies matrices, None for float32. With a `snapshot` of
     the same run, the run goes on from there, on the CPU to the same bits as without the stop. `on_step` is
     called after each step with a function that takes a snapshot.
@@ -70,7 +68,7 @@ def recover(
     Returns the mean divergence of every step, in nats. Raises InputError when it is not finite.
     """
     weights = trainable(student)
-    optimizer = torch.optim.AdamW(weights.values(), lr=training.learning_rate, betas=BETAS, weight_decay=0.0)
+    optimizer = adamw(weights.values(), training.learning_rate)
     losses = list(snapshot.losses) if snapshot is not None else []
     if snapshot is not None:
         _restore(weights, optimizer, snapshot)
@@ -90,7 +88,7 @@ def recover(
                 )
             nn.utils.clip_grad_norm_(weights.values(), training.clip)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(training, step)
+                group["lr"] = training.learning_rate * share_of_peak(step, training.steps, training.warmup)
             optimizer.step()
             optimizer.zero_grad()
             losses.append(loss)
@@ -135,15 +133,6 @@ def draws(
         order.append((domain, waiting[domain].pop()))
         taken[domain] += 1
     return order
-
-
-def learning_rate(training: Training, step: int) -> float:
-    """Of step 0, 1, ...: a straight line up to the peak, then half a cosine down to nearly zero."""
-    rising = round(training.warmup * training.steps)
-    if step < rising:
-        return training.learning_rate * (step + 1) / rising
-    gone = (step - rising) / (training.steps - rising)
-    return training.learning_rate * 0.5 * (1 + math.cos(math.pi * gone))
 
 
 def _backward(

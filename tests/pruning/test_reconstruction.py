@@ -9,8 +9,9 @@ from torch import nn
 from transformers import LlamaForCausalLM
 
 from stages.errors import InputError
+from stages.pruning.descent import BETAS
 from stages.pruning.families import all_kept_masks, sites_of
-from stages.pruning.reconstruction import BETAS, Reconstruction, reconstruct
+from stages.pruning.reconstruction import Reconstruction, reconstruct
 from stages.pruning.staging import Staging
 from stages.pruning.surgery import Healing, prune
 from tests.conftest import make_tiny_model

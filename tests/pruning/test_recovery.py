@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from stages.errors import InputError
 from stages.pruning.divergence import divergences
 from stages.pruning.families import all_kept_masks, cut
-from stages.pruning.recovery import Snapshot, Training, draws, learning_rate, recover, trainable
+from stages.pruning.recovery import Snapshot, Training, draws, recover, trainable
 from tests.conftest import make_tiny_model
 from tests.pruning.test_families import tiny
 
@@ -171,12 +171,3 @@ def test_the_order_follows_from_the_seed() -> None:
     counts = {"news": 5, "self": 4}
     assert draws(counts, MIXTURE, 40, seed=1) == draws(counts, MIXTURE, 40, seed=1)
     assert draws(counts, MIXTURE, 40, seed=1) != draws(counts, MIXTURE, 40, seed=2)
-
-
-def test_the_learning_rate_rises_and_falls() -> None:
-    training = replace(TRAINING, steps=10, warmup=0.2, learning_rate=1.0)
-    rates = [learning_rate(training, step) for step in range(10)]
-    assert rates[:3] == [0.5, 1.0, 1.0]
-    assert sorted(rates[2:], reverse=True) == rates[2:]
-    assert 0 < rates[-1] < 0.05
-    assert learning_rate(replace(training, warmup=0.0), 0) == 1.0
