@@ -43,48 +43,69 @@ class Proof:
     difference: float
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """What a fresh process says: the version of transformers, the class that loaded, float32 logits."""
+
+    version: str
+    name: str
+    logits: Tensor
+
+
 @torch.no_grad()
 def prove_load(model: PreTrainedModel, directory: Path, input_ids: Tensor, shown: Path) -> Proof:
     """Load `directory` in a fresh process and compare its logits with those of `model`.
 
-    input_ids: int64 [sequences, tokens]; shown: what errors call the directory. The difference is root mean
-    square, relative to the spread of the logits. Raises InputError when the checkpoint does not load, or
-    computes something else.
+    input_ids: int64 [sequences, tokens]; shown: what errors call the directory. Raises InputError when the
+    checkpoint does not load, or computes something else.
     """
     expected = model(input_ids.to(model.device), use_cache=False).logits.float().cpu()
+    found = load_afresh(directory, input_ids, model.dtype, shown)
+    apart = difference(found.logits, expected, model.dtype, shown)
+    return Proof(found.version, found.name, input_ids.numel(), apart)
+
+
+def load_afresh(directory: Path, input_ids: Tensor, dtype: torch.dtype, shown: object) -> Loaded:
+    """Let a process that knows nothing of this project load `directory` and run it on `input_ids`.
+
+    input_ids: int64 [sequences, tokens]; shown: what errors call the directory. Raises InputError when
+    that process fails.
+    """
     with TemporaryDirectory(prefix="secateurs-") as scratch:
         batch, logits = Path(scratch, "batch.safetensors"), Path(scratch, "logits.safetensors")
         save_file({"input_ids": input_ids.contiguous()}, batch)
-        dtype = str(model.dtype).removeprefix("torch.")
-        command = [
-            sys.executable,
-            "-P",
-            "-c",
-            SCRIPT,
-            str(directory.resolve()),
-            dtype,
-            str(batch),
-            str(logits),
-        ]
+        arguments = [str(directory.resolve()), str(dtype).removeprefix("torch."), str(batch), str(logits)]
         # The modelling file of a checkpoint is copied to a cache of modules: to one that is thrown away.
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": scratch}
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": scratch, "PYTHONPATH": ""}
         done = subprocess.run(
-            command, cwd=scratch, env=environment, capture_output=True, text=True, check=False
+            [sys.executable, "-P", "-c", SCRIPT, *arguments],
+            cwd=scratch,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             said = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
             raise InputError(f"{shown}: the checkpoint does not load in a fresh process: {said}")
-        found = load_file(logits)["logits"]
-    version, loaded = done.stdout.split()[-2:]
+        version, name = done.stdout.split()[-2:]
+        return Loaded(version, name, load_file(logits)["logits"])
+
+
+def difference(found: Tensor, expected: Tensor, dtype: torch.dtype, shown: object) -> float:
+    """Root mean square difference of logits, relative to the spread of the expected ones.
+
+    Raises InputError, which calls the checkpoint `shown`, where it is more than rounding in `dtype` explains.
+    """
     if found.shape != expected.shape:
         raise InputError(
             f"{shown}: the loaded checkpoint gives logits of shape {list(found.shape)}, "
             f"not {list(expected.shape)}"
         )
-    difference = float((found - expected).square().mean().sqrt() / expected.std())
-    if not difference <= TOLERANCE[model.dtype]:
+    apart = float((found - expected).square().mean().sqrt() / expected.std())
+    if not apart <= TOLERANCE[dtype]:
         raise InputError(
             f"{shown}: the loaded checkpoint computes something else than the model in memory: "
-            f"logits differ by {difference:.2g} of their spread"
+            f"logits differ by {apart:.2g} of their spread"
         )
-    return Proof(version, loaded, input_ids.numel(), difference)
+    return apart
