@@ -3,7 +3,7 @@
 import functools
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
@@ -56,6 +56,12 @@ def summary(stage_name: str, text: str) -> None:
     The time is that of the whole process: what somebody who waits for the stage waits, imports included.
     """
     click.echo(f"{stage_name}: {text} ({duration(time.time() - psutil.Process().create_time())})")
+
+
+def headline(rows: Iterable[Sequence[str]]) -> None:
+    """Print the table of a run: what is measured, the dense model, the other one, their ratio."""
+    for name, dense, other, ratio in rows:
+        click.echo(f"{name:<28}{dense:>18}{other:>18}{ratio:>9}")
 
 
 def duration(seconds: float) -> str:

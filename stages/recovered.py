@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import click
-
 from stages.artifacts import read_json, write_json
-from stages.console import stage, summary
+from stages.console import headline, stage, summary
 from stages.evaluation.metrics import build_metrics, read_evidence
 from stages.evaluation.page import headline_rows
 from stages.params import read_params
@@ -28,8 +26,7 @@ def main() -> None:
         when: {key: round(one, 4) for key, one in recovery[when].items()} for when in ("before", "after")
     }
     write_json(METRICS, {"recovered": metrics["pruned"], "ratio": metrics["ratio"], "recovery": done})
-    for row in [COLUMNS, *headline_rows(metrics)]:
-        click.echo(f"{row[0]:<28}{row[1]:>18}{row[2]:>18}{row[3]:>9}")
+    headline([COLUMNS, *headline_rows(metrics)])
     summary("recovered", f"{METRICS}; the recovered model is in {RECOVERED}")
 
 

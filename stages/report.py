@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from stages.artifacts import atomic, read_json, write_json
-from stages.console import stage, summary
+from stages.console import headline, stage, summary
 from stages.evaluation.comparison import compare
 from stages.evaluation.figures import draw_figures
 from stages.evaluation.html import to_html
@@ -42,8 +42,7 @@ def main(show: bool, revision: str | None, figures_at: str | None) -> None:
         return
     if not show:
         _write()
-    for row in [COLUMNS, *headline_rows(read_json(METRICS))]:
-        click.echo(f"{row[0]:<28}{row[1]:>18}{row[2]:>18}{row[3]:>9}")
+    headline([COLUMNS, *headline_rows(read_json(METRICS))])
     where = f"{MARKDOWN} and {HTML}; the pruned model is in {PRUNED}"
     if show:
         click.echo(f"see {where}")
