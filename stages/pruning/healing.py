@@ -32,24 +32,19 @@ class Moments:
         Half-precision x is multiplied in TF32, whose 10 bits of mantissa hold it without loss; x in float32
         is multiplied in float32.
         """
-        rows = x.flatten(0, 1)
+        rows, wanted = x.flatten(0, 1).float(), target.flatten(0, 1).float()
         with _tensor_cores() if x.dtype in (torch.bfloat16, torch.float16) else nullcontext():
             # Half of all products would come out twice.
             width = max(NARROWEST, math.ceil(len(self.gram) / STRIPS))
             for start in range(0, len(self.gram), width):
-                strip = _product(rows[:, start:], rows[:, start : start + width])
+                strip = rows[:, start:].T @ rows[:, start : start + width]
                 self.gram[start:, start : start + width].add_(strip, alpha=weight)
-            self.cross.add_(_product(target.flatten(0, 1), rows), alpha=weight)
+            self.cross.add_(wanted.T @ rows, alpha=weight)
 
     def total(self) -> "Moments":
         """The sums over all processes of a group."""
         self.gram, self.cross = total(self.gram), total(self.cross)
         return self
-
-
-def _product(left: Tensor, right: Tensor) -> Tensor:
-    """left^T right in float32, whatever they are stored in; both [tokens, ...]."""
-    return left.float().T @ right.float()
 
 
 @contextmanager
