@@ -115,7 +115,10 @@ def grid(name: str, params: Tree, file: Path = AXES_FILE, axis: str | None = Non
     # All axes are made, for the axis that first has an experiment names it.
     maker = _Maker(file, name, params)
     axes = [maker.axis(key, value, read.grids[name]) for key, value in read.axes.items()]
-    return Grid(name, read.grids[name].about, tuple(one for one in axes if axis in {None, one.name}))
+    asked = tuple(one for one in axes if one.points and axis in {None, one.name})
+    if not asked:
+        raise InputError(f"{file}: axes: {axis}: has no points in the {name} grid")
+    return Grid(name, read.grids[name].about, asked)
 
 
 def _read(file: Path) -> _File:
@@ -140,9 +143,11 @@ class _Maker:
         own = axis.grids.get(self.grid, _Part())
         seeds = next(one for one in (own.seeds, axis.seeds, grid.seeds) if one is not None)
         common = grid.settings | axis.settings | own.settings
+        extra = [label for label in own.points if label not in axis.points]
+        ordered = own.points if own.points.keys() >= axis.points.keys() else [*axis.points, *extra]
         points = {
             label: _in_order(common | axis.points.get(label, {}) | own.points.get(label, {}))
-            for label in [*axis.points, *(label for label in own.points if label not in axis.points)]
+            for label in ordered
         }
         made = [
             Point(label, tuple(self._experiments(name, label, settings, seeds)))

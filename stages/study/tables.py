@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean, geometric_mean, stdev
 
 from stages.study.grid import Axis, Point
 from stages.study.results import Result
@@ -145,7 +145,8 @@ def left_out(points: Sequence[Measured]) -> list[Left]:
 
 
 def transfer_table(domains: Sequence[Left]) -> tuple[Row, list[Row]]:
-    """Column names and a row for each domain left out."""
+    """Column names, a row for each domain left out, and one for all where they have the same draws."""
+    same_draws = len({len(one.outside) for one in domains}) == 1
     rows: list[Row] = [
         (
             one.domain,
@@ -153,9 +154,16 @@ def transfer_table(domains: Sequence[Left]) -> tuple[Row, list[Row]]:
             with_spread(fmean(one.outside), spread(one.outside)),
             f"{fmean(one.costs):+.1%}" + ("" if len(one.costs) == 1 else f" ± {spread(one.costs):.1%}"),
         )
-        for one in domains
+        for one in [*domains, *([_together(domains)] if same_draws else [])]
     ]
     return ("domain", "its ratio, in the mix", "its ratio, left out", "change"), rows
+
+
+def _together(domains: Sequence[Left]) -> Left:
+    """The geometric means over the domains, draw by draw."""
+    inside = zip(*(one.inside for one in domains), strict=True)
+    outside = zip(*(one.outside for one in domains), strict=True)
+    return Left("geometric mean", tuple(map(geometric_mean, inside)), tuple(map(geometric_mean, outside)))
 
 
 def with_spread(value: float, around: float | None) -> str:

@@ -55,7 +55,8 @@ def test_a_point_of_several_axes_is_one_experiment() -> None:
     default = points["draw", "default"].experiments[0]
     assert default.settings == ()
     assert {name for (name, _), point in points.items() if point.experiments[0] is default} == {
-        *("draw", "metric", "sparsity", "widths", "sites", "healing", "alpha", "ridge", "tokens")
+        *("draw", "metric", "sparsity", "widths", "sites", "healing", "reconstruction", "alpha", "ridge"),
+        "tokens",
     }
 
 
@@ -144,6 +145,22 @@ def test_settings_are_written_as_dvc_takes_them() -> None:
 def test_what_makes_no_experiment_is_refused_with_its_place(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=f"(?s){message}"):
         grid("small", PARAMS, axes(tmp_path, text))
+
+
+def test_a_grid_that_names_all_points_orders_them(tmp_path: Path) -> None:
+    points = "points: {b: {}, d: {mask.seed: 1}}"
+    ordered = "grids: {small: {points: {a: {mask.seed: 2}, b: {}, c: {mask.seed: 3}, d: {}}}}"
+    longer = "grids: {small: {points: {a: {mask.seed: 2}}}}"
+    for own, labels in ((ordered, "abcd"), (longer, "bda")):
+        file = axes(tmp_path, f"  x: {{question: Q, show: choice, {points}, {own}}}")
+        assert [point.label for point in grid("small", PARAMS, file).axes[0].points] == list(labels)
+
+
+def test_an_axis_of_another_grid_is_left_out_and_refused_when_asked_for() -> None:
+    names = {name: [axis.name for axis in GRIDS[name].axes] for name in GRIDS}
+    assert set(names["large"]) - set(names["small"]) == {"reconstruction-at-40"}
+    with pytest.raises(InputError, match="axes: reconstruction-at-40: has no points in the small grid"):
+        grid("small", PARAMS, axis="reconstruction-at-40")
 
 
 def test_unknown_grids_and_axes_are_refused_with_those_there_are() -> None:

@@ -9,7 +9,7 @@ from stages.study.figures import draw_curve, draw_transfer
 from stages.study.grid import Grid, grid
 from stages.study.page import build_page
 from stages.study.results import Result, Scores, read_results, write_results
-from stages.study.tables import best, choice_table, left_out, measured, transfer_table, usual_spread
+from stages.study.tables import Left, best, choice_table, left_out, measured, transfer_table, usual_spread
 from tests.study.test_grid import PARAMS
 
 DOMAINS = ("code", "news")
@@ -131,6 +131,13 @@ def test_leaving_out_is_compared_draw_by_draw(made: Grid, results: dict[str, Res
     assert columns == ("domain", "its ratio, in the mix", "its ratio, left out", "change")
     assert rows[0] == ("code", "1.450 ± 0.071", "2.525 ± 0.389", "+75.0% ± 35.4%")
     assert rows[1] == ("news", "1.400", "1.540", "+10.0%")
+    assert len(rows) == 2, "no mean over domains of other draws"
+
+
+def test_domains_left_out_in_the_same_draws_have_a_geometric_mean() -> None:
+    domains = [Left("code", (1.0, 1.0), (1.0, 2.0)), Left("news", (1.0, 1.0), (4.0, 2.0))]
+    _, rows = transfer_table(domains)
+    assert rows[2] == ("geometric mean", "1.000 ± 0.000", "2.000 ± 0.000", "+100.0% ± 0.0%")
 
 
 def test_the_page_has_a_section_for_each_question(made: Grid, results: dict[str, Result]) -> None:
