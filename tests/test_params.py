@@ -63,7 +63,7 @@ ZERO = {
         ({"rounds.r2.after": "r2"}, "rounds.r2.after: r2: a round cannot follow itself"),
         ({"rounds.r3.after": "r1"}, "rounds: r2 not on the way"),
         ({"surgery.after": "r7"}, "surgery.after: r7: no such round; rounds are r1, r2, r3"),
-        ({"capture.gradients": False}, "mask.metric: fisher: needs gradients; set capture.gradients: true"),
+        ({"capture.gradients": False}, "mask.metric: taylor: needs gradients; set capture.gradients: true"),
         ({"surgery.sequences": 99}, "surgery.sequences: 99: more than corpus.calibration_sequences"),
         ({"prune.sites": ["mlp", "mlp"]}, "a site is named twice"),
         ({"prune.sites": []}, "prune.sites: []: "),

@@ -133,7 +133,7 @@ def test_our_own_row_is_made_by_the_stages_themselves(inside: Path) -> None:
     assert result.exit_code == 0, result.output
     (own,) = [one for one in json.loads((inside / "data/peers/peers.json").read_text()) if one["share"]]
     assert own["loads"] == STOCK
-    assert own["setting"] == "fisher, 3 rounds, uniform, mlp"
+    assert own["setting"] == "taylor, 3 rounds, uniform, mlp"
     # The project's own params and outputs are left alone.
     assert not (inside / "data/pruned").exists()
 
