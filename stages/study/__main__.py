@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from stages.artifacts import atomic
@@ -22,6 +23,7 @@ from stages.study.results import Result, read_results, write_results
 # Commands import DVC's side and the page themselves: `run` also works where nothing that draws is installed.
 DATA = Path("data")
 STUDY = DATA / "study"
+LOCK = DATA / "study.lock"
 
 
 GRID = click.option("--grid", "name", default="small", show_default=True, help="A grid of the file of axes.")
@@ -74,20 +76,23 @@ def run(name: str, file: Path, axis: str | None, out: Path | None) -> None:
     """Run the experiments in this process, without DVC; what the CSV has is not run again.
 
     Capture, mask, surgery and held-out perplexity, in memory. Needs data/model, data/sources and
-    data/benchmarks as `dvc repro corpus` leaves them.
+    data/benchmarks as `dvc repro corpus` leaves them. Several processes may add to one CSV, an axis each.
     """
     made = _grid(name, file, axis)
     out = out or STUDY / f"{name}.csv"
-    results = read_results(out)
-    waiting = [one for one in made.experiments() if not _has(results, one)]
+    there = read_results(out)
+    waiting = [one for one in made.experiments() if not _has(there, one)]
     click.echo(f"{len(waiting)} of {len(made.experiments())} experiments to run")
     if not waiting:
         return
     laboratory = Laboratory(DATA, read_params())
     for number, one in enumerate(waiting, 1):
+        if _has(read_results(out), one):
+            click.echo(f"{number}/{len(waiting)} {one.name}: another process has made it")
+            continue
         result = laboratory.result(one)
-        results[one.name] = result
-        write_results(out, results.values())
+        with FileLock(LOCK):
+            write_results(out, (read_results(out) | {one.name: result}).values())
         click.echo(
             f"{number}/{len(waiting)} {one.name}: {result.removed:.1%} removed, ratio {result.ratio:.3f}"
         )

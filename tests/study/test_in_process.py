@@ -1,6 +1,9 @@
 """Experiments in one process against the stages themselves: the same params give the same perplexities."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +45,8 @@ axes:
         surgery.reconstruct.epochs: 1
         only: news
 """
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
@@ -129,6 +134,18 @@ def test_a_run_goes_on_where_it_stopped_and_ends_in_a_page(project: dict[str, An
     # Other params are other experiments, under whatever name.
     write(project | {"mask": project["mask"] | {"seed": 1}})
     assert "1 of 1 experiments to run" in run(main, "run", *arguments, "--axis", "draw")
+
+
+def test_processes_side_by_side_add_to_one_table(project: dict[str, Any]) -> None:
+    command = [sys.executable, "-m", "stages.study", "run", "--axes", "axes.yaml", "--axis"]
+    both = [
+        subprocess.Popen([*command, axis], env=os.environ | {"PYTHONPATH": str(ROOT)})
+        for axis in ("draw", "all")
+    ]
+    assert [one.wait() for one in both] == [0, 0]
+    names = [one.name for one in grid("small", project, Path("axes.yaml")).experiments()]
+    assert sorted(read_results(Path("data/study/small.csv"))) == sorted(names)
+    assert [file.name for file in Path("data/study").iterdir()] == ["small.csv"]
 
 
 def test_what_all_share_cannot_be_set_by_one(project: dict[str, Any]) -> None:
