@@ -63,7 +63,8 @@ def test_a_point_of_several_axes_is_one_experiment() -> None:
 def test_an_axis_alone_keeps_the_names_of_what_it_shares() -> None:
     (alone,) = grid("small", PARAMS, axis="metric").axes
     assert alone == next(axis for axis in GRIDS["small"].axes if axis.name == "metric")
-    assert alone.points[0].experiments[0].name == "study-small-draw-default-s0"
+    shared = {point.label: point.experiments[0].name for point in alone.points}[PARAMS["mask"]["metric"]]
+    assert shared == "study-small-draw-default-s0"
 
 
 def test_metrics_sizes_rounds_and_domains_are_all_there() -> None:
