@@ -117,7 +117,8 @@ def grid(name: str, params: Tree, file: Path = AXES_FILE, axis: str | None = Non
     axes = [maker.axis(key, value, read.grids[name]) for key, value in read.axes.items()]
     asked = tuple(one for one in axes if one.points and axis in {None, one.name})
     if not asked:
-        raise InputError(f"{file}: axes: {axis}: has no points in the {name} grid")
+        where = "axes" if axis is None else f"axes: {axis}"
+        raise InputError(f"{file}: {where}: has no points in the {name} grid")
     return Grid(name, read.grids[name].about, asked)
 
 

@@ -164,6 +164,12 @@ def test_an_axis_of_another_grid_is_left_out_and_refused_when_asked_for() -> Non
         grid("small", PARAMS, axis="reconstruction-at-40")
 
 
+def test_a_file_without_points_is_refused(tmp_path: Path) -> None:
+    file = axes(tmp_path, "  a: {question: Q, show: choice, points: {}}")
+    with pytest.raises(InputError, match="axes: has no points in the small grid"):
+        grid("small", PARAMS, file)
+
+
 def test_unknown_grids_and_axes_are_refused_with_those_there_are() -> None:
     with pytest.raises(InputError, match="huge: no such grid; grids are small, large"):
         grid("huge", PARAMS)
