@@ -12,16 +12,18 @@ from transformers import PreTrainedModel
 CHUNK_TOKENS = 512
 
 
-def sequence_losses(model: PreTrainedModel, input_ids: Tensor) -> Tensor:
+def sequence_losses(model: PreTrainedModel, input_ids: Tensor, every: int = 1) -> Tensor:
     """Mean next-token loss of each sequence.
 
     input_ids: int64 [batch, tokens]. Returns float32 [batch], in nats per predicted token. With gradients
     enabled the result is differentiable with respect to activations (the weights are taken as frozen);
-    the head then runs once, its gradient being made chunk by chunk in the forward pass.
+    the head then runs once, its gradient being made chunk by chunk in the forward pass. `every`: the mean is
+    over every so-many-th position, from the middle of the first so many; at the others the head does not run.
     """
     hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+    chosen = slice(min(every // 2, input_ids.shape[1] - 2), None, every)
     chunked_loss = cast(Callable[..., Tensor], _ChunkedLoss.apply)
-    return chunked_loss(hidden[:, :-1], input_ids[:, 1:], head_logits(model))
+    return chunked_loss(hidden[:, :-1][:, chosen], input_ids[:, 1:][:, chosen], head_logits(model))
 
 
 def head_logits(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:

@@ -40,10 +40,14 @@ def matmul_ceiling(device: torch.device, dtype: torch.dtype) -> float:
     return 2.0 * n**3 / timer.blocked_autorange(min_run_time=1.0).median
 
 
-def forward_operations(model: PreTrainedModel, tokens: int) -> float:
-    """Operations per token of a forward pass over sequences of `tokens`, causal attention counted half."""
+def forward_operations(model: PreTrainedModel, tokens: int, head: float = 1.0) -> float:
+    """Operations per token of a forward pass over sequences of `tokens`, causal attention counted half.
+
+    head: the share of the tokens that the head runs on.
+    """
     weights = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear))
-    return 2 * weights + _attention(model, tokens)
+    unused = (1 - head) * model.get_output_embeddings().weight.numel()
+    return 2 * (weights - unused) + _attention(model, tokens)
 
 
 def backward_operations(model: PreTrainedModel, tokens: int) -> float:

@@ -8,9 +8,10 @@ from statistics import median
 import torch
 from transformers import PreTrainedModel
 
-from stages.pruning.capture import capture
+from stages.pruning.capture import LOSS_EVERY, capture
 from stages.pruning.families import Site, sites_of
 from stages.pruning.healing import Moments, ridge_refit
+from stages.pruning.loss import sequence_losses
 from stages.pruning.surgery import Healing, prune
 from tests.bench.clock import Timing, backward_operations, forward_operations, matmul_ceiling, timed
 from tests.bench.shapes import SHAPES, cut_model, masks_at, random_model, random_text
@@ -57,11 +58,12 @@ def capture_speed(setup: Setup) -> Record:
         "forward-only round, tokens/s": count / forward.seconds,
         "forward-only round / bare forward, speed": bare_forward.seconds / forward.seconds,
         "bare forward, share of ceiling": count
-        * forward_operations(model, setup.tokens)
+        * forward_operations(model, setup.tokens, head=1 / LOSS_EVERY)
         / bare_forward.seconds
         / ceiling,
         "Fisher round, s": fisher.seconds,
         "Fisher round, tokens/s": count / fisher.seconds,
+        "forward-only round / Fisher round, time": forward.seconds / fisher.seconds,
         "Fisher round / bare forward + backward, speed": bare.seconds / fisher.seconds,
         "bare forward + backward, share of ceiling": count
         * backward_operations(model, setup.tokens)
@@ -93,8 +95,8 @@ def surgery_speed(setup: Setup) -> Record:
     """Healing at 20% beside two plain forward passes over the same text."""
     model = setup.model()
     ids = random_text(model, setup.sequences, setup.tokens)
-    _pass(setup, model, [], ids[: setup.batch], False)
-    forward = _pass(setup, model, [], ids, False)
+    _plain_forward(setup, model, ids[: setup.batch])
+    forward = _plain_forward(setup, model, ids)
     healed = _surgery(setup, model, ids)
     return {
         "surgery, s": healed.seconds,
@@ -102,6 +104,17 @@ def surgery_speed(setup: Setup) -> Record:
         "surgery / two plain forwards, time": healed.seconds / (2 * forward.seconds),
         "surgery peak, GiB": healed.peak_gib,
     }
+
+
+def _plain_forward(setup: Setup, model: PreTrainedModel, ids: torch.Tensor) -> Timing:
+    """A forward pass with the loss of every token."""
+
+    @torch.no_grad()
+    def run() -> None:
+        for batch in ids.split(setup.batch):
+            sequence_losses(model, batch.to(setup.device))
+
+    return timed(setup.device, run)
 
 
 def surgery_alone(setup: Setup) -> Record:
@@ -151,11 +164,14 @@ def whole_rounds(setup: Setup) -> Record:
     model = setup.model()
     ids = random_text(model, setup.sequences, setup.tokens)
     sites = sites_of(model, ("mlp",))
-    record: Record = {}
-    for name, gradients in (("forward-only", False), ("Fisher", True)):
-        found = _pass(setup, model, sites, ids, gradients)
-        record |= {f"{name} round, s": found.seconds, f"{name} peak, GiB": found.peak_gib}
-    return record
+    forward, fisher = (_pass(setup, model, sites, ids, gradients) for gradients in (False, True))
+    return {
+        "forward-only round, s": forward.seconds,
+        "forward-only peak, GiB": forward.peak_gib,
+        "Fisher round, s": fisher.seconds,
+        "Fisher peak, GiB": fisher.peak_gib,
+        "forward-only round / Fisher round, time": forward.seconds / fisher.seconds,
+    }
 
 
 def growth(setup: Setup) -> Record:

@@ -146,6 +146,16 @@ def test_the_loss_comes_out_of_the_same_pass() -> None:
     assert run(make_tiny_model(), IDS, batch_size=2).loss == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_without_a_backward_pass_the_loss_is_that_of_one_position_in_eight() -> None:
+    model = make_tiny_model()
+    with torch.no_grad():
+        tokens = torch.nn.functional.cross_entropy(
+            model(IDS).logits[:, :-1].transpose(1, 2), IDS[:, 1:], reduction="none"
+        )
+    found = run(make_tiny_model(), IDS, batch_size=2, gradients=False).loss
+    assert found == pytest.approx(float(tokens[:, [4, 12]].mean()), rel=1e-5)
+
+
 def test_expanded_statistics_are_zero_where_channels_are_gone() -> None:
     model = make_tiny_model()
     masks = {f"{layer}/{MLP}": torch.arange(48) % 3 > 0 for layer in range(3)}

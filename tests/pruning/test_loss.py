@@ -21,6 +21,19 @@ def test_losses_equal_transformers_own() -> None:
         assert torch.allclose(sequence_losses(model, ids), torch.stack(expected), atol=1e-5)
 
 
+@pytest.mark.parametrize(("tokens", "positions"), [(20, [4, 12]), (4, [2]), (2, [0])])
+def test_the_head_can_run_at_some_positions_only(tokens: int, positions: list[int]) -> None:
+    model, ids = make_tiny_model(), torch.randint(0, 258, (3, tokens))
+    seen: list[int] = []
+    model.lm_head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[0]))
+    with torch.no_grad():
+        found = sequence_losses(model, ids, every=8)
+        assert sum(seen) == 3 * len(positions)
+        scores = model(ids).logits[:, :-1].transpose(1, 2)
+        each = torch.nn.functional.cross_entropy(scores, ids[:, 1:], reduction="none")
+    assert torch.allclose(found, each[:, positions].mean(dim=1), atol=1e-5)
+
+
 def test_gradient_to_the_embeddings_equals_autograd_through_whole_logits() -> None:
     model, ids = make_tiny_model().requires_grad_(False), torch.randint(0, 258, (2, 20))
     gradients = []
