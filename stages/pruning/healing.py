@@ -1,14 +1,14 @@
 """Ridge regression that refits the kept columns of an output projection. No biases: shapes stay standard."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from stages.errors import InputError
 from stages.pruning.parallel import total
+from stages.pruning.precision import tensor_cores
 
 # A Gram matrix is summed in about this many strips of columns, none narrower than this.
 STRIPS, NARROWEST = 16, 256
@@ -26,14 +26,18 @@ class Moments:
         self.gram = torch.zeros(channels, channels, dtype=wide, device=device)
         self.cross = torch.zeros(outputs, channels, dtype=wide, device=device)
 
-    def add(self, x: Tensor, target: Tensor, weight: float) -> None:
-        """x [batch, tokens, k], target [batch, tokens, d]; `weight` is how much each of their tokens counts.
+    def add(self, x: Tensor, target: Tensor, weight: float, each: Tensor | None = None) -> None:
+        """x [batch, tokens, k], target [batch, tokens, d]; `weight` is how much each of their tokens counts,
+        times its own in `each`, float32 [batch, tokens], where there is one.
 
         Half-precision x is multiplied in TF32, whose 10 bits of mantissa hold it without loss; x in float32
         is multiplied in float32.
         """
         rows, wanted = x.flatten(0, 1).float(), target.flatten(0, 1).float()
-        with _tensor_cores() if x.dtype in (torch.bfloat16, torch.float16) else nullcontext():
+        if each is not None:
+            root = each.reshape(-1, 1).sqrt()
+            rows, wanted = rows * root, wanted * root
+        with tensor_cores() if x.dtype in (torch.bfloat16, torch.float16) else nullcontext():
             # Half of all products would come out twice.
             width = max(NARROWEST, math.ceil(len(self.gram) / STRIPS))
             for start in range(0, len(self.gram), width):
@@ -45,16 +49,6 @@ class Moments:
         """The sums over all processes of a group."""
         self.gram, self.cross = total(self.gram), total(self.cross)
         return self
-
-
-@contextmanager
-def _tensor_cores() -> Iterator[None]:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def ridge_refit(moments: Moments, anchor: Tensor, ridge: float) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from stages.errors import InputError
 from stages.pruning.descent import adamw, share_of_peak
 from stages.pruning.parallel import size, total
+from stages.pruning.precision import tensor_cores
 from stages.pruning.staging import Staging
 
 # Share of the steps that lead up to the learning rate's peak.
@@ -50,7 +51,8 @@ def reconstruct(
     cosine decay, on batches in an order that `seed` fixes. The length of its target
     divides a token's error, for a few tokens of enormous length would be all that counts otherwise.
 
-    Weights are trained in float32 and go back to their dtype; half-precision layers compute under autocast.
+    Weights are trained in float32, with matrices multiplied in TF32, and go back to their dtype;
+    half-precision layers compute under autocast.
     In a process group gradients add up and all end with the same weights; steps are then made of other
     batches than in one process. Raises InputError where training leaves a weight that is not finite.
     """
@@ -65,7 +67,8 @@ def reconstruct(
         optimizer, lambda step: share_of_peak(step, settings.epochs * steps, WARMUP)
     )
     order = torch.Generator().manual_seed(seed)
-    with torch.enable_grad(), torch.autocast(staging.device.type, half, enabled=half is not None):
+    casting = torch.autocast(staging.device.type, half, enabled=half is not None)
+    with torch.enable_grad(), casting, tensor_cores():
         for weight in trained:
             weight.requires_grad_(True)
         for _ in range(settings.epochs):

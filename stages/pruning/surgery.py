@@ -28,6 +28,9 @@ from stages.pruning.streams import Calls, enter, projection, watching
 
 Heal = Literal["none", "least_squares", "residual"]
 
+# The least squared length that an error is divided by.
+NO_LENGTH = 1e-6
+
 
 @dataclass(frozen=True)
 class Healing:
@@ -62,6 +65,9 @@ def prune(
         least_squares  target = W x, both on the pruned stream
         none           no refit: the kept columns stay as they are
 
+    Every token counts alike, save with `healing.reconstruction`: there each one's error is divided by the
+    length of the dense stream behind the sublayer, as the training divides it. What training does to the
+    streams of a few tokens of enormous length could otherwise ruin the next layer's refit for all others.
     Where a norm follows the projection, x, W x and h are taken as that norm sees and scales them; the experts
     of a mixture share the error of the whole mixture by their routing weights (streams.Watched). A site at
     which nothing was removed stays bit-identical. With `healing.reconstruction` all weights of a layer with
@@ -121,10 +127,10 @@ class _Surgeon:
         """The layer cut and healed, with both streams moved through it."""
         # A copy, because the dense stream needs the layer as it was until its last batch is through.
         healed = copy.deepcopy(layer)
-        targets = self._dense_pass(index, layer, sites)
+        wanted = self._dense_pass(index, layer, sites)
         # The experts of a mixture are healed together, in one pass.
         for total, together in groupby(sites, key=lambda site: site.total):
-            self._heal(index, healed, list(together), targets.get(total, []))
+            self._heal(index, healed, list(together), wanted.get(total, []))
         if sites and self.healing.reconstruction is not None:
             reconstruct(
                 healed,
@@ -145,29 +151,38 @@ class _Surgeon:
         """Whether healing the site takes the pruned stream to the layer's end, as no weight changes after."""
         return site.ends_layer and self.healing.reconstruction is None
 
-    def _dense_pass(self, index: int, layer: nn.Module, sites: list[Site]) -> dict[str, list[Tensor]]:
-        """Move the dense stream through a layer; return total + alpha h of each sublayer there, float32."""
+    def _dense_pass(self, index: int, layer: nn.Module, sites: list[Site]) -> dict[str, list[list[Tensor]]]:
+        """Move the dense stream through a layer; return what its sublayers' refits are held against.
+
+        For each sublayer, by its `total`: a list of targets, total + alpha h [batch, tokens, d], and with
+        reconstruction one of weights [batch, tokens]; float32, one for each batch.
+        """
         # One site stands for all with its total: they share one target.
         first = {site.total: site for site in reversed(sites)}
-        targets: dict[str, list[Tensor]] = {total: [] for total in first}
+        wanted: dict[str, list[list[Tensor]]] = {total: [] for total in first}
         if self.healing.method != "residual":
-            return targets
+            return wanted
+        rows: dict[str, list[list[Tensor]]] = {total: [] for total in first}
         for number, (hidden,) in enumerate(self.staging.fetch(self.dense)):
             with watching(layer, list(first.values())) as seen:
                 self.dense[number] = self.staging.store(self.calls.run(index, layer, hidden))
             for total, site in first.items():
                 watched = seen[site.name]
                 # float32, for the difference of two streams is far smaller than either of them.
-                target = watched.total.float() + self.healing.alpha * watched.entering.float()
-                targets[total].append(self.staging.store(target))
-        return targets
+                entering, made = watched.entering.float(), watched.total.float()
+                row = [made + self.healing.alpha * entering]
+                if self.healing.reconstruction is not None:
+                    row.append((entering + made).square().sum(-1).clamp_min(NO_LENGTH).reciprocal())
+                rows[total].append([self.staging.store(one) for one in row])
+        return {total: [list(one) for one in zip(*found, strict=True)] for total, found in rows.items()}
 
-    def _heal(self, index: int, layer: nn.Module, sites: list[Site], targets: list[Tensor]) -> None:
+    def _heal(self, index: int, layer: nn.Module, sites: list[Site], wanted: list[list[Tensor]]) -> None:
         """Refit the projections of sites with one total on the pruned stream and cut the sites out of
         `layer`, in place.
 
-        After the last site of a layer the pruned stream may move on: where nothing but the residual addition
-        follows, the projection's share of the output is exchanged and no further pass is needed.
+        wanted: the sublayer's of _dense_pass. After the last site of a layer the pruned stream may move on:
+        where nothing but the residual addition follows, the projection's share of the output is exchanged
+        and no further pass is needed.
         """
         projections = {site.name: projection(layer, site) for site in sites}
         moments, kept = {}, {}
@@ -176,17 +191,15 @@ class _Surgeon:
             kept[name] = channel_mask(site, self.masks[name]).nonzero().squeeze(1).to(weight.device)
             moments[name] = Moments(len(kept[name]), len(weight), weight.device)
         others, inputs = [], []
-        for number, (hidden, *target) in enumerate(
-            self.staging.fetch(self.pruned, *([targets] if targets else []))
-        ):
+        for number, (hidden, *held) in enumerate(self.staging.fetch(self.pruned, *wanted)):
             with watching(layer, sites) as seen:
                 output = self.calls.run(index, layer, hidden)
             for site in sites:
                 watched = seen[site.name]
-                wanted = watched.wanted(target[0], self.healing.alpha) if target else watched.output
+                goal = watched.wanted(held[0], self.healing.alpha) if held else watched.output
                 # Removed channels do not reach the others: the uncut layer's kept inputs are the cut layer's.
                 x = watched.x.index_select(-1, kept[site.name])
-                moments[site.name].add(x, wanted, self.weights[number])
+                moments[site.name].add(x, goal, self.weights[number], *held[1:])
                 if self._moves_on(site):
                     others.append(self.staging.store(output - watched.output))
                     inputs.append(self.staging.store(x))

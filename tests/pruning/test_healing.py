@@ -38,6 +38,16 @@ def test_refit_equals_numpys_least_squares(ridge: float) -> None:
     assert np.allclose(ridge_refit(moments(), ANCHOR, ridge).numpy(), least_squares(ridge), atol=1e-4)
 
 
+def test_a_token_counts_as_much_as_its_own_weight_says() -> None:
+    each = torch.rand(6, 30, generator=torch.Generator().manual_seed(1))
+    found, expected = Moments(8, 5, torch.device("cpu")), Moments(8, 5, torch.device("cpu"))
+    for x, target, weights, tokens in zip(X, TARGET, WEIGHTS, each, strict=True):
+        found.add(x[None], target[None], float(weights), tokens[None])
+        for number, weight in enumerate(tokens):
+            expected.add(x[None, [number]], target[None, [number]], float(weights * weight))
+    assert torch.allclose(ridge_refit(found, ANCHOR, 0.1), ridge_refit(expected, ANCHOR, 0.1), atol=1e-5)
+
+
 @given(cut=st.integers(1, 29))
 @settings(deadline=None)
 def test_where_batches_are_cut_does_not_show(cut: int) -> None:

@@ -57,6 +57,31 @@ def test_it_brings_the_model_nearer_to_the_dense_one_than_refits_do() -> None:
     assert error(trained, model) < 0.8 * error(pruned(model, masks, None), model)
 
 
+def test_the_refits_before_it_divide_each_tokens_error_by_its_streams_length() -> None:
+    """The first layer's streams enter equal; with a learning rate of 0 its refit is all that happens."""
+    model = make_tiny_model(num_hidden_layers=1)
+    masks = half_masks(model)
+    seen: dict[str, torch.Tensor] = {}
+    layer = model.model.layers[0]
+    handles = [
+        layer.mlp.down_proj.register_forward_pre_hook(lambda _, args: seen.update(x=args[0])),
+        layer.register_forward_hook(lambda _, args, output: seen.update(stream=output)),
+    ]
+    with torch.no_grad():
+        model(IDS)
+    for handle in handles:
+        handle.remove()
+    x = seen["x"].flatten(0, 1).double() / seen["stream"].flatten(0, 1).double().norm(dim=1, keepdim=True)
+    weight, kept = layer.mlp.down_proj.weight.detach().double(), masks["0/mlp"]
+    pull = (0.15 * x[:, kept].square().sum(0)).sqrt()
+    stacked = torch.cat([x[:, kept], torch.diag(pull)])
+    wanted = torch.cat([x @ weight.T, pull[:, None] * weight[:, kept].T])
+    expected = torch.linalg.lstsq(stacked, wanted).solution.T
+    settings = Reconstruction(epochs=1, learning_rate=0.0, batch_size=2)
+    healed = pruned(model, masks, settings).model.layers[0].mlp.down_proj.weight
+    assert torch.allclose(healed.double(), expected, atol=1e-4)
+
+
 def test_what_was_removed_stays_removed() -> None:
     model = make_tiny_model()
     masks = half_masks(model)
