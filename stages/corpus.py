@@ -6,9 +6,9 @@ from stages import artifacts
 from stages.checkpoints import load_tokenizer
 from stages.console import progress, stage, summary
 from stages.errors import InputError
-from stages.params import SELF_DOMAIN, read_params
+from stages.params import SELF_DOMAIN, Params, read_params
 from stages.text.benchmark_items import parse_items
-from stages.text.corpus import build_corpus, tokens_of
+from stages.text.corpus import Tokens, build_corpus, tokens_of
 from stages.text.overlap import Run, runs_of_items
 
 DATA = Path("data")
@@ -19,7 +19,20 @@ MODEL = DATA / "model"
 def main() -> None:
     """Split, tokenise and pack data/sources into data/corpus, as params.yaml has it under `corpus`."""
     params = read_params()
-    tokens = tokens_of(load_tokenizer(MODEL), MODEL)
+    calibration, heldout = build_corpus(*corpus_inputs(params), params.corpus)
+    for name, split in (("calibration", calibration), ("heldout", heldout)):
+        path = DATA / "corpus" / f"{name}.parquet"
+        artifacts.write_sequences(path, split.sequences, split.metadata(params.corpus))
+    dropped = sum(c.overlap_benchmarks + c.overlap_heldout for c in calibration.counts.values())
+    summary(
+        "corpus",
+        f"{len(calibration.sequences)} calibration and {len(heldout.sequences)} held-out sequences of "
+        f"{params.corpus.sequence_length} tokens; {dropped} documents dropped for overlap",
+    )
+
+
+def corpus_inputs(params: Params) -> tuple[dict[str, list[artifacts.Document]], Tokens, set[Run]]:
+    """Every domain's documents, the model's tokenizer, and the runs of words in the benchmarks."""
     sources = {
         domain: artifacts.read_documents(DATA / "sources" / f"{domain}.parquet")
         for domain in [*params.domains, SELF_DOMAIN]
@@ -30,16 +43,7 @@ def main() -> None:
         if not path.exists():
             raise InputError(f"{path}: not found; run `dvc repro`")
         runs |= runs_of_items(parse_items(str(path), path.read_bytes()), params.corpus.ngram)
-    calibration, heldout = build_corpus(sources, tokens, runs, params.corpus)
-    for name, split in (("calibration", calibration), ("heldout", heldout)):
-        path = DATA / "corpus" / f"{name}.parquet"
-        artifacts.write_sequences(path, split.sequences, split.metadata(params.corpus))
-    dropped = sum(c.overlap_benchmarks + c.overlap_heldout for c in calibration.counts.values())
-    summary(
-        "corpus",
-        f"{len(calibration.sequences)} calibration and {len(heldout.sequences)} held-out sequences of "
-        f"{params.corpus.sequence_length} tokens; {dropped} documents dropped for overlap",
-    )
+    return sources, tokens_of(load_tokenizer(MODEL), MODEL), runs
 
 
 if __name__ == "__main__":

@@ -18,19 +18,19 @@ from stages.devices import SHARDED, place
 from stages.errors import InputError
 from stages.params import Params, read_params
 from stages.proof import prove_load
-from stages.pruning import descent, divergence, recovery
+from stages.pruning import descent, divergence, precision, recovery
 from stages.pruning.divergence import divergences
 from stages.pruning.loss import sequence_losses
 from stages.pruning.recovery import Snapshot, Training, recover, trainable
 from stages.recovering.card import Fit, Recovery, recovered_card
 from stages.recovering.snapshots import clear, read_snapshot, saving, snapshot_path
-from stages.tensors import weighted
+from stages.tensors import all_by_domain
 
 MODEL = Path("data/model")
 PRUNED = Path("data/pruned")
 RECOVERED = Path("data/recovered")
-CALIBRATION = Path("data/corpus/calibration.parquet")
-CODE = tuple(Path(str(module.__file__)) for module in (descent, divergence, recovery))
+TEXT = Path("data/corpus/recovery.parquet")
+CODE = tuple(Path(str(module.__file__)) for module in (descent, divergence, precision, recovery))
 PROOF_TOKENS = 64
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     _refuse_many(params)
     training = Training(**params.recover.model_dump())
     tokenizer, pruned_card = load_tokenizer(PRUNED), _read_card(PRUNED / "README.md")
-    sequences = weighted(read_sequences(CALIBRATION), params.corpus.calibration_sequences, params.mixture)
+    sequences = all_by_domain(read_sequences(TEXT))
     # A sign for the model card, on text that is trained on; held-out text is evaluate's.
     check = torch.cat([ids[:1] for ids in sequences.values()])
     student, teacher, autocast = _models(params)
@@ -88,7 +88,7 @@ def _train(
     autocast: torch.dtype | None,
 ) -> list[float]:
     settings = asdict(training) | {"mixture": params.mixture, "dtype": params.compute.dtype}
-    path = snapshot_path(settings, [MODEL, PRUNED, CALIBRATION, *CODE])
+    path = snapshot_path(settings, [MODEL, PRUNED, TEXT, *CODE])
     snapshot = read_snapshot(path)
     save = saving(path)
     with counter("recover", "step", training.steps) as bar:

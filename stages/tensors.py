@@ -44,13 +44,18 @@ def read_scores(path: Path) -> dict[str, Tensor]:
 
 def by_domain(rows: list[Sequence], count: int, turn: int = 0) -> dict[str, Tensor]:
     """`count` sequences of each domain, int64 [count, tokens]; each turn takes the next, wrapping around."""
+    return {
+        domain: ids[torch.arange(turn * count, (turn + 1) * count) % len(ids)]
+        for domain, ids in all_by_domain(rows).items()
+    }
+
+
+def all_by_domain(rows: list[Sequence]) -> dict[str, Tensor]:
+    """All sequences of each domain, int64 [count, tokens]."""
     grouped: dict[str, list[tuple[int, ...]]] = {}
     for row in rows:
         grouped.setdefault(row.domain, []).append(row.input_ids)
-    return {
-        domain: torch.tensor([ids[(turn * count + number) % len(ids)] for number in range(count)])
-        for domain, ids in grouped.items()
-    }
+    return {domain: torch.tensor(ids) for domain, ids in grouped.items()}
 
 
 def weighted(rows: list[Sequence], count: int, mixture: Mapping[str, float]) -> dict[str, Tensor]:

@@ -87,7 +87,7 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
             for domain in ("news", "self")
             for _ in range(4)
         ]
-        write_sequences(Path("data/corpus/calibration.parquet"), rows, {})
+        write_sequences(Path("data/corpus/recovery.parquet"), rows, {})
         return tmp_path
 
     return make
@@ -184,7 +184,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(project: Callable[..., Path]) -> 
 
 def test_a_run_goes_on_from_its_own_snapshot_only(project: Callable[..., Path]) -> None:
     project()
-    inputs = [Path("data/pruned"), Path("data/corpus/calibration.parquet")]
+    inputs = [Path("data/pruned"), Path("data/corpus/recovery.parquet")]
     path = snapshots.snapshot_path({"steps": 5}, inputs)
     assert snapshots.snapshot_path({"steps": 5}, inputs) == path
     assert snapshots.snapshot_path({"steps": 6}, inputs) != path

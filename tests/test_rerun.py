@@ -145,7 +145,7 @@ def test_the_recovery_runs_only_when_it_is_asked_for(project: Project) -> None:
     data = project.directory / "data"
     others = {name: (data / name).read_bytes() for name in ("metrics.json", "report.md")}
     file = "stages/recovering/dvc.yaml"
-    names = [f"{file}:{stage}" for stage in ("recover", "evaluate", "recovered")]
+    names = [f"{file}:{stage}" for stage in ("corpus", "recover", "evaluate", "recovered")]
     assert project.repro({}, file) == names
     metrics = json.loads((data / "recovered.json").read_text(encoding="utf-8"))
     assert list(metrics) == ["recovered", "ratio", "recovery"]

@@ -11,7 +11,7 @@ from click import Command
 from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
 
-from stages import benchmarks, corpus, model, sample, sources
+from stages import benchmarks, corpus, model, recovery_corpus, sample, sources
 from stages.artifacts import read_documents, read_sequences
 from stages.checkpoints import load_model, load_tokenizer
 
@@ -36,6 +36,7 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
                 }
             },
             "mixture": {"tales": 1.0, "self": 1.0},
+            "recover": {**params["recover"], "steps": 10, "batch_size": 10},
             "benchmarks": {"quiz": {"source": "path", "path": "quiz.jsonl"}},
             "sample": {"documents": 20, "tokens": 24, "temperature": 1.0, "batch_size": 5, "seed": 0},
             "surgery": {**params["surgery"], "sequences": 12},
@@ -88,6 +89,12 @@ def test_the_stages_lead_from_params_to_sequences(project: Project) -> None:
     metadata = json.loads(pq.read_schema(data / "corpus/calibration.parquet").metadata[b"corpus"])
     assert metadata["domains"]["tales"]["sequences"] == 12
     assert metadata["settings"]["sequence_length"] == 16
+    result = run(recovery_corpus.main)
+    assert result.exit_code == 0, result.output
+    rest = [item.domain for item in read_sequences(data / "corpus/recovery.parquet")]
+    # Of a hundred draws each domain gets half, which is more than the twelve that surgery reads.
+    assert rest == ["tales"] * 51 + ["self"] * 51
+    assert "by domain tales 51, self 51" in result.output
 
 
 def test_a_domain_that_is_not_there_is_refused_without_a_trace(project: Project) -> None:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from stages.errors import InputError
 from stages.pruning.descent import adamw, share_of_peak
 from stages.pruning.divergence import divergences
+from stages.pruning.precision import tensor_cores
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ def recover(
     sequences: int64 [count, tokens] by domain, drawn in the shares of `mixture`. Both models are on one
     device, in evaluation mode (no dropout). The loss is KL(teacher || student), the mean over a step's
     tokens; AdamW minimises it.
-    `autocast` is the dtype in which the student multiplies matrices, None for float32. With a `snapshot` of
-    the same run, the run goes on from there, on the CPU to the same bits as without the stop. `on_step` is
-    called after each step with a function that takes a snapshot.
+    `autocast` is the dtype in which the student multiplies matrices, None for float32 (TF32 on CUDA). With a
+    `snapshot` of the same run, the run goes on from there, on the CPU to the same bits as without the stop.
+    `on_step` is called after each step with a function that takes a snapshot.
 
     Returns the mean divergence of every step, in nats. Raises InputError when it is not finite.
     """
@@ -144,11 +145,12 @@ def _backward(
 ) -> float:
     """Add the gradient of the batch's mean divergence to the student's; return that mean."""
     total = torch.zeros((), device=batch.device)
-    for part in batch.split(micro_batch_size):
-        with _casting(batch.device, autocast):
-            loss = divergences(student, teacher, part).sum() / len(batch)
-        loss.backward()
-        total += loss.detach()
+    with tensor_cores():
+        for part in batch.split(micro_batch_size):
+            with _casting(batch.device, autocast):
+                loss = divergences(student, teacher, part).sum() / len(batch)
+            loss.backward()
+            total += loss.detach()
     return float(total)
 
 

@@ -48,8 +48,9 @@ def _recovery(recovery: Recovery) -> list[str]:
     return [
         "How it was recovered",
         "",
-        "After pruning, the weights were trained to give the dense model's next-token distributions on the",
-        "calibration text (Kullback-Leibler divergence, temperature 1, no labels).",
+        "After pruning, the weights were trained to give the dense model's next-token distributions on",
+        "calibration documents, more of each than pruning reads (Kullback-Leibler divergence, temperature 1,",
+        "no labels).",
         "",
         f"- {training.steps:,} steps of {training.batch_size} sequences, {recovery.tokens:,} tokens with "
         "repetitions, domains in the shares given below",

@@ -5,6 +5,7 @@ other documents come or go. The same hash gives the order in which documents are
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from stages.errors import InputError
 from stages.params import PARAMS_FILE, SELF_DOMAIN, Corpus
 from stages.text.overlap import Run, word_runs
 
-# Sequences' worth of tokens taken of one document: long ones would otherwise fill a split alone.
+# Sequences' worth of tokens taken of one document for a split: long ones would otherwise fill it alone.
 _SHARE = 1
 # Characters of text a token: as many are usual, and more than the other are not worth tokenising, because
 # the tokens beyond the share would only be cut off.
@@ -59,6 +60,19 @@ class Split:
         return {"domains": counts, "settings": settings.model_dump()}
 
 
+@dataclass(frozen=True)
+class _Packing:
+    """How a split's documents become sequences; share: sequences' worth of tokens taken of one document.
+
+    avoid: runs of words whose documents are left out, by the field of Counts that counts them.
+    """
+
+    tokens: Tokens
+    settings: Corpus
+    share: int
+    avoid: Mapping[str, set[Run]]
+
+
 def tokens_of(tokenizer: PreTrainedTokenizerBase, where: Path) -> Tokens:
     """A document gets a beginning token if the tokenizer adds one to text, and always an end token.
 
@@ -91,13 +105,41 @@ def build_corpus(
     """
     calibration, heldout = Split(), Split()
     parts = {domain: split_documents(domain, found, settings) for domain, found in sources.items()}
+    packing = _Packing(tokens, settings, _SHARE, {})
     for domain, (_, documents) in parts.items():
         if domain != SELF_DOMAIN:
-            _add(heldout, domain, documents, tokens, settings, "heldout_sequences")
-    avoid = {"overlap_benchmarks": benchmarks, "overlap_heldout": heldout.runs}
+            _fill(heldout, domain, documents, packing, "heldout_sequences")
+    packing = _Packing(tokens, settings, _SHARE, _avoided(benchmarks, heldout))
     for domain, (documents, _) in parts.items():
-        _add(calibration, domain, documents, tokens, settings, "calibration_sequences", avoid)
+        _fill(calibration, domain, documents, packing, "calibration_sequences")
     return calibration, heldout
+
+
+def build_rest(
+    sources: Mapping[str, list[Document]],
+    most: Mapping[str, int],
+    heldout: Split,
+    tokens: Tokens,
+    benchmarks: set[Run],
+    settings: Corpus,
+) -> Split:
+    """As many sequences of calibration documents as there are, at most `most` of each of its domains.
+
+    Of every document so much is taken that they fill the domain if all are long enough. What is in the
+    calibration split is in here too; text that shares a run of words with a benchmark or with `heldout`
+    (build_corpus's) is not. Raises InputError for a domain without a single sequence.
+    """
+    rest = Split()
+    for domain, wanted in most.items():
+        documents, _ = split_documents(domain, sources[domain], settings)
+        share = math.ceil(wanted / max(1, len(documents)))
+        packing = _Packing(tokens, settings, share, _avoided(benchmarks, heldout))
+        if not _add(rest, domain, documents, packing, wanted):
+            raise InputError(
+                f"{PARAMS_FILE}: domains.{domain}: its calibration documents make no sequence of "
+                f"{settings.sequence_length} tokens"
+            )
+    return rest
 
 
 def split_documents(
@@ -131,45 +173,41 @@ def pack(domain: str, pieces: Iterable[tuple[str, list[int]]], length: int, want
     return rows
 
 
-def _add(
-    split: Split,
-    domain: str,
-    documents: list[Document],
-    tokens: Tokens,
-    settings: Corpus,
-    wanted: str,
-    avoid: Mapping[str, set[Run]] | None = None,
-) -> None:
-    """Pack a domain's documents into the split; `wanted` is the setting with the number of sequences."""
-    counts = split.counts[domain] = Counts()
-    pieces = _pieces(split, domain, documents, tokens, settings, avoid or {})
-    number = getattr(settings, wanted)
-    rows = pack(domain, pieces, settings.sequence_length, number)
-    if len(rows) < number:
+def _avoided(benchmarks: set[Run], heldout: Split) -> dict[str, set[Run]]:
+    return {"overlap_benchmarks": benchmarks, "overlap_heldout": heldout.runs}
+
+
+def _fill(split: Split, domain: str, documents: list[Document], packing: _Packing, setting: str) -> None:
+    """Pack as many sequences of a domain into the split as `setting` says, or raise InputError."""
+    number, length = getattr(packing.settings, setting), packing.settings.sequence_length
+    if _add(split, domain, documents, packing, number) < number:
         group = "sample.documents" if domain == SELF_DOMAIN else f"domains.{domain}.documents"
         raise InputError(
-            f"{PARAMS_FILE}: corpus.{wanted}: {number}: domain {domain} has {counts.tokens} tokens for them, "
-            f"and {number} sequences of {settings.sequence_length} need {number * settings.sequence_length}; "
-            f"raise {group}, or lower corpus.{wanted}"
+            f"{PARAMS_FILE}: corpus.{setting}: {number}: domain {domain} has {split.counts[domain].tokens} "
+            f"tokens for them, and {number} sequences of {length} need {number * length}; "
+            f"raise {group}, or lower corpus.{setting}"
         )
+
+
+def _add(split: Split, domain: str, documents: list[Document], packing: _Packing, wanted: int) -> int:
+    """Pack a domain's documents into the split, at most `wanted` sequences; return how many they are."""
+    counts = split.counts[domain] = Counts()
+    pieces = _pieces(split, domain, documents, packing)
+    rows = pack(domain, pieces, packing.settings.sequence_length, wanted)
     counts.sequences = len(rows)
     split.sequences += rows
+    return len(rows)
 
 
 def _pieces(
-    split: Split,
-    domain: str,
-    documents: list[Document],
-    tokens: Tokens,
-    settings: Corpus,
-    avoid: Mapping[str, set[Run]],
+    split: Split, domain: str, documents: list[Document], packing: _Packing
 ) -> Iterator[tuple[str, list[int]]]:
-    counts = split.counts[domain]
+    counts, tokens = split.counts[domain], packing.tokens
     for item in documents:
         counts.documents += 1
-        ids, text = _excerpt(domain, item, tokens, settings)
-        runs = word_runs(text, settings.ngram)
-        overlap = next((name for name, known in avoid.items() if not runs.isdisjoint(known)), None)
+        ids, text = _excerpt(domain, item, packing)
+        runs = word_runs(text, packing.settings.ngram)
+        overlap = next((name for name, known in packing.avoid.items() if not runs.isdisjoint(known)), None)
         if overlap:
             setattr(counts, overlap, getattr(counts, overlap) + 1)
             continue
@@ -180,18 +218,19 @@ def _pieces(
         yield item.document, ids
 
 
-def _excerpt(domain: str, item: Document, tokens: Tokens, settings: Corpus) -> tuple[list[int], str]:
+def _excerpt(domain: str, item: Document, packing: _Packing) -> tuple[list[int], str]:
     """The ids taken of a document, and their text.
 
     A long document is entered at the start of a line chosen by hash: its opening is seldom like the rest
     (imports and a docstring in code, a definition in an encyclopedia).
     """
-    share = _SHARE * settings.sequence_length
-    room = max(0, len(item.text) - share * _USUAL)
+    settings = packing.settings
+    most = packing.share * settings.sequence_length
+    room = max(0, len(item.text) - most * _USUAL)
     offset = int(room * _hash(settings.seed, f"{domain}:start", item.document))
     start = item.text.rfind("\n", 0, offset) + 1
-    ids = tokens.encode(item.text[start : start + share * _MOST])[:share]
-    return ids, tokens.decode(ids)
+    ids = packing.tokens.encode(item.text[start : start + most * _MOST])[:most]
+    return ids, packing.tokens.decode(ids)
 
 
 def _hash(seed: int, domain: str, document: str) -> float:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from stages.artifacts import Document
 from stages.errors import InputError
 from stages.params import Corpus
-from stages.text.corpus import Tokens, build_corpus, pack, split_documents
+from stages.text.corpus import Tokens, build_corpus, build_rest, pack, split_documents
 from stages.text.overlap import word_runs
 
 BYTES = Tokens(lambda text: list(text.encode()), lambda ids: bytes(ids).decode(errors="replace"), (), (0,))
@@ -105,6 +105,40 @@ def test_calibration_text_shared_with_held_out_text_of_another_domain_is_dropped
     sources["a"] = [copy if item == used[0] else item for item in sources["a"]]
     calibration, _ = build_corpus(sources, BYTES, set(), settings())
     assert calibration.counts["a"].overlap_heldout == 1
+
+
+def test_the_rest_takes_long_documents_whole_where_few_must_fill_a_domain() -> None:
+    sources = {"a": numbered(40, words=60), "b": numbered(40, words=60, start=100)}
+    calibration, heldout = build_corpus(sources, BYTES, set(), settings())
+    used = {domain: split_documents(domain, found, settings())[0] for domain, found in sources.items()}
+    length = {domain: sum(len(item.text.encode()) + 1 for item in found) for domain, found in used.items()}
+    rest = build_rest(sources, {"a": 10**6, "b": 5}, heldout, BYTES, set(), settings())
+    rows = {domain: [row for row in rest.sequences if row.domain == domain] for domain in sources}
+    # All of the one domain's text, as much as is wanted of the other's.
+    assert len(rows["a"]) == length["a"] // 32 == rest.counts["a"].sequences
+    assert len(rows["b"]) == 5
+    assert len({name for row in rows["b"] for name in row.documents}) == 5
+    names = {name for row in rest.sequences for name in row.documents}
+    assert not names & {name for row in heldout.sequences for name in row.documents}
+    assert {name for row in calibration.sequences if row.domain == "a" for name in row.documents} <= names
+
+
+def test_the_rest_has_no_text_of_benchmarks_or_held_out_text() -> None:
+    sources = {"a": numbered(60, words=4)}
+    used, held = split_documents("a", sources["a"], settings())
+    copy = Document(used[1].document, held[0].text)
+    sources["a"] = [copy if item == used[1] else item for item in sources["a"]]
+    benchmark = word_runs(used[0].text, 3)
+    _, heldout = build_corpus(sources, BYTES, benchmark, settings())
+    counts = build_rest(sources, {"a": 100}, heldout, BYTES, benchmark, settings()).counts["a"]
+    assert (counts.overlap_benchmarks, counts.overlap_heldout) == (1, 1)
+
+
+def test_a_domain_without_a_sequence_for_the_rest_is_refused() -> None:
+    sources = {"a": numbered(40), "b": [Document("short", "x")]}
+    _, heldout = build_corpus({"a": sources["a"]}, BYTES, set(), settings())
+    with pytest.raises(InputError, match=r"domains.b: its calibration documents make no sequence of 32"):
+        build_rest(sources, {"b": 3}, heldout, BYTES, set(), settings())
 
 
 @pytest.mark.parametrize(
