@@ -2,19 +2,10 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
-
-from stages.artifacts import Sequence, read_json
-from stages.checkpoints import load_model, load_tokenizer
-from stages.devices import place
-from stages.evaluation.cost import measure_size
-from stages.evaluation.latency import compare_latency
-from stages.evaluation.perplexity import geometric_mean, score_domains
-from stages.evaluation.zero_shot import score_tasks
+from stages.artifacts import read_json
 from stages.params import Params
 from stages.peers.catalogue import Peer
 
@@ -60,37 +51,6 @@ def digest(*files: Path) -> str:
         with file.open("rb") as stream:
             total.update(hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()[:16]
-
-
-def evaluate(
-    directory: Path,
-    dense: PreTrainedModel,
-    rows: list[Sequence],
-    tasks: Mapping[str, Path | None],
-    params: Params,
-) -> Record:
-    """Score a checkpoint as the evaluate stage does; latency is the ratio to the dense model's.
-
-    Raises InputError where it cannot be loaded or its losses are not finite.
-    """
-    settings = params.evaluate
-    model = place(load_model(directory, params.compute.dtype), params.compute.device)
-    tokenizer = load_tokenizer(directory)
-    work = (settings.prompt_tokens, settings.decode_tokens, settings.repeats)
-    scores = score_domains(model, tokenizer, rows, settings.batch_size)
-    accuracies = score_tasks(model, tokenizer, tasks, settings.limit, settings.seed, settings.batch_size)
-    return {
-        "perplexity": {
-            "geometric_mean": geometric_mean(scores),
-            "domains": {domain: {"perplexity": score.perplexity} for domain, score in scores.items()},
-        },
-        "accuracy": {
-            task: {key: value for key, value in asdict(accuracy).items() if value is not None}
-            for task, accuracy in accuracies.items()
-        },
-        "cost": asdict(measure_size(model, directory)),
-        "latency": asdict(compare_latency(model, dense, *work).ratio),
-    }
 
 
 def _key(record: Record) -> tuple[str, float]:

@@ -104,7 +104,7 @@ def record(peer: str, share: float, perplexity: float, **others: object) -> dict
 def test_a_failed_peer_is_a_row_that_says_why_and_the_others_run(inside: Path) -> None:
     first = compare("--peer", "magnitude", "--peer", "optipfair-static")
     assert first.exit_code == 1
-    assert "1 of 2 peers failed:" in first.output
+    assert "Error: 1 failed:" in first.output
     assert "optipfair, static at 20%:" in first.output
     assert "cannot be started: No such file" in first.output
     with (inside / "data/peers/peers.csv").open(encoding="utf-8") as file:
@@ -174,7 +174,7 @@ def test_a_checkpoint_that_computes_something_else_is_found(project: Path, tmp_p
 def _handed_over(model: PreTrainedModel, ids: torch.Tensor, out: Path) -> Path:
     check = out / "check.safetensors"
     save_file({"input_ids": ids[:2].contiguous()}, check)
-    request = Request("x", "", 0.2, "", str(check), str(out), "", "cpu", "float32")
+    request = Request("x", "", 0.2, "", "", str(check), str(out), "", "cpu", "float32")
     hand_over(request, model, "1", "", save_model)
     return check
 

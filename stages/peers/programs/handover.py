@@ -22,15 +22,16 @@ class Request:
     """What to prune, and how far.
 
     peer: the name in the catalogue; model: the dense checkpoint; share: of the decoder layers' parameters to
-    remove; text: safetensors, calibration ids int64 [count, tokens] by domain; check: safetensors, the ids
-    whose logits are handed over; out: the directory to leave everything in; root: the project's; device,
-    dtype: where and in what to compute.
+    remove; text: safetensors, calibration ids int64 [count, tokens] by domain; without: the domain that this
+    text leaves out, empty for none; check: safetensors, the ids whose logits are handed over; out: the
+    directory to leave everything in; root: the project's; device, dtype: where and in what to compute.
     """
 
     peer: str
     model: str
     share: float
     text: str
+    without: str
     check: str
     out: str
     root: str

@@ -20,7 +20,7 @@ def main() -> None:
     """Run the stages in a directory of their own, on the project's model and text."""
     request = read_request()
     out = Path(request.out)
-    params = _settle(Path(request.root), out, request.share)
+    params = _settle(request, Path(request.root), out)
     commands = [[stage, name] for name in params.chain() for stage in ("stages.capture", "stages.mask")]
     for command in [*commands, ["stages.surgery"]]:
         _run(out, params, command)
@@ -28,11 +28,13 @@ def main() -> None:
     _hand_over(request, out / CHECKPOINT, params)
 
 
-def _settle(root: Path, out: Path, share: float) -> Params:
-    """params.yaml with the sparsity asked for, and links to what is shared."""
+def _settle(request: Request, root: Path, out: Path) -> Params:
+    """params.yaml with the sparsity and the mixture asked for, and links to what is shared."""
     yaml = YAML()
     data = yaml.load((root / PARAMS_FILE).read_text(encoding="utf-8"))
-    data["prune"]["sparsity"] = share
+    data["prune"]["sparsity"] = request.share
+    if request.without:
+        data["mixture"][request.without] = 0.0
     yaml.dump(data, out / PARAMS_FILE)
     for name in SHARED:
         (out / name).parent.mkdir(parents=True, exist_ok=True)

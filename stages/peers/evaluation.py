@@ -1,0 +1,48 @@
+"""A checkpoint's scores, by the code of the evaluate stage."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from stages.artifacts import Sequence
+from stages.checkpoints import load_model, load_tokenizer
+from stages.devices import place
+from stages.evaluation.cost import measure_size
+from stages.evaluation.latency import compare_latency
+from stages.evaluation.perplexity import geometric_mean, score_domains
+from stages.evaluation.zero_shot import score_tasks
+from stages.params import Params
+from stages.peers.records import Record
+
+
+def evaluate(
+    directory: Path,
+    dense: PreTrainedModel,
+    rows: list[Sequence],
+    tasks: Mapping[str, Path | None],
+    params: Params,
+) -> Record:
+    """Score a checkpoint as the evaluate stage does; latency is the ratio to the dense model's.
+
+    Raises InputError where it cannot be loaded or its losses are not finite.
+    """
+    settings = params.evaluate
+    model = place(load_model(directory, params.compute.dtype), params.compute.device)
+    tokenizer = load_tokenizer(directory)
+    work = (settings.prompt_tokens, settings.decode_tokens, settings.repeats)
+    scores = score_domains(model, tokenizer, rows, settings.batch_size)
+    accuracies = score_tasks(model, tokenizer, tasks, settings.limit, settings.seed, settings.batch_size)
+    return {
+        "perplexity": {
+            "geometric_mean": geometric_mean(scores),
+            "domains": {domain: {"perplexity": score.perplexity} for domain, score in scores.items()},
+        },
+        "accuracy": {
+            task: {key: value for key, value in asdict(accuracy).items() if value is not None}
+            for task, accuracy in accuracies.items()
+        },
+        "cost": asdict(measure_size(model, directory)),
+        "latency": asdict(compare_latency(model, dense, *work).ratio),
+    }
