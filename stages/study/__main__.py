@@ -1,5 +1,6 @@
 """A grid of experiments, through DVC or in one process, and the page of what they say."""
 
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,17 +73,21 @@ def enqueue(name: str, file: Path, axis: str | None) -> None:
 @AXES
 @AXIS
 @click.option("--out", type=click.Path(path_type=Path), help="CSV.  [default: data/study/GRID.csv]")
-def run(name: str, file: Path, axis: str | None, out: Path | None) -> None:
+@click.option(
+    "--part", default="1/1", show_default=True, help="Of the experiments: 2/3, the second of three."
+)
+def run(name: str, file: Path, axis: str | None, out: Path | None, part: str) -> None:
     """Run the experiments in this process, without DVC; what the CSV has is not run again.
 
     Capture, mask, surgery and held-out perplexity, in memory. Needs data/model, data/sources and
-    data/benchmarks as `dvc repro corpus` leaves them. Several processes may add to one CSV, an axis each.
+    data/benchmarks as `dvc repro corpus` leaves them. Several processes may add to one CSV, an axis or a part
+    of it each.
     """
-    made = _grid(name, file, axis)
+    experiments = _part(_grid(name, file, axis).experiments(), part)
     out = out or STUDY / f"{name}.csv"
     there = read_results(out)
-    waiting = [one for one in made.experiments() if not _has(there, one)]
-    click.echo(f"{len(waiting)} of {len(made.experiments())} experiments to run")
+    waiting = [one for one in experiments if not _has(there, one)]
+    click.echo(f"{len(waiting)} of {len(experiments)} experiments to run")
     if not waiting:
         return
     laboratory = Laboratory(DATA, read_params())
@@ -135,6 +140,14 @@ def _grid(name: str, file: Path, axis: str | None = None) -> Grid:
     read_params()  # names what is wrong in params.yaml before it is taken for a fault of the grid
     params: dict[str, Any] = YAML(typ="safe").load(PARAMS_FILE.read_text(encoding="utf-8"))
     return grid(name, params, file, axis)
+
+
+def _part(experiments: list[Experiment], part: str) -> list[Experiment]:
+    """Every so-many-th: parts by a multiple of the number of draws have a single draw of the text each."""
+    match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", part)
+    if match is None or int(match[1]) > int(match[2]):
+        raise InputError(f"--part: {part}: write it as 2/3, the second of three")
+    return experiments[int(match[1]) - 1 :: int(match[2])]
 
 
 def _write_page(made: Grid) -> None:

@@ -137,15 +137,24 @@ def test_a_run_goes_on_where_it_stopped_and_ends_in_a_page(project: dict[str, An
 
 
 def test_processes_side_by_side_add_to_one_table(project: dict[str, Any]) -> None:
-    command = [sys.executable, "-m", "stages.study", "run", "--axes", "axes.yaml", "--axis"]
+    command = [sys.executable, "-m", "stages.study", "run", "--axes", "axes.yaml", "--part"]
     both = [
-        subprocess.Popen([*command, axis], env=os.environ | {"PYTHONPATH": str(ROOT)})
-        for axis in ("draw", "all")
+        subprocess.Popen([*command, part], env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE)
+        for part in ("1/2", "2/2")
     ]
-    assert [one.wait() for one in both] == [0, 0]
+    said = [one.communicate()[0].decode().splitlines()[0] for one in both]
+    assert said == ["2 of 2 experiments to run", "1 of 1 experiments to run"]
+    assert [one.returncode for one in both] == [0, 0]
     names = [one.name for one in grid("small", project, Path("axes.yaml")).experiments()]
     assert sorted(read_results(Path("data/study/small.csv"))) == sorted(names)
     assert [file.name for file in Path("data/study").iterdir()] == ["small.csv"]
+
+
+@pytest.mark.parametrize("part", ["0/2", "3/2", "2", "a/b"])
+def test_a_part_that_is_none_is_refused(project: dict[str, Any], part: str) -> None:
+    result = CliRunner().invoke(main, ["run", "--axes", "axes.yaml", "--part", part])
+    assert result.exit_code == 1
+    assert f"--part: {part}: write it as 2/3, the second of three" in result.output
 
 
 def test_what_all_share_cannot_be_set_by_one(project: dict[str, Any]) -> None:
