@@ -30,7 +30,8 @@ class Expert(nn.Module):
         The gates run on the chosen tokens only. The routing weight goes in before the output projection,
         which being linear gives what the stock block gives by weighting its output.
         """
-        flat, weights = hidden.flatten(0, 1), routing.flatten()
+        # Mixtral's router gives float32 whatever the model's dtype.
+        flat, weights = hidden.flatten(0, 1), routing.flatten().to(hidden.dtype)
         rows = weights.nonzero().squeeze(1)
         chosen = flat[rows]
         active = self.activation(self.gate_proj(chosen)) * self.up_proj(chosen) * weights[rows, None]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from stages.checkpoints import load_model
 from stages.errors import InputError
 from stages.modelling import save_model
 from stages.pruning.capture import capture
@@ -26,6 +27,7 @@ from stages.pruning.families import (
     sites_of,
     unit_parameters,
 )
+from stages.pruning.reconstruction import Reconstruction
 from stages.pruning.surgery import Healing, prune
 
 COMMON: dict[str, Any] = {
@@ -102,19 +104,42 @@ def half_masks(model: PreTrainedModel, kinds: tuple[str, ...]) -> dict[str, Tens
     return masks
 
 
-def pruned(model: PreTrainedModel, masks: dict[str, Tensor], method: Any = "none") -> PreTrainedModel:
+def pruned(
+    model: PreTrainedModel,
+    masks: dict[str, Tensor],
+    method: Any = "none",
+    reconstruction: Reconstruction | None = None,
+) -> PreTrainedModel:
     smaller = opened(model)
     prune(
         smaller,
         masks,
         {"d": IDS},
         {"d": 1.0},
-        Healing(method, 0.5, 0.01),
+        Healing(method, 0.5, 0.01, reconstruction),
         device=torch.device("cpu"),
         batch_size=4,
         on_layer=lambda: None,
     )
     return close_experts(smaller)
+
+
+def captured(model: PreTrainedModel, checkpointing: bool = False) -> dict[str, Tensor]:
+    """Fisher [channels] of every site by name; the model's experts are opened."""
+    sites = sites_of(model)
+    with torch.enable_grad():
+        found = capture(
+            model,
+            sites,
+            {"d": IDS},
+            gradients=True,
+            checkpointing=checkpointing,
+            batch_size=4,
+            on_sequences=lambda count: None,
+        )["d"]
+    scores = {site.name: found.statistics[site.name].fisher for site in sites}
+    assert all(scores[site.name].shape == (site.channels,) for site in sites)
+    return scores
 
 
 def logits(model: PreTrainedModel, ids: Tensor = IDS) -> Tensor:
@@ -236,22 +261,23 @@ class TestFamily:
     @pytest.mark.parametrize("checkpointing", [False, True])
     def test_capture_sees_every_channel(self, family: str, checkpointing: bool) -> None:
         model = opened(tiny(family))
-        sites = sites_of(model)
-        with torch.enable_grad():
-            found = capture(
-                model,
-                sites,
-                {"d": IDS},
-                gradients=True,
-                checkpointing=checkpointing,
-                batch_size=4,
-                on_sequences=lambda count: None,
-            )["d"]
-        for site in sites:
-            fisher = found.statistics[site.name].fisher
-            assert fisher is not None
-            assert fisher.shape == (site.channels,)
-            assert bool((fisher > 0).all()), site.name
+        for name, fisher in captured(model, checkpointing).items():
+            assert bool((fisher > 0).all()), name
+
+    def test_bfloat16_is_captured_cut_healed_trained_and_loaded(self, family: str, tmp_path: Path) -> None:
+        # Grouped products of experts want rows of 16 bytes, also of half the channels.
+        width = {"moe_intermediate_size" if family == "qwen3_moe" else "intermediate_size": 32}
+        exact = tiny(family, **width)
+        exact.save_pretrained(tmp_path / "exact")
+        model = load_model(tmp_path / "exact", "bfloat16")
+        expected = captured(opened(exact))
+        for name, fisher in captured(opened(model)).items():
+            assert float(torch.corrcoef(torch.stack([fisher, expected[name]]))[0, 1]) > 0.9, name
+        masks = half_masks(opened(model), (MLP,))
+        for number, reconstruction in enumerate([None, Reconstruction(1, 1e-3, batch_size=4)]):
+            smaller = pruned(model, masks, "residual", reconstruction)
+            assert {weight.dtype for weight in smaller.parameters()} == {torch.bfloat16}
+            assert torch.equal(logits(reloaded(smaller, tmp_path / str(number))), logits(smaller))
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gemma3_text"])
