@@ -1,5 +1,6 @@
 """How long a run will take and what it will write: an estimate from sizes, before anything runs."""
 
+import copy
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from stages.checkpoints import UNREADABLE, unreadable
 from stages.errors import InputError
 from stages.evaluation.cost import macs_per_token
 from stages.params import SELF_DOMAIN, Params
+from stages.pruning.experts import open_experts
 from stages.pruning.families import decoder_parameters, sites_of
 
 # Of the speed of large matrix products, what forward and backward passes reach: in the default run on two
@@ -62,7 +64,8 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     forward = 2.0 * macs_per_token(model)
     decoder = decoder_parameters(model)
     weight_bytes = torch.finfo(getattr(torch, params.compute.dtype)).bits // 8
-    sites = sites_of(model, tuple(params.prune.sites))
+    # A copy, for other multiply-adds are counted of experts that are closed.
+    sites = sites_of(open_experts(copy.deepcopy(model)), tuple(params.prune.sites))
     channels = sum(site.channels for site in sites)
     hidden = model.config.hidden_size
 

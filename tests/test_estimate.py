@@ -14,6 +14,7 @@ from stages import plan
 from stages.estimate import Work, estimate_work, measure_speed, read_shapes
 from stages.params import Params
 from tests.conftest import make_tiny_model
+from tests.pruning.test_families import tiny
 
 DEFAULT = Path(__file__).parent.parent / "params.yaml"
 
@@ -48,6 +49,13 @@ def test_a_domain_of_weight_0_is_captured_but_not_healed_by(dense_dir: Path) -> 
     stages = work(params(mixture={"news": 0.0}), dense_dir)
     assert stages["capture, each round"].tokens == 8 * 5 * 256
     assert stages["surgery"].tokens == 7 * 22 * 256
+
+
+def test_the_channels_of_experts_are_counted(tmp_path: Path) -> None:
+    tiny("mixtral").save_pretrained(tmp_path)
+    stages = work(params(), tmp_path)
+    # Four float32 statistics of eight domains, for two layers of four experts with 24 channels.
+    assert stages["capture, each round"].disk == 4 * 4 * 8 * 2 * 4 * 24
 
 
 def test_gradients_double_the_capture_and_its_statistics(dense_dir: Path) -> None:
