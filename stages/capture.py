@@ -15,6 +15,7 @@ from stages.params import Params, read_params
 from stages.pruning.capture import DomainCapture, capture
 from stages.pruning.experts import open_experts
 from stages.pruning.families import Masks, channel_mask, cut, sites_of
+from stages.sites import chosen_sites
 from stages.tensors import by_domain, read_masks
 
 MODEL = Path("data/model")
@@ -62,15 +63,14 @@ def measure(
     rows: the calibration text, of which the round reads its share. Returns captures by domain, over the dense
     model's channels; `on_sequences` is called with the number of sequences of each batch done.
     """
-    kinds = tuple(params.prune.sites)
-    kept = {site.name: channel_mask(site, masks[site.name]) for site in sites_of(model, kinds)}
+    kept = {site.name: channel_mask(site, masks[site.name]) for site in chosen_sites(model, params.prune)}
     cut(model, masks)
     place(model, params.compute.device)
     # Every round reads other sequences, and mask adds up what the rounds saw: text is not read twice.
     turn = params.chain().index(round_name)
     captures = capture(
         model,
-        sites_of(model, kinds),
+        sites_of(model, tuple(params.prune.sites)),
         by_domain(rows, params.capture.sequences, turn),
         gradients=params.capture.gradients,
         checkpointing=params.capture.checkpointing,

@@ -25,6 +25,7 @@ from transformers.utils import logging
 from stages.checkpoints import UNREADABLE, check_weights, unreadable
 from stages.errors import InputError
 from stages.params import PARAMS_FILE, HubModel, ModelSource, PackageModel
+from stages.pruning.layouts import family_of
 from stages.text.packages import read_members
 
 GGUF = ".gguf"
@@ -44,7 +45,8 @@ def load_dense(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenize
     """Load model and tokenizer; a GGUF file is dequantised to float32, other weights keep their dtype.
 
     The token for a gated model comes from the environment (HF_TOKEN). Raises InputError naming the key of
-    params.yaml when the model cannot be read or its weights are incomplete.
+    params.yaml when the model cannot be read, its weights are incomplete, or, before they are fetched, when
+    its architecture cannot be pruned.
     """
     # A model from the hub can take an hour: whoever watches sees the libraries' bars, a log does not.
     if not sys.stderr.isatty():
@@ -53,6 +55,8 @@ def load_dense(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenize
         try:
             with _quiet():
                 model, tokenizer, missing = _load(location)
+        except InputError as error:
+            raise InputError(f"{location.shown}: {error}") from None
         except UNREADABLE as error:
             raise InputError(unreadable(location.shown, error)) from None
         check_weights(model, missing, location.shown)
@@ -90,6 +94,7 @@ def _load(location: _Location) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
         options["gguf_file"] = location.gguf_file
     # Read once and passed on: a GGUF file is parsed anew, in seconds, for every question about it.
     config = AutoConfig.from_pretrained(location.name, **options)
+    family_of(config)
     tokenizer = AutoTokenizer.from_pretrained(location.name, config=config, **options)
     dtype = torch.float32 if location.gguf_file else "auto"
     # transformers' types leave out what it returns when it is asked for a report.

@@ -15,7 +15,7 @@ from stages.captures import read_captures
 from stages.checkpoints import load_model
 from stages.console import stage, summary
 from stages.errors import InputError
-from stages.params import Params, Prune, read_params
+from stages.params import Params, read_params
 from stages.pruning.allocation import (
     Candidate,
     Limits,
@@ -29,17 +29,15 @@ from stages.pruning.families import (
     Masks,
     decoder_parameters,
     output_projection,
-    sites_of,
     unit_parameters,
     widths,
 )
 from stages.pruning.importance import METRICS, mixed_scores, rank_agreement, unit_scores
+from stages.sites import chosen_sites
 from stages.tensors import read_masks, read_scores, write_masks, write_scores
 
 MODEL = Path("data/model")
 ROUNDS = Path("data/rounds")
-# transformers multiplies all experts at once and wants rows of whole 16 bytes, in half precision too.
-EXPERT_MULTIPLE = 8
 
 
 @dataclass(frozen=True)
@@ -96,10 +94,7 @@ def choose(
     generator = torch.Generator().manual_seed(params.mask.seed)
     summed, kept = dict(scores), dict(masks)
     candidates, by_domain = [], []
-    sites = sites_of(model, tuple(params.prune.sites))
-    if any(site.expert is not None for site in sites):
-        _check_experts(params.prune)
-    for site in sites:
+    for site in chosen_sites(model, params.prune):
         weight = output_projection(model, site).weight
         found = {
             domain: unit_scores(metric(weight, captures[domain].statistics[site.name], generator), site.units)
@@ -134,18 +129,6 @@ def choose(
         "agreement": {"domains": list(params.mixture), "matrix": rank_agreement(by_domain)},
     }
     return Choice(chosen, summed, history)
-
-
-def _check_experts(prune: Prune) -> None:
-    if prune.widths == "per_layer":
-        raise InputError(
-            "params.yaml: prune.widths: per_layer: the experts of a layer must have one width; use uniform"
-        )
-    if prune.width_multiple % EXPERT_MULTIPLE:
-        raise InputError(
-            f"params.yaml: prune.width_multiple: {prune.width_multiple}: widths of experts must be multiples "
-            f"of {EXPERT_MULTIPLE}, for grouped matrix products"
-        )
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ from pathlib import Path
 from stages import artifacts
 from stages.console import stage, summary
 from stages.dense import load_dense
-from stages.errors import InputError
-from stages.params import DENSE, PARAMS_FILE, read_params
+from stages.params import DENSE, read_params
 from stages.pruning.experts import close_experts, open_experts
 from stages.pruning.families import all_kept_masks
+from stages.sites import chosen_sites
 from stages.tensors import write_masks, write_scores
 
 MODEL = Path("data/model")
@@ -18,12 +18,13 @@ ROUND = Path("data/rounds") / DENSE
 @stage
 def main() -> None:
     """Read the model of params.yaml into data/model, a complete checkpoint; write data/rounds/dense."""
-    model, tokenizer = load_dense(read_params().model)
-    try:
-        masks = all_kept_masks(open_experts(model))
-        close_experts(model)
-    except ValueError as error:
-        raise InputError(f"{PARAMS_FILE}: model: {error}") from None
+    params = read_params()
+    model, tokenizer = load_dense(params.model)
+    masks = all_kept_masks(open_experts(model))
+    # What is written does not depend on `prune`, so neither does the stage; but what the model's family
+    # refuses of it is said here, before text is made and read.
+    chosen_sites(model, params.prune)
+    close_experts(model)
     with artifacts.atomic(MODEL) as directory:
         model.save_pretrained(directory)
         tokenizer.save_pretrained(directory)

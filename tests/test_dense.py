@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoConfig
 
 from stages.checkpoints import load_model
 from stages.dense import load_dense
@@ -68,6 +69,22 @@ def test_a_broken_gguf_file_is_refused_by_key(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"GGUF but not really")
     with pytest.raises(InputError, match=r"params.yaml: model.path: .*m.gguf: cannot be loaded"):
         load_dense(local(tmp_path / "m.gguf"))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "message"),
+    [
+        ("bloom", "bloom: cannot be pruned; supported are gemma2, "),
+        ("gemma3", "gemma3: cannot be pruned; its text model, gemma3_text, can, "),
+    ],
+)
+def test_an_architecture_that_cannot_be_pruned_is_refused_before_its_weights_are_fetched(
+    model_type: str, message: str, tmp_path: Path
+) -> None:
+    AutoConfig.for_model(model_type).save_pretrained(tmp_path)
+    expected = rf"^params.yaml: model.path: {tmp_path}: config.json: model_type: {message}"
+    with pytest.raises(InputError, match=expected):
+        load_dense(local(tmp_path))
 
 
 def test_a_model_is_read_from_the_hub_or_refused_by_key(dense_dir: Path, tmp_path: Path) -> None:

@@ -144,19 +144,22 @@ def test_other_families_go_the_whole_way(
         ({"prune.width_multiple": 12}, "prune.width_multiple: 12: widths of experts must be multiples of 8"),
     ],
 )
-def test_widths_that_experts_cannot_have_are_refused_in_the_first_round(
+def test_widths_that_experts_cannot_have_are_refused_once_they_are_set(
     project: Callable[..., Path], tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     directory = project()
     tiny("mixtral", vocab_size=258).save_pretrained(tmp_path / "source")
     make_tiny_tokenizer().save_pretrained(tmp_path / "source")
     origin = {"source": "path", "path": str(tmp_path / "source"), "name": "m", "licence": "none"}
-    write(directory, {**CHANGES, "model": origin, **changes})
+    write(directory, {**CHANGES, "model": origin, "prune.width_multiple": 8})
     for stage, arguments in ((model.main, []), (capture.main, ["r1"])):
         assert CliRunner().invoke(stage, arguments).exit_code == 0
-    result = CliRunner().invoke(mask.main, ["r1"])
-    assert result.exit_code == 1
-    assert f"params.yaml: {message}" in result.output
+    # DVC may have either of the stages from before, with other settings.
+    write(directory, {**CHANGES, "model": origin, "prune.width_multiple": 8, **changes})
+    for stage in (capture.main, mask.main):
+        result = CliRunner().invoke(stage, ["r1"])
+        assert result.exit_code == 1
+        assert f"params.yaml: {message}" in result.output
 
 
 def test_rounds_are_nested_and_their_history_grows(project: Callable[..., Path]) -> None:

@@ -14,6 +14,8 @@ from ruamel.yaml import YAML
 from stages import benchmarks, corpus, model, recovery_corpus, sample, sources
 from stages.artifacts import read_documents, read_sequences
 from stages.checkpoints import load_model, load_tokenizer
+from tests.conftest import make_tiny_tokenizer
+from tests.pruning.test_families import tiny
 
 Project = Callable[..., Path]
 REPOSITORY = Path(__file__).parent.parent
@@ -95,6 +97,35 @@ def test_the_stages_lead_from_params_to_sequences(project: Project) -> None:
     # Of a hundred draws each domain gets half, which is more than the twelve that surgery reads.
     assert rest == ["tales"] * 51 + ["self"] * 51
     assert "by domain tales 51, self 51" in result.output
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "message"),
+    [
+        ("olmo2", {"sites": ["mlp", "attention"]}, "prune.sites: attention: not for olmo2: "),
+        ("gpt_neox", {"sites": ["query_heads"]}, "prune.sites: query_heads: not for gpt_neox: "),
+        ("mixtral", {"widths": "per_layer"}, "prune.widths: per_layer: the experts of a layer must have one"),
+        (
+            "qwen3_moe",
+            {"width_multiple": 12},
+            "prune.width_multiple: 12: widths of experts must be multiples",
+        ),
+    ],
+)
+def test_what_a_family_cannot_be_pruned_by_is_refused_with_the_model(
+    project: Project, tmp_path: Path, family: str, changes: dict[str, Any], message: str
+) -> None:
+    tiny(family).save_pretrained(tmp_path / "source")
+    make_tiny_tokenizer().save_pretrained(tmp_path / "source")
+    prune = {"sparsity": 0.2, "widths": "uniform", "width_multiple": 8, "floor": 0.1, "sites": ["mlp"]}
+    root = project(
+        model={"source": "path", "path": "source", "name": family, "licence": "none"},
+        prune=prune | changes,
+    )
+    result = run(model.main)
+    assert result.exit_code == 1
+    assert f"Error: params.yaml: {message}" in result.output
+    assert not (root / "data").exists()
 
 
 def test_a_domain_that_is_not_there_is_refused_without_a_trace(project: Project) -> None:
