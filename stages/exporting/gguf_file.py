@@ -19,14 +19,10 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from stages.errors import InputError
 from stages.exporting.gguf_tokenizer import write_tokenizer
-from stages.pruning.layouts import family_of
+from stages.pruning.layouts import Gguf, family_of
 from stages.pruning.sizes import head_dim
 
-PER_LAYER = "deci"
-# llama.cpp turns neighbouring features of these by one angle, transformers features half a head apart.
-INTERLEAVED = {"llama", PER_LAYER}
-# llama.cpp takes the queries of these to be as many as hidden_size.
-FULL_HEADS = {"qwen2"}
+PER_LAYER = Gguf("deci", interleaved=True)
 ROPES = ("default", "linear", "llama3")
 QUANTISED = {
     "f32": gguf.GGMLQuantizationType.F32,
@@ -52,7 +48,7 @@ def write_gguf(
     """
     config = AutoConfig.from_pretrained(checkpoint)
     architecture = _architecture(config)
-    writer = gguf.GGUFWriter(path, architecture, use_temp_file=True)
+    writer = gguf.GGUFWriter(path, architecture.name, use_temp_file=True)
     writer.add_name(name)
     writer.add_file_type(FILE_TYPES[precision])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
@@ -69,10 +65,10 @@ def write_gguf(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return architecture
+    return architecture.name
 
 
-def _architecture(config: PretrainedConfig) -> str:
+def _architecture(config: PretrainedConfig) -> Gguf:
     stock = family_of(config).gguf
     if stock is None:
         raise InputError(
@@ -89,7 +85,7 @@ def _architecture(config: PretrainedConfig) -> str:
     }
     first = config.per_layer_config[0]
     filled = first.num_attention_heads * head_dim(first) == config.hidden_size
-    return stock if len(sizes) == 1 and (filled or stock not in FULL_HEADS) else PER_LAYER
+    return stock if len(sizes) == 1 and (filled or not stock.full_heads) else PER_LAYER
 
 
 def _write_sizes(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:
@@ -128,9 +124,9 @@ def _write_rope(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:
         writer.add_tensor("rope_freqs.weight", (plain / scaled).numpy().astype(np.float32))
 
 
-def _tensors(checkpoint: Path, config: PretrainedConfig, architecture: str) -> Iterator[tuple[str, Tensor]]:
+def _tensors(checkpoint: Path, config: PretrainedConfig, architecture: Gguf) -> Iterator[tuple[str, Tensor]]:
     """Each tensor of a checkpoint under its GGUF name, float32, in the order of the files."""
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[architecture.upper()], config.num_hidden_layers)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[architecture.name.upper()], config.num_hidden_layers)
     tied = config.tie_word_embeddings
     for file in _files(checkpoint):
         with safe_open(file, framework="pt") as tensors:
@@ -139,9 +135,11 @@ def _tensors(checkpoint: Path, config: PretrainedConfig, architecture: str) -> I
                     continue
                 found = names.get_name(name, try_suffixes=(".weight", ".bias"))
                 if found is None:
-                    raise InputError(f"{file}: {name}: has no place in GGUF's architecture {architecture}")
+                    raise InputError(
+                        f"{file}: {name}: has no place in GGUF's architecture {architecture.name}"
+                    )
                 tensor = tensors.get_tensor(name).float()
-                if architecture in INTERLEAVED and ".layers." in name:
+                if architecture.interleaved and ".layers." in name:
                     layer = config.per_layer_config[int(name.split(".layers.")[1].split(".")[0])]
                     if ".q_proj." in name:
                         tensor = _interleave(tensor, layer.num_attention_heads)

@@ -39,13 +39,26 @@ class Sublayer:
 
 
 @dataclass(frozen=True)
+class Gguf:
+    """What llama.cpp calls an architecture, and what it does otherwise than transformers.
+
+    interleaved: it turns neighbouring features of a head by one angle, transformers features half a head
+    apart. full_heads: it takes the queries to be as many as hidden_size.
+    """
+
+    name: str
+    interleaved: bool = False
+    full_heads: bool = False
+
+
+@dataclass(frozen=True)
 class Family:
     """The layout of a decoder.
 
     layers: where its decoder layers are, below the base model. width: the config's name for the number of
     mlp channels. experts: the module that routes to fused experts, where the mlp is a mixture (see
-    pruning/experts.py). refused: kinds of site that cannot be pruned, with the reason. gguf: llama.cpp's
-    name of the architecture, where exporting knows it.
+    pruning/experts.py). refused: kinds of site that cannot be pruned, with the reason. gguf: the
+    architecture in llama.cpp, where exporting knows it.
     """
 
     mlp: Sublayer
@@ -54,7 +67,7 @@ class Family:
     width: str = "intermediate_size"
     experts: str | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
-    gguf: str | None = None
+    gguf: Gguf | None = None
 
 
 _LLAMA = Family(
@@ -123,12 +136,12 @@ FAMILIES: Mapping[str, Family | Callable[[PretrainedConfig], Family]] = {
     "gemma2": _GEMMA,
     "gemma3_text": _GEMMA,
     "gpt_neox": _gpt_neox,
-    "llama": replace(_LLAMA, gguf="llama"),
+    "llama": replace(_LLAMA, gguf=Gguf("llama", interleaved=True)),
     "mistral": _LLAMA,
     "mixtral": _MIXTRAL,
     "olmo2": _OLMO2,
     "phi3": _PHI3,
-    "qwen2": replace(_LLAMA, gguf="qwen2"),
+    "qwen2": replace(_LLAMA, gguf=Gguf("qwen2", full_heads=True)),
     "qwen3": _LLAMA,
     "qwen3_moe": _qwen3_moe,
     "smollm3": _LLAMA,
@@ -138,9 +151,10 @@ FAMILIES: Mapping[str, Family | Callable[[PretrainedConfig], Family]] = {
 def family_of(config: PretrainedConfig) -> Family:
     """The layout of a model. Raises InputError for an architecture that is not in FAMILIES."""
     if config.model_type not in FAMILIES:
-        raise InputError(
-            f"config.json: model_type: {config.model_type}: cannot be pruned; supported are "
-            f"{', '.join(sorted(FAMILIES))} (to add one, see stages/pruning/layouts.py)"
-        )
+        text = config.get_text_config(decoder=True).model_type
+        instead = f"supported are {', '.join(sorted(FAMILIES))} (to add one, see stages/pruning/layouts.py)"
+        if text in FAMILIES:
+            instead = f"its text model, {text}, can, as a checkpoint of its own"
+        raise InputError(f"config.json: model_type: {config.model_type}: cannot be pruned; {instead}")
     found = FAMILIES[config.model_type]
     return found if isinstance(found, Family) else found(config)
