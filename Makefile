@@ -4,7 +4,8 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro recover plan chat sweep study compare portability peers bench test test-all lint types format
+.PHONY: help setup repro recover export plan chat sweep study compare
+.PHONY: portability peers bench test test-all lint types format
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +32,9 @@ repro: setup ## Run the whole pipeline; what is up to date is not run again
 
 recover: setup ## Train the pruned model by the dense one (params `recover`), evaluate it apart
 	dvc repro stages/recovering/dvc.yaml
+
+export: setup ## Write the pruned model to data/export/model.gguf, for llama.cpp
+	dvc repro stages/exporting/dvc.yaml
 
 chat: setup ## Talk to the pruned model
 	@python -m stages.chat data/pruned

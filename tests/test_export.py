@@ -1,6 +1,7 @@
 """The GGUF file, read back by transformers' own GGUF reader, by gguf's, and (portability) by llama.cpp."""
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from stages.pruning.families import ATTENTION, MLP, QUERY_HEADS, all_kept_masks,
 from tests.conftest import make_tiny_tokenizer
 from tests.pruning.test_families import half_masks, tiny
 
+ROOT = Path(__file__).parent.parent
 TEXT = "The quick brown fox's 123 jumps, over the lazy dog:\n\n  twice in 2024!  And again it jumps over it."
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0}
 LLAMA3 |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 32}
@@ -152,6 +154,14 @@ def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused(tmp_path: Path) -> 
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     with pytest.raises(InputError, match="pre_tokenizer, normalizer: Whitespace: no llama"):
         write_gguf(directory, tokenizer, tmp_path / "model.gguf", "f32", "tiny")
+
+
+def test_make_export_runs_its_own_pipeline() -> None:
+    shown = subprocess.run(
+        ["make", "export", "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert "dvc repro stages/exporting/dvc.yaml\n" in shown
+    assert (ROOT / "stages/exporting/dvc.yaml").exists()
 
 
 @pytest.mark.portability
