@@ -1,5 +1,6 @@
 """The presets: valid params, and budgets that the real architectures can meet (on the meta device)."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,48 @@ from stages.params import HubDomain, HubModel, read_params
 from stages.pruning.allocation import Candidate, Limits, uniform_masks
 from stages.pruning.families import decoder_parameters, sites_of, unit_parameters, widths
 
-PRESETS = Path(__file__).parent.parent / "stages/presets"
+ROOT = Path(__file__).parent.parent
+PRESETS = ROOT / "stages/presets"
+QWEN = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0}
 LLAMA3 |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 # As published: family, (hidden, mlp, layers, heads, KV heads, vocabulary), other fields, parameters in all.
 PUBLISHED: dict[str, tuple[str, tuple[int, ...], dict[str, Any], int]] = {
-    "qwen2.5-7b": ("qwen2", (3584, 18944, 28, 28, 4, 152064), {}, 7_615_616_512),
-    "qwen2.5-32b": ("qwen2", (5120, 27648, 64, 40, 8, 152064), {}, 32_763_876_352),
-    "llama-3.1-8b": ("llama", (4096, 14336, 32, 32, 8, 128256), {"rope_parameters": LLAMA3}, 8_030_261_248),
-    "qwen3-8b": ("qwen3", (4096, 12288, 36, 32, 8, 151936), {"head_dim": 128}, 8_190_735_360),
+    "qwen2.5-7b": (
+        "qwen2",
+        (3584, 18944, 28, 28, 4, 152064),
+        {**QWEN, "max_position_embeddings": 131072},
+        7_615_616_512,
+    ),
+    "qwen2.5-32b": (
+        "qwen2",
+        (5120, 27648, 64, 40, 8, 152064),
+        {**QWEN, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5},
+        32_763_876_352,
+    ),
+    "llama-3.1-8b": (
+        "llama",
+        (4096, 14336, 32, 32, 8, 128256),
+        {"rope_parameters": LLAMA3, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5},
+        8_030_261_248,
+    ),
+    "qwen3-8b": (
+        "qwen3",
+        (4096, 12288, 36, 32, 8, 151936),
+        {**QWEN, "max_position_embeddings": 40960, "head_dim": 128},
+        8_190_735_360,
+    ),
     "gemma-3-1b": (
         "gemma3_text",
         (1152, 6912, 26, 4, 1, 262144),
-        {"head_dim": 256, "sliding_window": 512, "tie_word_embeddings": True},
+        {
+            "head_dim": 256,
+            "query_pre_attn_scalar": 256,
+            "sliding_window": 512,
+            "max_position_embeddings": 32768,
+            "tie_word_embeddings": True,
+        },
         999_885_952,
     ),
 }
@@ -32,15 +61,27 @@ SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers")
 SIZES += ("num_attention_heads", "num_key_value_heads", "vocab_size")
 
 
+def published_config(name: str) -> dict[str, Any]:
+    """The fields of the config of a preset's model that are not their class's defaults."""
+    _, sizes, others, _ = PUBLISHED[name]
+    return dict(zip(SIZES, sizes, strict=True)) | {"tie_word_embeddings": False} | others
+
+
 def architecture(name: str) -> PreTrainedModel:
-    family, sizes, others, _ = PUBLISHED[name]
-    fields = dict(zip(SIZES, sizes, strict=True)) | {"tie_word_embeddings": False} | others
+    config = AutoConfig.for_model(PUBLISHED[name][0], **published_config(name))
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **fields), dtype=torch.bfloat16)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
 
 
 def test_every_preset_is_tried() -> None:
     assert {file.stem for file in PRESETS.glob("*.yaml")} == set(PUBLISHED)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_command_in_its_header_copies_the_preset(name: str) -> None:
+    preset = PRESETS / f"{name}.yaml"
+    (copied,) = re.findall(r"cp (\S+) params\.yaml", preset.read_text(encoding="utf-8"))
+    assert (ROOT / copied).samefile(preset)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
