@@ -92,7 +92,7 @@ def runtimes(proof: Proof) -> list[str]:
     return [
         f"- transformers {proof.version}: loaded in a fresh process from these files alone (`{proof.loaded}`"
         f"{own}); logits of {proof.tokens} tokens differ from the model in memory by {proof.difference:.1g} "
-        "of their spread",
+        "of their spread, and the tokenizer gives the same ids",
         "",
         "No other runtime was tried on this checkpoint when it was written.",
     ]

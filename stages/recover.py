@@ -16,6 +16,7 @@ from stages.checkpoints import load_model, load_tokenizer
 from stages.console import counter, stage, summary
 from stages.devices import SHARDED, place
 from stages.errors import InputError
+from stages.modelling import in_precision, save_model, save_tokenizer
 from stages.params import Params, read_params
 from stages.proof import prove_load
 from stages.pruning import descent, divergence, precision, recovery
@@ -55,12 +56,11 @@ def main() -> None:
         after=_fit(student, teacher, check),
     )
     trained: Any = student  # transformers' types leave out the arguments of `to`
-    result: PreTrainedModel = trained.to(device="cpu", dtype=getattr(torch, params.compute.dtype))
+    result = in_precision(trained.to("cpu"), getattr(torch, params.compute.dtype))
     with atomic(RECOVERED) as directory:
-        # A class of its own brings its modelling file along; its weights are not renamed (see modelling.py).
-        result.save_pretrained(directory, save_original_format=not result.config.is_heterogeneous)
-        tokenizer.save_pretrained(directory)
-        proof = prove_load(result, directory, check[:2, :PROOF_TOKENS], RECOVERED)
+        save_model(result, directory)
+        save_tokenizer(tokenizer, directory)
+        proof = prove_load(result, directory, check[:2, :PROOF_TOKENS], RECOVERED, tokenizer)
         card = recovered_card(pruned_card, done, proof)
         (directory / "README.md").write_text(card, encoding="utf-8")
         write_json(directory / "recovery.json", asdict(done) | {"divergence_by_step": losses})

@@ -11,7 +11,7 @@ from stages.checkpoints import load_model, load_tokenizer
 from stages.console import counter, is_first, stage, summary
 from stages.devices import passing_through, process_group, resolve_device
 from stages.model_card import Measures, model_card
-from stages.modelling import save_model
+from stages.modelling import save_model, save_tokenizer
 from stages.params import Params, read_params
 from stages.proof import prove_load
 from stages.pruning.experts import close_experts, open_experts
@@ -50,8 +50,9 @@ def main() -> None:
     after = _measure(close_experts(model), check, device)
     with atomic(PRUNED) as directory:
         save_model(model, directory)
-        load_tokenizer(MODEL).save_pretrained(directory)
-        proof = prove_load(model, directory, check[:2, :PROOF_TOKENS], PRUNED)
+        tokenizer = load_tokenizer(MODEL)
+        save_tokenizer(tokenizer, directory)
+        proof = prove_load(model, directory, check[:2, :PROOF_TOKENS], PRUNED, tokenizer)
         history = read_json(last / "history.json")
         card = model_card(params, history, check.shape[1], before, after, proof)
         (directory / "README.md").write_text(card, encoding="utf-8")
