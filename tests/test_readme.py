@@ -42,10 +42,14 @@ RUN_BY = {
     "python -m stages.plan --rounds 6 --curve cubic": "tests/test_plan.py::test_rewritten_rounds_are_valid",
     "dvc repro": ".ci/run",
     "dvc repro stages/exporting/dvc.yaml": f"{RERUN}::test_the_export_runs_only_when_it_is_asked_for",
+    "make export": "tests/test_export.py::test_make_export_runs_its_own_pipeline",
     "make recover": "tests/test_readme.py::test_make_recover_runs_its_own_pipeline",
     "dvc repro stages/recovering/dvc.yaml": f"{RERUN}::test_the_recovery_runs_only_when_it_is_asked_for",
     "make portability": ".github/workflows/portability.yml",
     "make peers": "tests/test_readme.py::test_make_peers_passes_its_options_on",
+    'make peers PEERS="--left-out --jobs 4"': (
+        "tests/peers/test_transfer.py::test_each_domain_is_scored_after_a_pruning_without_its_text"
+    ),
     'make peers PEERS="--peer wanda-sp --share 0.3"': (
         "tests/test_readme.py::test_make_peers_passes_its_options_on"
     ),
@@ -172,14 +176,16 @@ def test_make_study_runs_what_the_readme_shows() -> None:
 
 
 def test_make_peers_passes_its_options_on() -> None:
-    (form,) = [line for line in commands() if line.startswith("make peers PEERS")]
-    shown = subprocess.run(
-        [*shlex.split(form), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    assert "python -m stages.peers --python .peers/bin/python --peer wanda-sp --share 0.3\n" in shown
-    # What it passes on, the command takes.
-    options = shlex.split(form.partition("PEERS=")[2])[0].split()
-    peers.make_context("peers", ["--python", "x", *options])
+    forms = [line for line in commands() if line.startswith("make peers PEERS")]
+    assert len(forms) == 2
+    for form in forms:
+        shown = subprocess.run(
+            [*shlex.split(form), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        (options,) = shlex.split(form.partition("PEERS=")[2])
+        assert f"python -m stages.peers --python .peers/bin/python {options}\n" in shown
+        # What it passes on, the command takes.
+        peers.make_context("peers", ["--python", "x", *options.split()])
 
 
 def test_the_params_of_the_readme_are_valid() -> None:
