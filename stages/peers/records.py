@@ -22,16 +22,21 @@ def read_records(path: Path) -> list[Record]:
 
 
 def keep(records: list[Record], record: Record) -> list[Record]:
-    """The records with one added, in the place of an older one of the same peer and share."""
-    return [one for one in records if _key(one) != _key(record)] + [record]
+    """The records with one added, in the place of an older one of the same run."""
+    return [one for one in records if key(one) != key(record)] + [record]
 
 
-def find(records: list[Record], peer: str, share: float) -> Record | None:
-    """The record of a peer, unless it failed."""
+def find(records: list[Record], peer: str, share: float, without: str = "") -> Record | None:
+    """The record of a peer, on all text or without a domain's, unless it failed."""
     for record in records:
-        if _key(record) == (peer, share) and "failed" not in record:
+        if key(record) == (peer, share, without) and "failed" not in record:
             return record
     return None
+
+
+def key(record: Record) -> tuple[str, float, str]:
+    """Which run it is of: the peer, the share, and the domain whose text was left out, empty for none."""
+    return record["peer"], record["share"], record.get("without", "")
 
 
 def settings_of(inputs: Mapping[str, str], params: Params, peer: Peer | None) -> dict[str, Any]:
@@ -51,7 +56,3 @@ def digest(*files: Path) -> str:
         with file.open("rb") as stream:
             total.update(hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()[:16]
-
-
-def _key(record: Record) -> tuple[str, float]:
-    return record["peer"], record["share"]

@@ -1,12 +1,12 @@
 """How well each peer's calibration carries over: pruned without a domain's text, scored on that domain."""
 
-import math
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from statistics import geometric_mean
 from threading import Lock
 
-from stages.artifacts import atomic, read_json, write_json
+from stages.artifacts import atomic, write_json
 from stages.checkpoints import load_model, load_tokenizer
 from stages.console import progress
 from stages.devices import place
@@ -15,7 +15,7 @@ from stages.evaluation.markdown import markdown_table
 from stages.evaluation.perplexity import score_domains
 from stages.peers.catalogue import PEERS
 from stages.peers.programs.handover import CHECKPOINT
-from stages.peers.records import DENSE, Record
+from stages.peers.records import DENSE, Record, find, keep, key, read_records
 from stages.peers.shared import DATA, MODEL, Shared, pruned
 
 FILE = DATA / "peers/left_out.json"
@@ -35,11 +35,10 @@ class Transfer:
     def __init__(self, shared: Shared) -> None:
         self.shared = shared
         self.domains = list(dict.fromkeys(row.domain for row in shared.heldout))
-        there: list[Record] = read_json(FILE) if FILE.exists() else []
         # Rows of another model or text cannot stand in one table with these.
-        self.records = [one for one in there if one["settings"] == shared.settings(one["peer"])]
+        self.records = [one for one in read_records(FILE) if one["settings"] == shared.settings(one["peer"])]
         self._scoring = Lock()
-        if self._find(DENSE, 0.0, EVERYTHING) is None:
+        if find(self.records, DENSE, 0.0) is None:
             self._keep(DENSE, 0.0, EVERYTHING, self._perplexity(MODEL, EVERYTHING))
 
     def add(self, names: Iterable[str], shares: Iterable[float], again: bool, jobs: int) -> list[str]:
@@ -52,7 +51,7 @@ class Transfer:
             for share in shares
             for name in names
             for without in (EVERYTHING, *self.domains)
-            if PEERS[name].reads_text and (again or self._find(name, share, without) is None)
+            if PEERS[name].reads_text and (again or find(self.records, name, share, without) is None)
         ]
         failures = []
         with ThreadPoolExecutor(jobs) as pool:
@@ -79,13 +78,10 @@ class Transfer:
             scores = score_domains(model, load_tokenizer(directory), rows, params.evaluate.batch_size)
         return {name: one.perplexity for name, one in scores.items()}
 
-    def _find(self, name: str, share: float, without: str) -> Record | None:
-        return next((one for one in self.records if _key(one) == (name, share, without)), None)
-
     def _keep(self, name: str, share: float, without: str, perplexity: dict[str, float]) -> None:
         record = {"peer": name, "share": share, "without": without, "perplexity": perplexity}
         record |= {"settings": self.shared.settings(name)}
-        self.records = [one for one in self.records if _key(one) != _key(record)] + [record]
+        self.records = keep(self.records, record)
         self.records.sort(key=lambda one: (one["share"], [DENSE, *PEERS].index(one["peer"]), one["without"]))
         write_json(FILE, self.records)
         with atomic(FILE.with_suffix(".md")) as temporary:
@@ -94,7 +90,7 @@ class Transfer:
 
 def markdown(records: list[Record]) -> str:
     """data/peers/left_out.md: a table for each share, of the peers whose runs are all there."""
-    found = {_key(one): one["perplexity"] for one in records}
+    found = {key(one): one["perplexity"] for one in records}
     dense = found[DENSE, 0.0, EVERYTHING]
     parts = ["# Other methods, on text that their calibration never saw", NOTE]
     for share in dict.fromkeys(one["share"] for one in records if one["peer"] != DENSE):
@@ -105,19 +101,11 @@ def markdown(records: list[Record]) -> str:
             if not whole or None in alone.values():
                 continue
             ratios = [value / dense[domain] for domain, value in alone.items() if value is not None]
-            inside = _mean([whole[domain] / dense[domain] for domain in dense])
-            outside = _mean(ratios)
+            inside = geometric_mean([whole[domain] / dense[domain] for domain in dense])
+            outside = geometric_mean(ratios)
             change = f"{outside / inside - 1:+.1%}"
             cells = [f"{value:.2f}" for value in (inside, outside, *ratios)]
             rows.append((peer.title, *cells[:2], change, *cells[2:]))
         heading = f"## {share:.0%} of the decoder's parameters"
         parts += [heading, markdown_table((*COLUMNS, *dense), rows)]
     return "\n\n".join(parts) + "\n"
-
-
-def _mean(ratios: list[float]) -> float:
-    return math.exp(math.fsum(map(math.log, ratios)) / len(ratios))
-
-
-def _key(record: Record) -> tuple[str, float, str]:
-    return record["peer"], record["share"], record["without"]
