@@ -6,7 +6,7 @@ from stages.artifacts import write_sequences
 from stages.console import stage, summary
 from stages.corpus import corpus_inputs
 from stages.params import Params, read_params
-from stages.text.corpus import build_corpus, build_rest
+from stages.text.corpus import build_heldout, build_rest
 
 OUTPUT = Path("data/corpus/recovery.parquet")
 
@@ -16,7 +16,7 @@ def main() -> None:
     """Pack the calibration documents of data/sources, far more of each than pruning reads."""
     params = read_params()
     sources, tokens, benchmarks = corpus_inputs(params)
-    _, heldout = build_corpus(sources, tokens, benchmarks, params.corpus)
+    heldout = build_heldout(sources, tokens, params.corpus)
     rest = build_rest(sources, drawn(params), heldout, tokens, benchmarks, params.corpus)
     write_sequences(OUTPUT, rest.sequences, rest.metadata(params.corpus))
     summary(

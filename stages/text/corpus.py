@@ -103,16 +103,23 @@ def build_corpus(
     benchmark, or with held-out text of any domain, is dropped and counted. Raises InputError when a domain
     has too little text.
     """
-    calibration, heldout = Split(), Split()
-    parts = {domain: split_documents(domain, found, settings) for domain, found in sources.items()}
-    packing = _Packing(tokens, settings, _SHARE, {})
-    for domain, (_, documents) in parts.items():
-        if domain != SELF_DOMAIN:
-            _fill(heldout, domain, documents, packing, "heldout_sequences")
+    heldout, calibration = build_heldout(sources, tokens, settings), Split()
     packing = _Packing(tokens, settings, _SHARE, _avoided(benchmarks, heldout))
-    for domain, (documents, _) in parts.items():
+    for domain, found in sources.items():
+        documents, _ = split_documents(domain, found, settings)
         _fill(calibration, domain, documents, packing, "calibration_sequences")
     return calibration, heldout
+
+
+def build_heldout(sources: Mapping[str, list[Document]], tokens: Tokens, settings: Corpus) -> Split:
+    """The held-out sequences of every domain alone. Raises InputError as build_corpus does."""
+    heldout = Split()
+    packing = _Packing(tokens, settings, _SHARE, {})
+    for domain, found in sources.items():
+        if domain != SELF_DOMAIN:
+            _, documents = split_documents(domain, found, settings)
+            _fill(heldout, domain, documents, packing, "heldout_sequences")
+    return heldout
 
 
 def build_rest(
@@ -127,7 +134,7 @@ def build_rest(
 
     Of every document so much is taken that they fill the domain if all are long enough. What is in the
     calibration split is in here too; text that shares a run of words with a benchmark or with `heldout`
-    (build_corpus's) is not. Raises InputError for a domain without a single sequence.
+    is not. Raises InputError for a domain without a single sequence.
     """
     rest = Split()
     for domain, wanted in most.items():
