@@ -8,8 +8,16 @@ from stages.console import progress, stage, summary
 from stages.errors import InputError
 from stages.params import read_params
 from stages.peers.catalogue import PEERS
+from stages.peers.runs import EVERYTHING, Runs
 from stages.peers.shared import DATA, Shared, read_shared
-from stages.peers.transfer import FILE, Transfer
+from stages.peers.transfer import left_out, prunings
+
+COMPARISON, LEFT_OUT, ALL_ITEMS = "comparison", "left-out", "all-items"
+TABLES = {
+    COMPARISON: "perplexity, accuracy, cost and speed of every method, pruned one after the other",
+    LEFT_OUT: "perplexity of each domain after a pruning without its text, at 20% if no share is given",
+    ALL_ITEMS: "zero-shot accuracy on every item of the tasks, where the comparison takes evaluate.limit",
+}
 
 
 @stage
@@ -17,38 +25,51 @@ from stages.peers.transfer import FILE, Transfer
     "--python", type=click.Path(path_type=Path), required=True, help="One with the peers installed."
 )
 @click.option(
-    "--share",
-    "shares",
-    type=float,
-    multiple=True,
-    help="Of the decoder.  [default: 0.2 and 0.4; --left-out: 0.2]",
+    "--table",
+    type=click.Choice(list(TABLES)),
+    default=COMPARISON,
+    show_default=True,
+    help="; ".join(f"{name}: {text}" for name, text in TABLES.items()),
 )
+@click.option("--share", "shares", type=float, multiple=True, help="Of the decoder.  [default: 0.2 and 0.4]")
 @click.option("--peer", "names", type=click.Choice(list(PEERS)), multiple=True, help="All without it.")
 @click.option("--again", is_flag=True, help="Run what data/peers already has, too.")
-@click.option("--left-out", is_flag=True, help="Score each domain after a pruning without its text.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Programs at a time, with --left-out.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help=f"Programs at a time, where none is timed: for {LEFT_OUT} and {ALL_ITEMS}.",
+)
 def main(
-    python: Path, shares: tuple[float, ...], names: tuple[str, ...], again: bool, left_out: bool, jobs: int
+    python: Path, table: str, shares: tuple[float, ...], names: tuple[str, ...], again: bool, jobs: int
 ) -> None:
     """Write data/peers: every peer at every share of the decoder's parameters, scored like our own model.
 
-    What data/peers has already, with the same settings, is not run again. A peer that fails has a row that
-    says why; the others run all the same.
+    What data/peers has already, with the same settings, is not run again. A peer that fails is named at the
+    end, and in the comparison has a row that says why; the others run all the same.
     """
     shared, peers = read_shared(read_params(), python), names or tuple(PEERS)
-    if left_out:
-        failures = Transfer(shared).add(peers, shares or (0.2,), again, jobs)
-        done = FILE.with_suffix(".md")
-    else:
+    if table == COMPARISON:
+        if jobs > 1:
+            raise InputError(
+                f"--jobs: {jobs}: the {COMPARISON} times its programs, so they run one at a time"
+            )
         failures = _compare(shared, peers, shares or (0.2, 0.4), again)
-        done = DATA / "peers"
+    elif table == LEFT_OUT:
+        wanted = prunings(shared, peers, shares or (0.2,))
+        failures = Runs(shared, left_out(shared)).add(wanted, again, jobs)
+    else:
+        failures = _score_all_items(shared, peers, shares or (0.2, 0.4), again, jobs)
     if failures:
         raise InputError("\n".join([f"{len(failures)} failed:", *failures]))
-    summary("peers", f"{len(peers)} methods in {done}")
+    summary("peers", f"{len(peers)} methods in {DATA / 'peers'}")
+
+
+# Scores need lm-eval, which left-out does without, so these two import it themselves.
 
 
 def _compare(shared: Shared, names: tuple[str, ...], shares: tuple[float, ...], again: bool) -> list[str]:
-    # Scores need lm-eval, which --left-out does without.
     from stages.peers.comparison import Comparison
 
     comparison = Comparison(shared)
@@ -59,6 +80,15 @@ def _compare(shared: Shared, names: tuple[str, ...], shares: tuple[float, ...], 
         if "failed" in record:
             failures.append(f"{PEERS[name].title} at {share:.0%}: {record['failed']}")
     return failures
+
+
+def _score_all_items(
+    shared: Shared, names: tuple[str, ...], shares: tuple[float, ...], again: bool, jobs: int
+) -> list[str]:
+    from stages.peers.all_items import all_items
+
+    wanted = [(name, share, EVERYTHING) for share in shares for name in names]
+    return Runs(shared, all_items(shared)).add(wanted, again, jobs)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The peers: what each is called, which program runs it, and in whose environment."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -10,6 +11,7 @@ class Peer:
 
     reads_params: it follows the pruning settings of params.yaml, which the others know nothing of.
     reads_text: it goes by calibration text, and not by weights alone.
+    settings: what it changes in params.yaml, where it reads that, as `a.b: value`.
     """
 
     title: str
@@ -17,6 +19,7 @@ class Peer:
     installed: bool = False
     reads_params: bool = False
     reads_text: bool = True
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _here(title: str, reads_text: bool = True) -> Peer:
@@ -25,6 +28,12 @@ def _here(title: str, reads_text: bool = True) -> Peer:
 
 PEERS: Mapping[str, Peer] = {
     "secateurs": Peer("Secateurs, default settings", "stages.peers.programs.secateurs", reads_params=True),
+    "secateurs-trained": Peer(
+        "Secateurs, layers trained",
+        "stages.peers.programs.secateurs",
+        reads_params=True,
+        settings={"surgery.reconstruct.epochs": 4},
+    ),
     "optipfair-data": Peer("optipfair, data-driven", "stages.peers.programs.optipfair", installed=True),
     "optipfair-static": Peer(
         "optipfair, static", "stages.peers.programs.optipfair", installed=True, reads_text=False

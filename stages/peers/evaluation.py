@@ -12,7 +12,7 @@ from stages.devices import place
 from stages.evaluation.cost import measure_size
 from stages.evaluation.latency import compare_latency
 from stages.evaluation.perplexity import geometric_mean, score_domains
-from stages.evaluation.zero_shot import score_tasks
+from stages.evaluation.zero_shot import Accuracy, score_tasks
 from stages.params import Params
 from stages.peers.records import Record
 
@@ -21,7 +21,7 @@ def evaluate(
     directory: Path,
     dense: PreTrainedModel,
     rows: list[Sequence],
-    tasks: Mapping[str, Path | None],
+    benchmarks: Mapping[str, Path | None],
     params: Params,
 ) -> Record:
     """Score a checkpoint as the evaluate stage does; latency is the ratio to the dense model's.
@@ -33,16 +33,21 @@ def evaluate(
     tokenizer = load_tokenizer(directory)
     work = (settings.prompt_tokens, settings.decode_tokens, settings.repeats)
     scores = score_domains(model, tokenizer, rows, settings.batch_size)
-    accuracies = score_tasks(model, tokenizer, tasks, settings.limit, settings.seed, settings.batch_size)
+    tasks = score_tasks(model, tokenizer, benchmarks, settings.limit, settings.seed, settings.batch_size)
     return {
         "perplexity": {
             "geometric_mean": geometric_mean(scores),
             "domains": {domain: {"perplexity": score.perplexity} for domain, score in scores.items()},
         },
-        "accuracy": {
-            task: {key: value for key, value in asdict(accuracy).items() if value is not None}
-            for task, accuracy in accuracies.items()
-        },
+        "accuracy": accuracies(tasks),
         "cost": asdict(measure_size(model, directory)),
         "latency": asdict(compare_latency(model, dense, *work).ratio),
+    }
+
+
+def accuracies(tasks: Mapping[str, Accuracy]) -> Record:
+    """Accuracy by task as a record has it, without what a task lacks."""
+    return {
+        task: {key: value for key, value in asdict(accuracy).items() if value is not None}
+        for task, accuracy in tasks.items()
     }

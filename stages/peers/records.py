@@ -8,6 +8,7 @@ from typing import Any
 from stages.artifacts import read_json
 from stages.params import Params
 from stages.peers.catalogue import Peer
+from stages.study.settings import changed
 
 Record = dict[str, Any]
 """peer, share, settings; then version, setting, seconds, peak_bytes, loads and evaluate()'s, or failed."""
@@ -40,12 +41,16 @@ def key(record: Record) -> tuple[str, float, str]:
 
 
 def settings_of(inputs: Mapping[str, str], params: Params, peer: Peer | None) -> dict[str, Any]:
-    """What a record depends on: the inputs' digests, how is evaluated, and for our own row how is pruned."""
+    """What a record depends on: the inputs' digests, how is evaluated, and for our own rows how is pruned."""
     groups = ["capture", "mask", "prune", "rounds", "surgery", "mixture"]
     data = params.model_dump(mode="json")
-    # The share takes the place of the sparsity.
-    data["prune"].pop("sparsity")
-    own = {group: data[group] for group in groups} if peer is not None and peer.reads_params else {}
+    own: dict[str, Any] = {}
+    if peer is not None and peer.reads_params:
+        own = {group: value for group, value in changed(data, peer.settings).items() if group in groups}
+        # The share takes the place of the sparsity.
+        own["prune"].pop("sparsity")
+    # No score depends on how many sequences run at once.
+    data["evaluate"].pop("batch_size")
     return {**inputs, "evaluate": data["evaluate"], "dtype": params.compute.dtype, **own}
 
 

@@ -78,7 +78,7 @@ def _row(record: Record, dense: Record) -> Row:
         record["version"],
         _removed(record, dense, "decoder_parameters"),
         _removed(record, dense, "parameters"),
-        _ratio(record["perplexity"]["geometric_mean"], dense["perplexity"]["geometric_mean"]),
+        shown_ratio(record["perplexity"]["geometric_mean"] / dense["perplexity"]["geometric_mean"]),
         _accuracy(record),
         f"{record['latency']['prefill_ms']:.2f}",
         f"{record['latency']['decode_ms_per_token']:.2f}",
@@ -97,11 +97,12 @@ def _by_domain(record: Record, dense: Record) -> Row:
     if "failed" in record:
         return ("",) * len(domains)
     found = record["perplexity"]["domains"]
-    return tuple(_ratio(found[name]["perplexity"], one["perplexity"]) for name, one in domains.items())
+    return tuple(shown_ratio(found[name]["perplexity"] / one["perplexity"]) for name, one in domains.items())
 
 
-def _ratio(ours: float, dense: float) -> str:
-    return f"{ours / dense:.2f}" if ours < 100 * dense else f"{ours / dense:.0f}"
+def shown_ratio(ratio: float) -> str:
+    """Two decimals, and none where nothing is left of the model."""
+    return f"{ratio:.2f}" if ratio < 100 else f"{ratio:.0f}"
 
 
 def _removed(record: Record, dense: Record, key: str) -> str:

@@ -9,9 +9,12 @@ from stages.artifacts import read_sequences
 from stages.checkpoints import load_model, load_tokenizer
 from stages.evaluation.perplexity import score_domains
 from stages.params import read_params
+from stages.peers.catalogue import PEERS
 from stages.peers.programs.handover import Request
 from stages.peers.programs.secateurs import _settle
-from stages.peers.transfer import EVERYTHING, markdown
+from stages.peers.records import settings_of
+from stages.peers.runs import EVERYTHING
+from stages.peers.transfer import markdown
 from stages.peers.width import METHODS
 from stages.tensors import by_domain
 from tests.peers.test_comparison import compare, inside, project
@@ -24,7 +27,7 @@ def record(peer: str, without: str, perplexity: dict[str, float], share: float =
 
 
 def test_each_domain_is_scored_after_a_pruning_without_its_text(inside: Path) -> None:
-    arguments = ("--left-out", "--peer", "wanda-sp", "--peer", "magnitude")
+    arguments = ("--table", "left-out", "--peer", "wanda-sp", "--peer", "magnitude")
     result = compare(*arguments, "--jobs", "3")
     assert result.exit_code == 0, result.output
     file = inside / "data/peers/left_out.json"
@@ -47,7 +50,7 @@ def test_each_domain_is_scored_after_a_pruning_without_its_text(inside: Path) ->
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_kept(inside: Path) -> None:
-    result = compare("--left-out", "--peer", "optipfair-data", "--peer", "depth-angular")
+    result = compare("--table", "left-out", "--peer", "optipfair-data", "--peer", "depth-angular")
     assert result.exit_code == 1
     assert "Error: 3 failed:" in result.output
     assert "optipfair, data-driven at 20%, code left out: " in result.output
@@ -62,6 +65,21 @@ def test_our_own_stages_are_given_a_weight_of_zero(inside: Path, tmp_path: Path)
     params = read_params(tmp_path / "out/params.yaml")
     assert params.mixture == {"code": 0.0, "news": 1.0, "self": 0.0}
     assert params.prune.sparsity == 0.3
+    assert params.surgery.reconstruct.epochs == 0
+
+
+def test_our_own_stages_can_be_given_other_settings_which_make_another_record(
+    inside: Path, tmp_path: Path
+) -> None:
+    request = Request("secateurs-trained", "", 0.3, "", "", "", "", str(inside), "cpu", "float32")
+    (tmp_path / "out").mkdir()
+    _settle(request, inside, tmp_path / "out")
+    assert read_params(tmp_path / "out/params.yaml").surgery.reconstruct.epochs == 4
+    default, trained = (
+        settings_of({}, read_params(), PEERS[name]) for name in ("secateurs", "secateurs-trained")
+    )
+    assert default["surgery"]["reconstruct"]["epochs"] == 0
+    assert trained["surgery"]["reconstruct"]["epochs"] == 4
 
 
 def test_the_page_compares_in_the_mix_with_left_out() -> None:

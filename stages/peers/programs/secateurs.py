@@ -10,7 +10,9 @@ from ruamel.yaml import YAML
 
 from stages.checkpoints import load_model
 from stages.params import PARAMS_FILE, Params, read_params
+from stages.peers.catalogue import PEERS
 from stages.peers.programs.handover import CHECKPOINT, Request, hand_over, read_request
+from stages.study.settings import changed
 
 # What the stages read that no sparsity changes.
 SHARED = ("data/model", "data/corpus", "data/rounds/dense")
@@ -29,9 +31,9 @@ def main() -> None:
 
 
 def _settle(request: Request, root: Path, out: Path) -> Params:
-    """params.yaml with the sparsity and the mixture asked for, and links to what is shared."""
+    """params.yaml with the sparsity, mixture and settings asked for, and links to what is shared."""
     yaml = YAML()
-    data = yaml.load((root / PARAMS_FILE).read_text(encoding="utf-8"))
+    data = changed(yaml.load((root / PARAMS_FILE).read_text(encoding="utf-8")), PEERS[request.peer].settings)
     data["prune"]["sparsity"] = request.share
     if request.without:
         data["mixture"][request.without] = 0.0
