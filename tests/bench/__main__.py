@@ -1,4 +1,8 @@
-"""`python -m tests.bench cpu` (or `h200`): measure capture, surgery and the pruned model, write JSON."""
+"""`python -m tests.bench cpu` (or `h200`): measure capture, surgery and the pruned model, write JSON.
+
+The suite `parallel` is for several accelerators of one host, under torchrun with a process for each, a row a
+launch: the processes of a launch can meet once.
+"""
 
 import json
 import os
@@ -10,8 +14,10 @@ from pathlib import Path
 import click
 import torch
 
+from stages.console import is_first
 from tests.bench import parts
 from tests.bench.parts import Record, Setup
+from tests.bench.together import side_by_side, twice
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 BF16, F32 = torch.bfloat16, torch.float32
@@ -40,6 +46,12 @@ SUITES = {
             Setup("Qwen2.5-32B", CUDA, BF16, 32, 2048, 8, layers=12),
         ),
     },
+    "parallel": {
+        "7B": (side_by_side, Setup("Qwen2.5-7B", CUDA, BF16, 128, 2048, 2)),
+        # In bfloat16 results move by more than what several processes could change; in float32 that shows.
+        "135M, float32": (side_by_side, Setup("SmolLM2-135M", CUDA, F32, 128, 512, 8)),
+        "135M, float32, one process twice": (twice, Setup("SmolLM2-135M", CUDA, F32, 128, 512, 8)),
+    },
 }
 
 
@@ -49,12 +61,16 @@ SUITES = {
 @click.option("--out", type=click.Path(path_type=Path), help="JSON file; data/bench/SUITE.json without it.")
 def main(suite: str, only: tuple[str, ...], out: Path | None) -> None:
     """Measure the rows of SUITE, print them and keep them beside those measured before."""
+    if suite == "parallel" and len(only) != 1:
+        raise click.UsageError(f"parallel: one row a launch: --only, of {', '.join(SUITES[suite])}")
     path = out or Path("data/bench") / f"{suite}.json"
     rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name, (measure, setup) in SUITES[suite].items():
         if only and name not in only:
             continue
         measured = measure(setup).items()
+        if not is_first():
+            continue
         # The allocator that knows its peak is the accelerator's.
         shown = [
             (figure, value)

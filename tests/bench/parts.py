@@ -97,7 +97,7 @@ def surgery_speed(setup: Setup) -> Record:
     ids = random_text(model, setup.sequences, setup.tokens)
     _plain_forward(setup, model, ids[: setup.batch])
     forward = _plain_forward(setup, model, ids)
-    healed = _surgery(setup, model, ids)
+    healed = surgery(setup, model, ids)
     return {
         "surgery, s": healed.seconds,
         "surgery, tokens/s": ids.numel() / healed.seconds,
@@ -120,11 +120,12 @@ def _plain_forward(setup: Setup, model: PreTrainedModel, ids: torch.Tensor) -> T
 def surgery_alone(setup: Setup) -> Record:
     """Healing at 20% of a model that a plain forward pass beside it would take too long for."""
     model = setup.model()
-    healed = _surgery(setup, model, random_text(model, setup.sequences, setup.tokens))
+    healed = surgery(setup, model, random_text(model, setup.sequences, setup.tokens))
     return {"surgery, s": healed.seconds, "surgery peak, GiB": healed.peak_gib}
 
 
-def _surgery(setup: Setup, model: PreTrainedModel, ids: torch.Tensor) -> Timing:
+def surgery(setup: Setup, model: PreTrainedModel, ids: torch.Tensor) -> Timing:
+    """Healing at 20%, in place, of a model that is moved to host memory first."""
     model.to("cpu")
     if setup.device.type == "cuda":
         torch.cuda.empty_cache()
@@ -151,7 +152,7 @@ def four_rounds(setup: Setup) -> Record:
         ids = random_text(model, setup.sequences, setup.tokens)
         seconds.append(_pass(setup, model, sites_of(model, ("mlp",)), ids, True).seconds)
         del model
-    healed = _surgery(setup, setup.model(), ids)
+    healed = surgery(setup, setup.model(), ids)
     return {
         **{f"round {number}, s": value for number, value in enumerate(seconds, 1)},
         "surgery, s": healed.seconds,
@@ -215,7 +216,7 @@ def _fisher(setup: Setup, model: PreTrainedModel, ids: torch.Tensor) -> float:
 
 
 def _without_solves(setup: Setup, model: PreTrainedModel, ids: torch.Tensor) -> float:
-    healed = _surgery(setup, model, ids).seconds
+    healed = surgery(setup, model, ids).seconds
     return healed - model.config.num_hidden_layers * _solve(setup, model)
 
 

@@ -1,6 +1,10 @@
 """The benchmark's own arithmetic, on a tiny shape."""
 
+import ast
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from tests.bench.clock import forward_operations
 from tests.bench.parts import Record, Setup
 from tests.bench.shapes import cut_model, random_text
 
+ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 TINY = LlamaConfig(
     vocab_size=64,
@@ -49,6 +54,32 @@ def test_a_shape_is_cut_to_its_sparsity(setup: Setup, sparsity: float) -> None:
     left = sum(weight.numel() for weight in cut_model(setup.model(), sparsity).model.layers.parameters())
     # Widths are rounded down to a multiple of 64 of 256 channels.
     assert 1 - 1.3 * sparsity - 0.15 < left / dense <= 1 - sparsity
+
+
+@pytest.mark.slow
+def test_two_processes_side_by_side_do_the_work_of_one(tmp_path: Path) -> None:
+    """Over Gloo; what they gain depends on the cores, what they find does not."""
+    script = tmp_path / "measure.py"
+    script.write_text(
+        "import torch\n"
+        "from tests.bench.parts import Setup\n"
+        "from tests.bench.test_bench import TINY\n"
+        "from tests.bench.shapes import SHAPES\n"
+        "from tests.bench.together import side_by_side\n"
+        "SHAPES['tiny'] = TINY\n"
+        "print(side_by_side(Setup('tiny', torch.device('cpu'), torch.float32, 5, 16, 2)))\n"
+    )
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *launch], env=environment, capture_output=True, text=True, check=True, timeout=300
+    )
+    first, other = (ast.literal_eval(line) for line in sorted(done.stdout.splitlines(), key=len)[::-1])
+    assert other == {}
+    assert first["processes"] == 2
+    assert first["Fisher statistics, relative difference"] < 1e-5
+    assert first["healed weights, relative difference"] < 1e-3
+    assert first["Fisher round, speed-up"] > 0
 
 
 @pytest.mark.parametrize(
