@@ -47,8 +47,11 @@ RUN_BY = {
     "dvc repro stages/recovering/dvc.yaml": f"{RERUN}::test_the_recovery_runs_only_when_it_is_asked_for",
     "make portability": ".github/workflows/portability.yml",
     "make peers": "tests/test_readme.py::test_make_peers_passes_its_options_on",
-    'make peers PEERS="--left-out --jobs 4"': (
+    'make peers PEERS="--table left-out --jobs 4"': (
         "tests/peers/test_transfer.py::test_each_domain_is_scored_after_a_pruning_without_its_text"
+    ),
+    'make peers PEERS="--table all-items --jobs 4"': (
+        "tests/peers/test_all_items.py::test_every_item_is_scored_whatever_the_limit_of_the_evaluation"
     ),
     'make peers PEERS="--peer wanda-sp --share 0.3"': (
         "tests/test_readme.py::test_make_peers_passes_its_options_on"
@@ -61,6 +64,9 @@ RUN_BY = {
         "tests/test_readme.py::test_make_sweep_passes_its_settings_on"
     ),
     "make bench SUITE=cpu": "tests/bench/test_bench.py::test_rows_are_kept_beside_those_measured_before",
+    "python -m torch.distributed.run --standalone --nproc-per-node 2 -m tests.bench parallel --only 7B": (
+        "tests/bench/test_bench.py::test_two_processes_side_by_side_do_the_work_of_one"
+    ),
     "dvc exp run --run-all": "tests/test_rerun.py::test_a_sweep_ends_in_a_table_and_a_figure",
     "python -m stages.sweep --by mask.metric": (
         "tests/test_sweep.py::test_the_table_and_the_figure_lie_side_by_side"
@@ -177,7 +183,7 @@ def test_make_study_runs_what_the_readme_shows() -> None:
 
 def test_make_peers_passes_its_options_on() -> None:
     forms = [line for line in commands() if line.startswith("make peers PEERS")]
-    assert len(forms) == 2
+    assert len(forms) == 3
     for form in forms:
         shown = subprocess.run(
             [*shlex.split(form), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
