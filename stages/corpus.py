@@ -12,7 +12,6 @@ from stages.text.corpus import Tokens, build_corpus, tokens_of
 from stages.text.overlap import Run, runs_of_items
 
 DATA = Path("data")
-MODEL = DATA / "model"
 
 
 @stage
@@ -31,19 +30,22 @@ def main() -> None:
     )
 
 
-def corpus_inputs(params: Params) -> tuple[dict[str, list[artifacts.Document]], Tokens, set[Run]]:
-    """Every domain's documents, the model's tokenizer, and the runs of words in the benchmarks."""
+def corpus_inputs(
+    params: Params, data: Path = DATA
+) -> tuple[dict[str, list[artifacts.Document]], Tokens, set[Run]]:
+    """From `data`: every domain's documents, the model's tokenizer, the runs of words in the benchmarks."""
     sources = {
-        domain: artifacts.read_documents(DATA / "sources" / f"{domain}.parquet")
+        domain: artifacts.read_documents(data / "sources" / f"{domain}.parquet")
         for domain in [*params.domains, SELF_DOMAIN]
     }
     runs: set[Run] = set()
     for task in progress(params.benchmarks, label="benchmarks", unit="tasks"):
-        path = DATA / "benchmarks" / f"{task}.jsonl"
+        path = data / "benchmarks" / f"{task}.jsonl"
         if not path.exists():
             raise InputError(f"{path}: not found; run `dvc repro`")
         runs |= runs_of_items(parse_items(str(path), path.read_bytes()), params.corpus.ngram)
-    return sources, tokens_of(load_tokenizer(MODEL), MODEL), runs
+    model = data / "model"
+    return sources, tokens_of(load_tokenizer(model), model), runs
 
 
 if __name__ == "__main__":

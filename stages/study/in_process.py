@@ -6,7 +6,6 @@ left out, which on an accelerator are most of the time. Zero-shot accuracy and l
 
 import copy
 import hashlib
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +15,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stages.artifacts import Document, Sequence, read_documents
+from stages.artifacts import Document, Sequence
 from stages.capture import measure
 from stages.checkpoints import load_model, load_tokenizer
+from stages.corpus import corpus_inputs
 from stages.devices import place
 from stages.errors import InputError
 from stages.evaluation.perplexity import score_domains
@@ -30,8 +30,7 @@ from stages.pruning.families import Masks, all_kept_masks, decoder_parameters
 from stages.study.grid import Experiment
 from stages.study.results import Result, Scores
 from stages.surgery import healing_text, operate
-from stages.text.corpus import build_corpus, tokens_of
-from stages.text.overlap import Run, runs_of_items
+from stages.text.corpus import build_corpus
 from stages.text.sampling import sample_documents
 
 T = TypeVar("T")
@@ -77,36 +76,23 @@ class Laboratory:
 
     def _corpus(self, params: Params) -> Corpus:
         def draw() -> Corpus:
-            sources = {
-                name: read_documents(self.data / "sources" / f"{name}.parquet") for name in params.domains
-            }
-            sources[SELF_DOMAIN] = self._own_text(params)
-            tokens = tokens_of(self.tokenizer, self.data / "model")
-            calibration, heldout = build_corpus(sources, tokens, self._benchmarks(params), params.corpus)
+            sources, tokens, benchmarks = corpus_inputs(params, self.data)
+            sources[SELF_DOMAIN] = self._own_text(params, sources[SELF_DOMAIN])
+            calibration, heldout = build_corpus(sources, tokens, benchmarks, params.corpus)
             return calibration.sequences, heldout.sequences
 
         return self._once(("corpus", _text_key(params)), draw)
 
-    def _own_text(self, params: Params) -> list[Document]:
+    def _own_text(self, params: Params, there: list[Document]) -> list[Document]:
+        """What the dense model writes; `there` is that already, if the pipeline had the same settings."""
+
         def write() -> list[Document]:
             model = place(close_experts(copy.deepcopy(self.dense)), self.device)
             return sample_documents(model, self.tokenizer, params.sample)
 
-        file = self.data / "sources" / f"{SELF_DOMAIN}.parquet"
-        if params.sample == self.made_by.sample and file.exists():
-            return read_documents(file)
+        if params.sample == self.made_by.sample:
+            return there
         return self._once(("sample", params.sample), write)
-
-    def _benchmarks(self, params: Params) -> set[Run]:
-        runs: set[Run] = set()
-        for task in params.benchmarks:
-            file = self.data / "benchmarks" / f"{task}.jsonl"
-            if not file.exists():
-                raise InputError(f"{file}: not found; run `dvc repro`")
-            # The pipeline wrote it, so it is JSON lines; those may hold any other line break.
-            lines = file.read_text(encoding="utf-8").split("\n")
-            runs |= runs_of_items((json.loads(line) for line in lines if line.strip()), params.corpus.ngram)
-        return runs
 
     def _pruned(self, params: Params, calibration: list[Sequence]) -> tuple[PreTrainedModel, float]:
         """What surgery would write, in host memory, and what it took with captures of its own."""
