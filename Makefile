@@ -39,18 +39,23 @@ export: setup ## Write the pruned model to data/export/model.gguf, for llama.cpp
 chat: setup ## Talk to the pruned model
 	@python -m stages.chat data/pruned
 
+# Experiments at a time, for the next two. On 2 cores two of one thread each take 3/4 of the time:
+# OMP_NUM_THREADS=1 make study JOBS=2
+JOBS ?= 1
+RUN_QUEUE = dvc exp run --run-all --jobs $(JOBS)
+
 # Any settings, as dvc exp run takes them: make sweep SWEEP="-S mask.metric=fisher,wanda" BY=mask.metric
 SWEEP ?= -S 'prune.sparsity=0.1,0.3'
 sweep: setup ## Run experiments over settings (SWEEP=...) and draw them in data/sweep
 	dvc exp run --queue $(SWEEP)
-	dvc exp run --run-all
+	$(RUN_QUEUE)
 	@python -m stages.sweep $(if $(BY),--by $(BY))
 
 # The experiments that this commit lacks; what is queued beside them runs too.
 GRID ?= small
 study: setup ## Run the grid of experiments in stages/study (GRID=small, hours) into data/study
 	@python -m stages.study queue --grid $(GRID)
-	dvc exp run --run-all
+	$(RUN_QUEUE)
 	@python -m stages.study collect --grid $(GRID)
 
 REV ?= main

@@ -67,7 +67,10 @@ RUN_BY = {
     "python -m torch.distributed.run --standalone --nproc-per-node 2 -m tests.bench parallel --only 7B": (
         "tests/bench/test_bench.py::test_two_processes_side_by_side_do_the_work_of_one"
     ),
-    "dvc exp run --run-all": "tests/test_rerun.py::test_a_sweep_ends_in_a_table_and_a_figure",
+    "dvc exp run --run-all": (
+        "tests/test_rerun.py::test_a_study_comes_out_alike_through_dvc_and_in_one_process"
+    ),
+    "dvc exp run --run-all --jobs 2": "tests/test_rerun.py::test_a_sweep_ends_in_a_table_and_a_figure",
     "python -m stages.sweep --by mask.metric": (
         "tests/test_sweep.py::test_the_table_and_the_figure_lie_side_by_side"
     ),
@@ -171,7 +174,7 @@ def test_make_recover_runs_its_own_pipeline() -> None:
 
 def test_make_study_runs_what_the_readme_shows() -> None:
     shown = subprocess.run(
-        ["make", "study", "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "study", "JOBS=2", "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     lines = [line.removesuffix(" --grid small") for line in shown.splitlines()]
     block = next(block for block in blocks("sh") if "stages.study queue" in block)

@@ -245,7 +245,7 @@ def test_a_sweep_ends_in_a_table_and_a_figure(project: Project) -> None:
     project.commit()
     before = project.run(["git", "rev-parse", "HEAD"])
     project.run(["dvc", "exp", "run", "--queue", "-S", "prune.sparsity=0.1,0.4"])
-    project.run(["dvc", "exp", "run", "--run-all"])
+    project.run(["dvc", "exp", "run", "--run-all", "--jobs", "2"])
     table = project.run([sys.executable, "-m", "stages.sweep", "--by", "prune.sparsity"]).splitlines()
     assert project.run(["git", "rev-parse", "HEAD"]) == before
     settings = {line.split()[1] for line in table[1:-1]}
