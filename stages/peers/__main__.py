@@ -49,12 +49,10 @@ def main(
     What data/peers has already, with the same settings, is not run again. A peer that fails is named at the
     end, and in the comparison has a row that says why; the others run all the same.
     """
+    if table == COMPARISON and jobs > 1:
+        raise InputError(f"--jobs: {jobs}: the {COMPARISON} times its programs, so they run one at a time")
     shared, peers = read_shared(read_params(), python), names or tuple(PEERS)
     if table == COMPARISON:
-        if jobs > 1:
-            raise InputError(
-                f"--jobs: {jobs}: the {COMPARISON} times its programs, so they run one at a time"
-            )
         failures = _compare(shared, peers, shares or (0.2, 0.4), again)
     elif table == LEFT_OUT:
         wanted = prunings(shared, peers, shares or (0.2,))

@@ -15,7 +15,7 @@ from stages.peers.evaluation import accuracies
 from stages.peers.records import DENSE, Record
 from stages.peers.runs import Measure
 from stages.peers.shared import DATA, Shared
-from stages.peers.table import shown_ratio
+from stages.peers.table import shown_accuracy, shown_ratio
 
 FILE = DATA / "peers/all_items.json"
 ALL = 0
@@ -66,9 +66,5 @@ def _row(title: str, record: Record, dense: Record) -> tuple[str, ...]:
     # all_items() refuses to run without tasks.
     assert mean is not None
     assert before is not None
-    tasks = [_shown(headline(one)) for one in record["accuracy"].values()]
-    return (title, shown_ratio(ratio), _shown(mean), f"{mean[0] - before[0]:+.3f}", *tasks)
-
-
-def _shown(accuracy: tuple[float, float]) -> str:
-    return f"{accuracy[0]:.3f} ± {accuracy[1]:.3f}"
+    tasks = [shown_accuracy(*headline(one)) for one in record["accuracy"].values()]
+    return (title, shown_ratio(ratio), shown_accuracy(*mean), f"{mean[0] - before[0]:+.3f}", *tasks)

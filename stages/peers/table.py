@@ -111,4 +111,9 @@ def _removed(record: Record, dense: Record, key: str) -> str:
 
 def _accuracy(record: Record) -> str:
     mean = mean_accuracy(record)
-    return "" if mean is None else f"{mean[0]:.3f} ± {mean[1]:.3f}"
+    return "" if mean is None else shown_accuracy(*mean)
+
+
+def shown_accuracy(accuracy: float, stderr: float) -> str:
+    """With its standard error."""
+    return f"{accuracy:.3f} ± {stderr:.3f}"

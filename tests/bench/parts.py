@@ -8,7 +8,7 @@ from statistics import median
 import torch
 from transformers import PreTrainedModel
 
-from stages.pruning.capture import LOSS_EVERY, capture
+from stages.pruning.capture import LOSS_EVERY, DomainCapture, capture
 from stages.pruning.families import Site, sites_of
 from stages.pruning.healing import Moments, ridge_refit
 from stages.pruning.loss import sequence_losses
@@ -77,17 +77,21 @@ def capture_speed(setup: Setup) -> Record:
 def _pass(
     setup: Setup, model: PreTrainedModel, sites: list[Site], ids: torch.Tensor, gradients: bool
 ) -> Timing:
-    return timed(
-        setup.device,
-        lambda: capture(
-            model,
-            sites,
-            {"text": ids},
-            gradients=gradients,
-            checkpointing=setup.checkpointing,
-            batch_size=setup.batch,
-            on_sequences=lambda _: None,
-        ),
+    return timed(setup.device, lambda: captured(setup, model, sites, ids, gradients))
+
+
+def captured(
+    setup: Setup, model: PreTrainedModel, sites: list[Site], ids: torch.Tensor, gradients: bool
+) -> dict[str, DomainCapture]:
+    """A capture as the setup has it."""
+    return capture(
+        model,
+        sites,
+        {"text": ids},
+        gradients=gradients,
+        checkpointing=setup.checkpointing,
+        batch_size=setup.batch,
+        on_sequences=lambda _: None,
     )
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from stages.console import is_first
 from stages.devices import process_group, resolve_device
 from stages.pruning import parallel
-from stages.pruning.capture import DomainCapture, capture
+from stages.pruning.capture import DomainCapture
 from stages.pruning.families import sites_of
 from tests.bench.clock import timed
-from tests.bench.parts import Record, Setup, surgery
+from tests.bench.parts import Record, Setup, captured, surgery
 from tests.bench.shapes import random_text
 
 
@@ -63,20 +63,9 @@ def _run(setup: Setup) -> _Run:
     ids = random_text(model, setup.sequences, setup.tokens)
     sites = sites_of(model, ("mlp",))
 
-    def fisher(rows: Tensor) -> dict[str, DomainCapture]:
-        return capture(
-            model,
-            sites,
-            {"text": rows},
-            gradients=True,
-            checkpointing=setup.checkpointing,
-            batch_size=setup.batch,
-            on_sequences=lambda _: None,
-        )
-
-    fisher(ids[: setup.batch * parallel.size()])  # warms up
+    captured(setup, model, sites, ids[: setup.batch * parallel.size()], True)  # warms up
     captures: dict[str, DomainCapture] = {}
-    first = timed(setup.device, lambda: captures.update(fisher(ids)))
+    first = timed(setup.device, lambda: captures.update(captured(setup, model, sites, ids, True)))
     model.to("cpu")
     parallel.total(torch.ones(1))  # so that no process waits for another within what is timed
     second = surgery(setup, model, ids)
