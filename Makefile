@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro recover export plan chat sweep study compare
-.PHONY: portability peers bench test test-all lint types format
+.PHONY: deps portability baselines bench test test-all lint types format
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,7 +53,7 @@ sweep: setup ## Run experiments over settings (SWEEP=...) and draw them in data/
 
 # The experiments that this commit lacks; what is queued beside them runs too.
 GRID ?= small
-study: setup ## Run the grid of experiments in stages/study (GRID=small, hours) into data/study
+study: setup ## Run the grid of experiments in stages/experiments/study (GRID=small, hours) into data/study
 	@python -m stages.study queue --grid $(GRID)
 	$(RUN_QUEUE)
 	@python -m stages.study collect --grid $(GRID)
@@ -66,7 +66,7 @@ test: setup ## Run the tests
 	pytest
 
 test-all: setup ## Run the slow tests too
-	pytest -m "not gpu and not portability and not peers"
+	pytest -m "not gpu and not portability and not baselines"
 
 lint: setup ## Check style
 	ruff check stages tests
@@ -78,6 +78,9 @@ types: setup ## Check types
 format: setup ## Rewrite the code in the house style
 	ruff check --fix stages tests
 	ruff format stages tests
+
+deps: setup ## Write the code that each stage imports into the dependencies of dvc.yaml
+	@python -m stages.deps
 
 SUITE ?= cpu
 bench: setup ## Measure speed and memory (SUITE=cpu or h200); the JSON goes to data/bench
@@ -95,14 +98,15 @@ portability: setup .llama/.installed ## Export to GGUF and compare llama.cpp wit
 	LLAMA_CPP_PYTHON=$(CURDIR)/.llama/bin/python pytest -m portability
 
 # Other pruning programs, with their own idea of which libraries belong beside them.
-.peers/.installed:
-	$(PYTHON) -m venv .peers
-	.peers/bin/python -m pip install --quiet --disable-pip-version-check \
+.baselines/.installed:
+	$(PYTHON) -m venv .baselines
+	.baselines/bin/python -m pip install --quiet --disable-pip-version-check \
 		"torch==2.13.0" "transformers==5.23.0" "optipfair==0.4.2" "torch-pruning==1.6.1"
 	touch $@
 
-# What data/peers has is not run again; PEERS takes the command's options, such as --peer wanda-sp --share 0.3.
-PEERS ?=
-peers: setup .peers/.installed ## Prune by other programs and methods too; compare them in data/peers
-	PEERS_PYTHON=$(CURDIR)/.peers/bin/python pytest -m peers
-	@python -m stages.peers --python .peers/bin/python $(PEERS)
+# What data/baselines has is not run again. BASELINES takes the options of the command, for example
+# BASELINES="--baseline wanda-sp --share 0.3".
+BASELINES ?=
+baselines: setup .baselines/.installed ## Prune by other programs and methods too; compare them in data/baselines
+	BASELINES_PYTHON=$(CURDIR)/.baselines/bin/python pytest -m baselines
+	@python -m stages.baselines --python .baselines/bin/python $(BASELINES)

@@ -1,20 +1,17 @@
 """Stage: the items of the zero-shot tasks."""
 
-from pathlib import Path
-
-from stages import artifacts
-from stages.console import progress, stage, summary
-from stages.params import read_params
+from stages.common import artifacts
+from stages.common.console import progress, stage, summary
+from stages.common.params import read_params
+from stages.common.paths import BENCHMARKS
 from stages.text.benchmark_items import read_items
-
-OUTPUT = Path("data/benchmarks")
 
 
 @stage
 def main() -> None:
     """Write the items of every task under `benchmarks` in params.yaml to data/benchmarks/TASK.jsonl."""
     benchmarks = read_params().benchmarks
-    with artifacts.atomic(OUTPUT) as directory:
+    with artifacts.atomic(BENCHMARKS) as directory:
         directory.mkdir()
         for task, benchmark in progress(benchmarks.items(), label="benchmarks", unit="tasks"):
             (directory / f"{task}.jsonl").write_bytes(read_items(task, benchmark))

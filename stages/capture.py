@@ -1,26 +1,18 @@
-"""Channel statistics per domain, of the dense model cut by the masks so far."""
-
-from collections.abc import Callable
-from pathlib import Path
+"""Stage: channel statistics per domain, of the dense model cut by the masks so far."""
 
 import click
-from transformers import PreTrainedModel
 
-from stages.artifacts import Sequence, read_sequences
-from stages.captures import write_captures
-from stages.checkpoints import load_model
-from stages.console import counter, is_first, stage, summary
-from stages.devices import place, process_group, resolve_device
-from stages.params import Params, read_params
-from stages.pruning.capture import DomainCapture, capture
+from stages.checkpoints.devices import process_group, resolve_device
+from stages.checkpoints.loading import load_model
+from stages.common.console import counter, is_first, stage, summary
+from stages.common.params import read_params
+from stages.common.paths import CALIBRATION, MODEL, ROUNDS
+from stages.method.from_params import method_settings
+from stages.method.measure import measure
 from stages.pruning.experts import open_experts
-from stages.pruning.families import Masks, channel_mask, cut, sites_of
-from stages.sites import chosen_sites
-from stages.tensors import by_domain, read_masks
-
-MODEL = Path("data/model")
-CALIBRATION = Path("data/corpus/calibration.parquet")
-ROUNDS = Path("data/rounds")
+from stages.rounds.captures import write_captures
+from stages.rounds.tensors import read_masks
+from stages.text.calibration import read_text
 
 
 @stage
@@ -31,13 +23,13 @@ def main(round_name: str) -> None:
     before = params.rounds[round_name].after
     model = open_experts(load_model(MODEL, params.compute.dtype))
     masks = read_masks(ROUNDS / before / "masks.safetensors")
-    rows = read_sequences(CALIBRATION)
-    total = params.capture.sequences * len({row.domain for row in rows})
+    text = read_text(CALIBRATION)
+    total = params.capture.sequences * len(text)
     with (
         process_group(resolve_device(params.compute.device)),
         counter(f"capture {round_name}", "sequence", total) as bar,
     ):
-        captures = measure(model, masks, rows, params, round_name, bar.update)
+        captures = measure(model, masks, text, method_settings(params), round_name, bar.update)
     if not is_first():
         return
     write_captures(
@@ -48,36 +40,6 @@ def main(round_name: str) -> None:
     tokens = sum(one.tokens for one in captures.values())
     sites = len(next(iter(captures.values())).statistics)
     summary(f"capture {round_name}", f"{sites} sites, {len(captures)} domains, {tokens:,} tokens")
-
-
-def measure(
-    model: PreTrainedModel,
-    masks: Masks,
-    rows: list[Sequence],
-    params: Params,
-    round_name: str,
-    on_sequences: Callable[[int], object],
-) -> dict[str, DomainCapture]:
-    """Cut the dense model, in place, by the masks of the round before, and take ROUND's statistics of it.
-
-    rows: the calibration text, of which the round reads its share. Returns captures by domain, over the dense
-    model's channels; `on_sequences` is called with the number of sequences of each batch done.
-    """
-    kept = {site.name: channel_mask(site, masks[site.name]) for site in chosen_sites(model, params.prune)}
-    cut(model, masks)
-    place(model, params.compute.device)
-    # Every round reads other sequences, and mask adds up what the rounds saw: text is not read twice.
-    turn = params.chain().index(round_name)
-    captures = capture(
-        model,
-        sites_of(model, tuple(params.prune.sites)),
-        by_domain(rows, params.capture.sequences, turn),
-        gradients=params.capture.gradients,
-        checkpointing=params.capture.checkpointing,
-        batch_size=params.capture.batch_size,
-        on_sequences=on_sequences,
-    )
-    return {domain: one.expanded(kept) for domain, one in captures.items()}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Talk to a checkpoint: a first impression that no number gives."""
+"""Tool: talk to a checkpoint, for a first impression that no number gives."""
 
 import sys
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ import click
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer, set_seed
 
-from stages.checkpoints import load_model, load_tokenizer
-from stages.console import stage
-from stages.devices import place
-from stages.errors import InputError
+from stages.checkpoints.devices import place
+from stages.checkpoints.loading import load_model, load_tokenizer
+from stages.common.console import stage
+from stages.common.errors import InputError
 
 Turn = dict[str, str]
 

@@ -1,17 +1,11 @@
 """Stage: calibration and held-out sequences of every domain."""
 
-from pathlib import Path
-
-from stages import artifacts
-from stages.checkpoints import load_tokenizer
-from stages.console import progress, stage, summary
-from stages.errors import InputError
-from stages.params import SELF_DOMAIN, Params, read_params
-from stages.text.benchmark_items import parse_items
-from stages.text.corpus import Tokens, build_corpus, tokens_of
-from stages.text.overlap import Run, runs_of_items
-
-DATA = Path("data")
+from stages.common import artifacts
+from stages.common.console import stage, summary
+from stages.common.params import read_params
+from stages.common.paths import DATA
+from stages.text.corpus import build_corpus
+from stages.text.inputs import corpus_inputs
 
 
 @stage
@@ -28,24 +22,6 @@ def main() -> None:
         f"{len(calibration.sequences)} calibration and {len(heldout.sequences)} held-out sequences of "
         f"{params.corpus.sequence_length} tokens; {dropped} documents dropped for overlap",
     )
-
-
-def corpus_inputs(
-    params: Params, data: Path = DATA
-) -> tuple[dict[str, list[artifacts.Document]], Tokens, set[Run]]:
-    """From `data`: every domain's documents, the model's tokenizer, the runs of words in the benchmarks."""
-    sources = {
-        domain: artifacts.read_documents(data / "sources" / f"{domain}.parquet")
-        for domain in [*params.domains, SELF_DOMAIN]
-    }
-    runs: set[Run] = set()
-    for task in progress(params.benchmarks, label="benchmarks", unit="tasks"):
-        path = data / "benchmarks" / f"{task}.jsonl"
-        if not path.exists():
-            raise InputError(f"{path}: not found; run `dvc repro`")
-        runs |= runs_of_items(parse_items(str(path), path.read_bytes()), params.corpus.ngram)
-    model = data / "model"
-    return sources, tokens_of(load_tokenizer(model), model), runs
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Score one checkpoint: perplexity per domain, zero-shot accuracy, cost, and a few continuations."""
+"""Stage: the scores of one checkpoint: perplexity, zero-shot accuracy, cost, and a few continuations."""
 
 import gc
 from collections.abc import Mapping
@@ -11,21 +11,19 @@ import click
 import torch
 from transformers import PreTrainedModel
 
-from stages.artifacts import read_sequences, write_json
-from stages.checkpoints import load_model, load_tokenizer
-from stages.console import stage, summary
-from stages.devices import place, resolve_device
+from stages.checkpoints.devices import place, resolve_device
+from stages.checkpoints.loading import load_model, load_tokenizer
+from stages.common.artifacts import read_sequences, write_json
+from stages.common.console import stage, summary
+from stages.common.params import Params, read_params
+from stages.common.paths import BENCHMARKS, EVALUATIONS, HELDOUT
 from stages.evaluation.continuation import continue_prompts
 from stages.evaluation.cost import measure_size
 from stages.evaluation.latency import compare_latency
 from stages.evaluation.memory import peak_memory
 from stages.evaluation.perplexity import DomainScore, geometric_mean, score_domains
 from stages.evaluation.zero_shot import Accuracy, score_tasks
-from stages.params import Params, read_params
 
-HELDOUT = Path("data/corpus/heldout.parquet")
-BENCHMARKS = Path("data/benchmarks")
-EVALUATIONS = Path("data/evaluations")
 LIBRARIES = ("torch", "transformers", "lm-eval")
 
 

@@ -1,18 +1,16 @@
 """Stage: the dense model, and the masks that remove nothing, where the first round starts."""
 
-from pathlib import Path
-
-from stages import artifacts
-from stages.console import stage, summary
-from stages.dense import load_dense
-from stages.params import DENSE, read_params
+from stages.checkpoints.dense import load_dense
+from stages.common import artifacts
+from stages.common.console import stage, summary
+from stages.common.params import DENSE, read_params
+from stages.common.paths import MODEL, ROUNDS
+from stages.method.sites import chosen_sites
 from stages.pruning.experts import close_experts, open_experts
 from stages.pruning.families import all_kept_masks
-from stages.sites import chosen_sites
-from stages.tensors import write_masks, write_scores
+from stages.rounds.tensors import write_masks, write_scores
 
-MODEL = Path("data/model")
-ROUND = Path("data/rounds") / DENSE
+ROUND = ROUNDS / DENSE
 
 
 @stage
@@ -23,7 +21,7 @@ def main() -> None:
     masks = all_kept_masks(open_experts(model))
     # What is written does not depend on `prune`, so neither does the stage; but what the model's family
     # refuses of it is said here, before text is made and read.
-    chosen_sites(model, params.prune)
+    chosen_sites(model, params.prune.sites, params.prune.widths, params.prune.width_multiple)
     close_experts(model)
     with artifacts.atomic(MODEL) as directory:
         model.save_pretrained(directory)

@@ -1,24 +1,13 @@
-"""Check params.yaml, show the schedule and what it will take, or rewrite the rounds (comments kept)."""
-
-from pathlib import Path
-from typing import Any
+"""Tool: check params.yaml, show the schedule and what it will take, or rewrite the rounds (comments kept)."""
 
 import click
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
 
-from stages.artifacts import atomic
-from stages.console import duration, stage
-from stages.devices import resolve_device
-from stages.estimate import EFFICIENCY, Work, estimate_work, measure_speed, read_shapes
-from stages.params import DENSE, PARAMS_FILE, Params, read_params
-
-MODEL = Path("data/model")
-CURVES = {
-    "linear": lambda share: share,
-    # Much at first, when little is lost by it, and ever less: Zhu and Gupta 2017.
-    "cubic": lambda share: 1 - (1 - share) ** 3,
-}
+from stages.checkpoints.devices import resolve_device
+from stages.common.console import duration, stage
+from stages.common.params import PARAMS_FILE, Params, read_params
+from stages.common.paths import MODEL
+from stages.planning.estimate import EFFICIENCY, Work, estimate_work, measure_speed, read_shapes
+from stages.planning.rounds import CURVES, rewrite_rounds
 
 
 @stage
@@ -30,34 +19,6 @@ def main(rounds: int | None, curve: str) -> None:
         rewrite_rounds(PARAMS_FILE, rounds, curve)
     params = read_params()
     click.echo("\n".join([*schedule(params), "", *cost(params)]))
-
-
-def rewrite_rounds(path: Path, count: int, curve: str) -> None:
-    """Replace `rounds` by r1 to r<count> along a curve from 0 to 1; everything else stays as written."""
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 10_000
-    data: Any = yaml.load(path.read_text(encoding="utf-8"))
-    old = data["rounds"]
-    rounds = chained_rounds(count, curve)
-    for name, settings in rounds.items():
-        item = CommentedMap(settings)
-        item.fa.set_flow_style()
-        old[name] = item
-    for name in [name for name in old if name not in rounds]:
-        del old[name]
-    data["surgery"]["after"] = list(rounds)[-1]
-    with atomic(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        yaml.dump(data, file)
-
-
-def chained_rounds(count: int, curve: str = "linear") -> dict[str, dict[str, Any]]:
-    """`rounds` of params.yaml: r1 to r<count>, each after the one before, along a curve from 0 to 1."""
-    names = [f"r{number}" for number in range(1, count + 1)]
-    return {
-        name: {"after": after, "progress": round(CURVES[curve](number / count), 4)}
-        for number, (name, after) in enumerate(zip(names, [DENSE, *names], strict=False), 1)
-    }
 
 
 def schedule(params: Params) -> list[str]:

@@ -1,4 +1,4 @@
-"""Compare the exported GGUF file, as llama.cpp runs it, with the checkpoint, as transformers does."""
+"""Tool: compare the exported GGUF file, as llama.cpp runs it, with the checkpoint, as transformers does."""
 
 import math
 from pathlib import Path
@@ -7,13 +7,13 @@ import click
 import torch
 from transformers import PreTrainedModel
 
-from stages.artifacts import read_sequences
-from stages.checkpoints import load_model, load_tokenizer
-from stages.console import progress, stage, summary
-from stages.errors import InputError
+from stages.checkpoints.loading import load_model, load_tokenizer
+from stages.common.artifacts import read_sequences
+from stages.common.console import progress, stage, summary
+from stages.common.errors import InputError
+from stages.common.paths import HELDOUT
 from stages.exporting.llama_cpp import Passage, read_passages
 
-HELDOUT = Path("data/corpus/heldout.parquet")
 # Of the perplexities: what half precision and another order of additions may make.
 TOLERANCE = 0.01
 

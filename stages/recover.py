@@ -1,4 +1,4 @@
-"""Stage, off the default road: train the pruned model, for a short while, to say what the dense one says."""
+"""Stage: the pruned model, trained for a short while towards the dense one's outputs (optional pipeline)."""
 
 import os
 from collections.abc import Callable
@@ -11,28 +11,24 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stages.artifacts import atomic, read_sequences, write_json
-from stages.checkpoints import load_model, load_tokenizer
-from stages.console import counter, stage, summary
-from stages.devices import SHARDED, place
-from stages.errors import InputError
-from stages.modelling import in_precision, save_model, save_tokenizer
-from stages.params import Params, read_params
-from stages.proof import prove_load
-from stages.pruning import descent, divergence, precision, recovery
+from stages.checkpoints.devices import SHARDED, place
+from stages.checkpoints.loading import load_model, load_tokenizer
+from stages.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
+from stages.checkpoints.saving import in_precision, save_model, save_tokenizer
+from stages.common.artifacts import atomic, write_json
+from stages.common.console import counter, stage, summary
+from stages.common.errors import InputError
+from stages.common.params import Params, read_params
+from stages.common.paths import MODEL, PRUNED, RECOVERED, RECOVERY_TEXT
+from stages.pruning import divergence, optimizer, precision, recovery
 from stages.pruning.divergence import divergences
 from stages.pruning.loss import sequence_losses
 from stages.pruning.recovery import Snapshot, Training, recover, trainable
 from stages.recovering.card import Fit, Recovery, recovered_card
 from stages.recovering.snapshots import clear, read_snapshot, saving, snapshot_path
-from stages.tensors import all_by_domain
+from stages.text.calibration import read_text
 
-MODEL = Path("data/model")
-PRUNED = Path("data/pruned")
-RECOVERED = Path("data/recovered")
-TEXT = Path("data/corpus/recovery.parquet")
-CODE = tuple(Path(str(module.__file__)) for module in (descent, divergence, precision, recovery))
-PROOF_TOKENS = 64
+CODE = tuple(Path(str(module.__file__)) for module in (divergence, optimizer, precision, recovery))
 
 
 @stage
@@ -42,7 +38,7 @@ def main() -> None:
     _refuse_many(params)
     training = Training(**params.recover.model_dump())
     tokenizer, pruned_card = load_tokenizer(PRUNED), _read_card(PRUNED / "README.md")
-    sequences = all_by_domain(read_sequences(TEXT))
+    sequences = read_text(RECOVERY_TEXT)
     # A sign for the model card, on text that is trained on; held-out text is evaluate's.
     check = torch.cat([ids[:1] for ids in sequences.values()])
     student, teacher, autocast = _models(params)
@@ -60,7 +56,7 @@ def main() -> None:
     with atomic(RECOVERED) as directory:
         save_model(result, directory)
         save_tokenizer(tokenizer, directory)
-        proof = prove_load(result, directory, check[:2, :PROOF_TOKENS], RECOVERED, tokenizer)
+        proof = prove_load(result, directory, check[:PROOF_ROWS, :PROOF_TOKENS], RECOVERED, tokenizer)
         card = recovered_card(pruned_card, done, proof)
         (directory / "README.md").write_text(card, encoding="utf-8")
         write_json(directory / "recovery.json", asdict(done) | {"divergence_by_step": losses})
@@ -88,7 +84,7 @@ def _train(
     autocast: torch.dtype | None,
 ) -> list[float]:
     settings = asdict(training) | {"mixture": params.mixture, "dtype": params.compute.dtype}
-    path = snapshot_path(settings, [MODEL, PRUNED, TEXT, *CODE])
+    path = snapshot_path(settings, [MODEL, PRUNED, RECOVERY_TEXT, *CODE])
     snapshot = read_snapshot(path)
     save = saving(path)
     with counter("recover", "step", training.steps) as bar:

@@ -1,17 +1,12 @@
-"""Stage, off the default road: the recovered model's measures and their ratios to the dense one's."""
+"""Stage: the recovered model's measures and their ratios to the dense model's (optional pipeline)."""
 
-from pathlib import Path
-
-from stages.artifacts import read_json, write_json
-from stages.console import headline, stage, summary
+from stages.common.artifacts import read_json, write_json
+from stages.common.console import headline, stage, summary
+from stages.common.params import read_params
+from stages.common.paths import EVALUATIONS, RECOVERED, RECOVERED_METRICS, ROUNDS
 from stages.evaluation.metrics import build_metrics, read_evidence
 from stages.evaluation.page import headline_rows
-from stages.params import read_params
 
-EVALUATIONS = Path("data/evaluations")
-ROUNDS = Path("data/rounds")
-RECOVERED = Path("data/recovered")
-METRICS = Path("data/recovered.json")
 COLUMNS = ("", "dense", "recovered", "ratio")
 
 
@@ -25,9 +20,11 @@ def main() -> None:
     done |= {
         when: {key: round(one, 4) for key, one in recovery[when].items()} for when in ("before", "after")
     }
-    write_json(METRICS, {"recovered": metrics["pruned"], "ratio": metrics["ratio"], "recovery": done})
+    write_json(
+        RECOVERED_METRICS, {"recovered": metrics["pruned"], "ratio": metrics["ratio"], "recovery": done}
+    )
     headline([COLUMNS, *headline_rows(metrics)])
-    summary("recovered", f"{METRICS}; the recovered model is in {RECOVERED}")
+    summary("recovered", f"{RECOVERED_METRICS}; the recovered model is in {RECOVERED}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,11 @@
-"""Stage, off the default road: the text that a recovery trains on, all that there is up to what it draws."""
+"""Stage: the text that a recovery trains on, as much as it draws (optional pipeline)."""
 
-from pathlib import Path
-
-from stages.artifacts import write_sequences
-from stages.console import stage, summary
-from stages.corpus import corpus_inputs
-from stages.params import Params, read_params
+from stages.common.artifacts import write_sequences
+from stages.common.console import stage, summary
+from stages.common.params import Params, read_params
+from stages.common.paths import RECOVERY_TEXT
 from stages.text.corpus import build_heldout, build_rest
-
-OUTPUT = Path("data/corpus/recovery.parquet")
+from stages.text.inputs import corpus_inputs
 
 
 @stage
@@ -18,7 +15,7 @@ def main() -> None:
     sources, tokens, benchmarks = corpus_inputs(params)
     heldout = build_heldout(sources, tokens, params.corpus)
     rest = build_rest(sources, drawn(params), heldout, tokens, benchmarks, params.corpus)
-    write_sequences(OUTPUT, rest.sequences, rest.metadata(params.corpus))
+    write_sequences(RECOVERY_TEXT, rest.sequences, rest.metadata(params.corpus))
     summary(
         "recovery corpus",
         f"{len(rest.sequences)} sequences of {params.corpus.sequence_length} tokens, by domain "

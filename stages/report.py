@@ -1,27 +1,18 @@
-"""Put both evaluations and the rounds into metrics, pictures and a page."""
-
-from pathlib import Path
+"""Stage: both evaluations and the rounds as metrics, pictures and a page."""
 
 import click
 
-from stages.artifacts import atomic, read_json, write_json
-from stages.console import headline, stage, summary
+from stages.common.artifacts import atomic, read_json, write_json
+from stages.common.console import headline, stage, summary
+from stages.common.params import read_params
+from stages.common.paths import EVALUATIONS, METRICS, PLOTS, PRUNED, REPORT_HTML, REPORT_MARKDOWN, ROUNDS
 from stages.evaluation.comparison import compare
 from stages.evaluation.figures import draw_figures
 from stages.evaluation.html import to_html
 from stages.evaluation.markdown import to_markdown
 from stages.evaluation.metrics import build_metrics, read_evidence
 from stages.evaluation.page import COLUMNS, build_page, headline_rows
-from stages.params import read_params
-from stages.revision import read_commit, read_workspace
-
-EVALUATIONS = Path("data/evaluations")
-ROUNDS = Path("data/rounds")
-METRICS = Path("data/metrics.json")
-PLOTS = Path("data/plots")
-MARKDOWN = Path("data/report.md")
-HTML = Path("data/report.html")
-PRUNED = Path("data/pruned")
+from stages.evaluation.revision import read_commit, read_workspace
 
 
 @stage
@@ -43,7 +34,7 @@ def main(show: bool, revision: str | None, figures_at: str | None) -> None:
     if not show:
         _write()
     headline([COLUMNS, *headline_rows(read_json(METRICS))])
-    where = f"{MARKDOWN} and {HTML}; the pruned model is in {PRUNED}"
+    where = f"{REPORT_MARKDOWN} and {REPORT_HTML}; the pruned model is in {PRUNED}"
     if show:
         click.echo(f"see {where}")
     else:
@@ -61,9 +52,9 @@ def _write() -> None:
         directory.mkdir()
         for name, picture in pictures.items():
             (directory / f"{name}.png").write_bytes(picture.png)
-    with atomic(MARKDOWN) as file:
+    with atomic(REPORT_MARKDOWN) as file:
         file.write_text(to_markdown(page), encoding="utf-8")
-    with atomic(HTML) as file:
+    with atomic(REPORT_HTML) as file:
         file.write_text(to_html(page, {name: one.svg for name, one in pictures.items()}), encoding="utf-8")
 
 

@@ -1,16 +1,14 @@
 """Stage: text sampled from the dense model, for calibration only."""
 
-from pathlib import Path
-
-from stages import artifacts
-from stages.checkpoints import load_model, load_tokenizer
-from stages.console import stage, summary
-from stages.devices import place
-from stages.params import SELF_DOMAIN, read_params
+from stages.checkpoints.devices import place
+from stages.checkpoints.loading import load_model, load_tokenizer
+from stages.common import artifacts
+from stages.common.console import stage, summary
+from stages.common.params import SELF_DOMAIN, read_params
+from stages.common.paths import MODEL, SOURCES
 from stages.text.sampling import sample_documents
 
-MODEL = Path("data/model")
-OUTPUT = Path("data/sources") / f"{SELF_DOMAIN}.parquet"
+OUTPUT = SOURCES / f"{SELF_DOMAIN}.parquet"
 
 
 @stage

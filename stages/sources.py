@@ -1,16 +1,13 @@
 """Stage: the text of one domain."""
 
-from pathlib import Path
-
 import click
 
-from stages import artifacts
-from stages.console import stage, summary
-from stages.errors import InputError
-from stages.params import PARAMS_FILE, read_params
+from stages.common import artifacts
+from stages.common.console import stage, summary
+from stages.common.errors import InputError
+from stages.common.params import PARAMS_FILE, read_params
+from stages.common.paths import SOURCES
 from stages.text.domains import documents
-
-SOURCES = Path("data/sources")
 
 
 @stage

@@ -1,31 +1,25 @@
-"""Cut the dense model by the last round's masks, heal it, and write the smaller checkpoint."""
-
-from collections.abc import Callable, Mapping
-from pathlib import Path
+"""Stage: the dense model cut by the last round's masks, healed, and written as the smaller checkpoint."""
 
 import torch
 from transformers import PreTrainedModel
 
-from stages.artifacts import Sequence, atomic, read_json, read_sequences
-from stages.checkpoints import load_model, load_tokenizer
-from stages.console import counter, is_first, stage, summary
-from stages.devices import passing_through, process_group, resolve_device
-from stages.model_card import Measures, model_card
-from stages.modelling import save_model, save_tokenizer
-from stages.params import Params, read_params
-from stages.proof import prove_load
+from stages.checkpoints.devices import passing_through, process_group, resolve_device
+from stages.checkpoints.loading import load_model, load_tokenizer
+from stages.checkpoints.model_card import Measures, model_card
+from stages.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
+from stages.checkpoints.saving import save_model, save_tokenizer
+from stages.common.artifacts import atomic, read_json
+from stages.common.console import counter, is_first, stage, summary
+from stages.common.params import read_params
+from stages.common.paths import CALIBRATION, MODEL, PRUNED, ROUNDS
+from stages.method.from_params import method_settings
+from stages.method.operate import operate
+from stages.method.text import healing_text
+from stages.pruning.decoder import decoder_layers, decoder_parameters
 from stages.pruning.experts import close_experts, open_experts
-from stages.pruning.families import Masks, decoder_layers, decoder_parameters
 from stages.pruning.loss import sequence_losses
-from stages.pruning.reconstruction import Reconstruction
-from stages.pruning.surgery import Healing, prune
-from stages.tensors import read_masks, weighted
-
-MODEL = Path("data/model")
-CALIBRATION = Path("data/corpus/calibration.parquet")
-ROUNDS = Path("data/rounds")
-PRUNED = Path("data/pruned")
-PROOF_TOKENS = 64
+from stages.rounds.tensors import read_masks
+from stages.text.calibration import read_text
 
 
 @stage
@@ -36,15 +30,15 @@ def main() -> None:
     device = resolve_device(params.compute.device)
     model = open_experts(load_model(MODEL, params.compute.dtype))
     masks = read_masks(last / "masks.safetensors")
-    text = healing_text(read_sequences(CALIBRATION), params)
+    text, settings = read_text(CALIBRATION), method_settings(params)
     # A first sign for the model card, on text the pruning saw; held-out text is evaluate's.
-    check = torch.cat([ids[:1] for ids in text.values()])
+    check = torch.cat([ids[:1] for ids in healing_text(text, settings).values()])
     before = _measure(model, check, device)
     with (
         process_group(device),
         counter("surgery", "layer", len(decoder_layers(model))) as bar,
     ):
-        operate(model, masks, text, params, bar.update)
+        operate(model, masks, text, settings, bar.update)
     if not is_first():
         return
     after = _measure(close_experts(model), check, device)
@@ -52,44 +46,12 @@ def main() -> None:
         save_model(model, directory)
         tokenizer = load_tokenizer(MODEL)
         save_tokenizer(tokenizer, directory)
-        proof = prove_load(model, directory, check[:2, :PROOF_TOKENS], PRUNED, tokenizer)
+        proof = prove_load(model, directory, check[:PROOF_ROWS, :PROOF_TOKENS], PRUNED, tokenizer)
         history = read_json(last / "history.json")
         card = model_card(params, history, check.shape[1], before, after, proof)
         (directory / "README.md").write_text(card, encoding="utf-8")
     share = 1 - after.decoder / before.decoder
     summary("surgery", f"{after.parameters:,} parameters, {share:.1%} of the decoder removed, in {PRUNED}")
-
-
-def healing_text(rows: list[Sequence], params: Params) -> dict[str, torch.Tensor]:
-    """What healing reads of the calibration text: int64 [count, tokens] by domain."""
-    return weighted(rows, params.surgery.sequences, params.mixture)
-
-
-def operate(
-    model: PreTrainedModel,
-    masks: Masks,
-    text: Mapping[str, torch.Tensor],
-    params: Params,
-    on_layer: Callable[[], object],
-) -> None:
-    """Cut the dense model, in host memory and its experts opened, in place, and heal it as params say."""
-    settings = params.surgery
-    training = settings.reconstruct
-    reconstruction = (
-        Reconstruction(training.epochs, training.learning_rate, training.batch_size)
-        if training.epochs
-        else None
-    )
-    prune(
-        model,
-        masks,
-        text,
-        params.mixture,
-        Healing(settings.heal, settings.alpha, settings.ridge, reconstruction),
-        device=resolve_device(params.compute.device),
-        batch_size=settings.batch_size,
-        on_layer=on_layer,
-    )
 
 
 @torch.no_grad()

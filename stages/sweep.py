@@ -1,19 +1,17 @@
-"""Collect the experiments of a commit into a table and a figure."""
+"""Tool: the experiments of a commit as a table and a figure."""
 
 import csv
 import json
-import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from stages.artifacts import atomic
-from stages.console import stage
-from stages.errors import InputError
+from stages.common.artifacts import atomic
+from stages.common.console import stage
+from stages.common.dvc import run_dvc
+from stages.common.errors import InputError
 from stages.evaluation.markdown import markdown_table
 from stages.evaluation.sweep import draw_sweep, sweep_table, trial, varied
 
@@ -45,15 +43,6 @@ def main(out: Path, revisions: tuple[str, ...], by: str | None) -> None:
         (directory / "sweep.md").write_text(text, encoding="utf-8")
     _print(columns, rows)
     click.echo(f"sweep: {len(trials)} runs in {out}")
-
-
-def run_dvc(*arguments: str) -> str:
-    """What `dvc` with these arguments prints. Raises InputError, with what it says, where it fails."""
-    command = [sys.executable, "-m", "dvc", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise InputError(f"`{shlex.join(['dvc', *arguments])}` failed: {done.stderr.strip()}")
-    return done.stdout
 
 
 def _states(revisions: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from stages.chat import main
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
+from tests.project import ROOT
 
 # Shows in the prompt how many turns there were, by the length of what the model is given.
 TEMPLATE = "{% for turn in messages %}{{ turn.role[0] }}:{{ turn.content }};{% endfor %}a:"
@@ -112,7 +113,7 @@ def test_the_readmes_way_to_talk(instruct_dir: Path, tmp_path_factory: pytest.Te
     done = subprocess.run(
         [sys.executable, *shlex.split(command)[1:]],
         cwd=project,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         input=question,
         capture_output=True,
         text=True,

@@ -1,73 +1,127 @@
 """dvc.yaml against the code: an imported module that is no dependency would give silently stale results."""
 
-import ast
-import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from ruamel.yaml import YAML
 
-from stages import params
-
-ROOT = Path(__file__).parent.parent
-# Holds types and checks only (see test_params_has_no_defaults), so it cannot change a result.
-NOT_A_DEPENDENCY = {"stages/params.py"}
+from stages.common import params
+from stages.common.errors import InputError
+from stages.deps import main as deps
+from stages.planning.dependencies import (
+    CANNOT_CHANGE_A_RESULT,
+    closure,
+    code_of,
+    pipelines,
+    stage_file,
+    with_code,
+)
+from tests.project import ROOT
 
 
 def stages_of_dvc_yaml() -> dict[str, dict[str, Any]]:
     """By DVC's names for them: those of other files than the first have the file's path before them."""
     found = {}
-    for file in (ROOT / "dvc.yaml", *sorted(ROOT.glob("stages/*/dvc.yaml"))):
+    for file in pipelines(ROOT):
         prefix = "" if file.parent == ROOT else f"{file.relative_to(ROOT).as_posix()}:"
         for name, stage in YAML(typ="safe").load(file.read_text(encoding="utf-8"))["stages"].items():
             found[f"{prefix}{name}"] = stage.get("do", stage)
     return found
 
 
-def module_file(name: str) -> str | None:
-    """`stages.a.b` -> its file below the root, if it is one of the project's modules."""
-    path = Path(*name.split("."))
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if (ROOT / candidate).exists():
-            return candidate.as_posix()
-    return None
-
-
-def imports(file: str) -> set[str]:
-    """The project's files that a file imports, wherever in it the import stands."""
-    names = []
-    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: relative import"
-            names += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
-    found = {module_file(name) for name in names if name.split(".")[0] == "stages"}
-    return {file for file in found if file and not file.endswith("__init__.py")}
-
-
-def closure(file: str) -> set[str]:
-    """All project files that running a file imports, itself included."""
-    seen: set[str] = set()
-    waiting = {file}
-    while waiting:
-        seen |= waiting
-        waiting = set().union(*map(imports, waiting)) - seen
-    return seen
-
-
 @pytest.mark.parametrize("name", stages_of_dvc_yaml())
 def test_a_stage_depends_on_every_module_that_it_imports(name: str) -> None:
     stage = stages_of_dvc_yaml()[name]
-    module = re.search(r"-m (stages\.\w+)", stage["cmd"])
-    assert module
-    main = module_file(module[1])
-    assert main
-    listed = {dep for dep in stage["deps"] if dep.endswith(".py")}
-    assert listed == closure(main) - NOT_A_DEPENDENCY
+    listed = [dep for dep in stage["deps"] if dep.startswith("stages/")]
+    assert listed == code_of(stage_file(name, stage), ROOT), "run `make deps`"
+
+
+@pytest.mark.parametrize("name", ["sources", "report"])
+def test_the_import_closure_holds_every_module_that_python_really_loads(name: str) -> None:
+    # Python itself is the independent reference: what it has loaded after the import.
+    code = f"import stages.{name}, sys; print(*(m for m in sys.modules if m.startswith('stages.')))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    files = {f"{module.replace('.', '/')}.py" for module in loaded}
+    assert {file for file in files if (ROOT / file).exists()} <= closure(f"stages/{name}.py", ROOT)
+
+
+def project(tmp_path: Path, dvc_yaml: str) -> Path:
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages/first.py").write_text('from stages.second import x\nPAGE = "page.j2"\n')
+    (tmp_path / "stages/second.py").write_text("import stages.third\n")
+    (tmp_path / "stages/third.py").write_text("")
+    (tmp_path / "stages/page.j2").write_text("")
+    (tmp_path / "dvc.yaml").write_text(dvc_yaml)
+    return tmp_path
+
+
+STALE = """\
+# the pipeline
+stages:
+  first:
+    cmd: python -m stages.first
+    deps:
+      - stages/gone.py
+      - data/model  # what it reads
+    outs: [data/out]
+"""
+FRESH = """\
+# the pipeline
+stages:
+  first:
+    cmd: python -m stages.first
+    deps:
+      - stages/first.py
+      - stages/page.j2
+      - stages/second.py
+      - stages/third.py
+      - data/model  # what it reads
+    outs: [data/out]
+"""
+
+
+def test_code_is_written_and_comments_and_other_dependencies_stay(tmp_path: Path) -> None:
+    root = project(tmp_path, STALE)
+    written = with_code(STALE, root)
+    assert YAML(typ="safe").load(written) == YAML(typ="safe").load(FRESH)
+    assert "# the pipeline" in written
+    assert "# what it reads" in written
+
+
+def test_what_is_up_to_date_stays_as_it_is(tmp_path: Path) -> None:
+    assert with_code(FRESH, project(tmp_path, FRESH)) == FRESH
+
+
+def test_a_command_without_a_module_of_the_project_is_refused_by_name(tmp_path: Path) -> None:
+    text = STALE.replace("python -m stages.first", "echo")
+    with pytest.raises(InputError, match=r"dvc\.yaml: stages\.first\.cmd: echo"):
+        with_code(text, project(tmp_path, text))
+
+
+def test_check_fails_where_a_file_would_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project(tmp_path, STALE))
+    result = CliRunner().invoke(deps, ["--check"])
+    assert result.exit_code == 1
+    assert "dvc.yaml: code dependencies are stale; run `make deps`" in result.output
+    assert CliRunner().invoke(deps).exit_code == 0
+    assert CliRunner().invoke(deps, ["--check"]).exit_code == 0
+
+
+def test_what_is_left_out_as_unable_to_change_a_result_exists() -> None:
+    assert all((ROOT / file).is_file() for file in CANNOT_CHANGE_A_RESULT)
+
+
+@pytest.mark.parametrize("name", ["sample", "evaluate"])
+def test_a_new_model_family_runs_nothing_again_that_does_not_read_the_table(name: str) -> None:
+    assert "stages/pruning/layouts.py" not in stages_of_dvc_yaml()[name]["deps"]
 
 
 def test_every_template_of_the_package_is_a_dependency_of_a_stage() -> None:
@@ -82,6 +136,22 @@ def test_every_template_of_the_package_is_a_dependency_of_a_stage() -> None:
 
 def test_package_init_files_are_empty() -> None:
     assert all(file.stat().st_size == 0 for file in (ROOT / "stages").rglob("__init__.py"))
+
+
+def test_a_file_directly_in_stages_runs_and_says_whether_it_is_a_stage_or_a_tool() -> None:
+    for file in (ROOT / "stages").glob("*.py"):
+        if file.name != "__init__.py":
+            text = file.read_text(encoding="utf-8")
+            assert text.startswith(('"""Stage: ', '"""Tool: ')), file.name
+            assert 'if __name__ == "__main__":' in text, file.name
+
+
+def test_nothing_imports_a_file_that_is_run() -> None:
+    runnable = {file.stem for file in (ROOT / "stages").glob("*.py")} - {"__init__"}
+    for file in sorted((ROOT / "stages").rglob("*.py")):
+        name = file.relative_to(ROOT).as_posix()
+        imported = closure(name, ROOT) - {name}
+        assert not imported & {f"stages/{stem}.py" for stem in runnable}, name
 
 
 def test_params_has_no_defaults() -> None:
@@ -100,9 +170,3 @@ def test_every_group_of_params_is_tracked_by_a_stage() -> None:
         str(entry).split(".")[0] for stage in stages_of_dvc_yaml().values() for entry in stage["params"]
     }
     assert tracked >= set(params.Params.model_fields) - {"rounds", "domains"}
-
-
-if __name__ == "__main__":  # prints the lists, for pasting into dvc.yaml
-    for name, stage in stages_of_dvc_yaml().items():
-        module = re.search(r"-m (stages\.\w+)", stage["cmd"])
-        print(name, sorted(closure(str(module_file(module[1]))) - NOT_A_DEPENDENCY))

@@ -5,11 +5,10 @@ import pytest
 from click.testing import CliRunner
 from ruamel.yaml import YAML
 
-from stages.artifacts import Sequence, write_sequences
+from stages.common.artifacts import Sequence, write_sequences
 from stages.evaluate import main
 from tests.evaluation.test_tasks import ITEMS, write_items
-
-PARAMS = Path(__file__).parent.parent / "params.yaml"
+from tests.project import PARAMS
 
 
 @pytest.fixture

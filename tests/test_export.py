@@ -13,16 +13,16 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from stages import portability
-from stages.artifacts import Sequence, write_sequences
-from stages.errors import InputError
+from stages.checkpoints.saving import save_model
+from stages.common.artifacts import Sequence, write_sequences
+from stages.common.errors import InputError
 from stages.exporting.gguf_file import write_gguf
 from stages.exporting.gguf_tokenizer import PRE_TOKENIZERS
-from stages.modelling import save_model
 from stages.pruning.families import ATTENTION, MLP, QUERY_HEADS, all_kept_masks, cut
 from tests.conftest import make_tiny_tokenizer
+from tests.project import ROOT
 from tests.pruning.test_families import half_masks, tiny
 
-ROOT = Path(__file__).parent.parent
 TEXT = "The quick brown fox's 123 jumps, over the lazy dog:\n\n  twice in 2024!  And again it jumps over it."
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0}
 LLAMA3 |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 32}

@@ -7,15 +7,14 @@ import pytest
 from click.testing import CliRunner
 
 from stages import plan
-from stages.params import read_params
-
-DEFAULT = Path(__file__).parent.parent / "params.yaml"
+from stages.common.params import read_params
+from tests.project import PARAMS
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    return Path(shutil.copy(DEFAULT, tmp_path / "params.yaml"))
+    return Path(shutil.copy(PARAMS, tmp_path / "params.yaml"))
 
 
 @pytest.mark.parametrize("curve", ["linear", "cubic"])

@@ -24,9 +24,10 @@ from transformers import (
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from stages import benchmarks, capture, corpus, mask, model, sample, sources, surgery
-from stages.checkpoints import load_model
-from stages.params import PackageContent, Params, read_params
-from stages.pruning.families import decoder_parameters, sites_of, unit_parameters
+from stages.checkpoints.loading import load_model
+from stages.common.params import PackageContent, Params, read_params
+from stages.pruning.decoder import decoder_parameters
+from stages.pruning.families import sites_of, unit_parameters
 from stages.text.packages import read_members
 from tests.conftest import make_tiny_tokenizer
 from tests.test_presets import PRESETS, PUBLISHED, ROOT, published_config

@@ -1,18 +1,18 @@
 """The presets: valid params, and budgets that the real architectures can meet (on the meta device)."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from stages.params import HubDomain, HubModel, read_params
+from stages.common.params import HubDomain, HubModel, read_params
 from stages.pruning.allocation import Candidate, Limits, uniform_masks
-from stages.pruning.families import decoder_parameters, sites_of, unit_parameters, widths
+from stages.pruning.decoder import decoder_parameters
+from stages.pruning.families import sites_of, unit_parameters, widths
+from tests.project import ROOT
 
-ROOT = Path(__file__).parent.parent
 PRESETS = ROOT / "stages/presets"
 QWEN = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0}

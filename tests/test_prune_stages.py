@@ -18,14 +18,16 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages import capture, mask, model, surgery
-from stages.artifacts import Sequence, read_sequences, write_json, write_sequences
-from stages.captures import read_captures
-from stages.checkpoints import load_model
-from stages.pruning.families import all_kept_masks, decoder_parameters, widths
-from stages.tensors import by_domain, read_masks, read_scores, write_masks, write_scores
+from stages.checkpoints.loading import load_model
+from stages.common.artifacts import Sequence, read_sequences, write_json, write_sequences
+from stages.pruning.decoder import decoder_parameters
+from stages.pruning.families import all_kept_masks, widths
+from stages.rounds.captures import read_captures
+from stages.rounds.tensors import read_masks, read_scores, write_masks, write_scores
+from tests.common.test_params import write
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
+from tests.project import ROOT
 from tests.pruning.test_families import tiny
-from tests.test_params import write
 
 CHANGES: dict[str, Any] = {
     "corpus.sequence_length": 24,
@@ -227,12 +229,6 @@ def test_unreadable_masks_end_with_one_message(project: Callable[..., Path]) -> 
     assert not Path("data/rounds/r1").exists()
 
 
-def test_each_round_reads_the_next_sequences_and_wraps_around() -> None:
-    rows = [Sequence("news", ("d",), (number, number)) for number in range(5)]
-    turns = [by_domain(rows, 2, turn)["news"][:, 0].tolist() for turn in range(3)]
-    assert turns == [[0, 1], [2, 3], [4, 0]]
-
-
 def test_scores_add_up_over_the_rounds(project: Callable[..., Path]) -> None:
     rounds = project(mask__metric="magnitude") / "data/rounds"
     run_all()
@@ -243,7 +239,7 @@ def test_scores_add_up_over_the_rounds(project: Callable[..., Path]) -> None:
 def two_processes(*stage: str) -> None:
     """Run a stage under torchrun, two processes that talk over Gloo."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*launch, *stage], env=environment, capture_output=True, text=True, timeout=300, check=False
     )

@@ -14,16 +14,16 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
+from stages.baselines import main as baselines
+from stages.common.params import Params, read_params
 from stages.evaluation.page import headline_rows
-from stages.params import Params, read_params
-from stages.peers.__main__ import main as peers
-from stages.study.grid import grid
+from stages.experiments.study.grid import grid
+from tests.project import ROOT
 from tests.test_rerun import EXPERIMENTS, QUEUES
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
-PEER_COLUMNS = (
+BASELINE_COLUMNS = (
     "method", "version", "decoder removed", "perplexity / dense", "zero-shot", "seconds to prune", "peak GiB",
     "loads in transformers",
 )  # fmt: skip
@@ -46,15 +46,15 @@ RUN_BY = {
     "make recover": "tests/test_readme.py::test_make_recover_runs_its_own_pipeline",
     "dvc repro stages/recovering/dvc.yaml": f"{RERUN}::test_the_recovery_runs_only_when_it_is_asked_for",
     "make portability": ".github/workflows/portability.yml",
-    "make peers": "tests/test_readme.py::test_make_peers_passes_its_options_on",
-    'make peers PEERS="--table left-out --jobs 4"': (
-        "tests/peers/test_transfer.py::test_each_domain_is_scored_after_a_pruning_without_its_text"
+    "make baselines": "tests/test_readme.py::test_make_baselines_passes_its_options_on",
+    'make baselines BASELINES="--table left-out --jobs 4"': (
+        "tests/baselines/test_transfer.py::test_each_domain_is_scored_after_a_pruning_without_its_text"
     ),
-    'make peers PEERS="--table all-items --jobs 4"': (
-        "tests/peers/test_all_items.py::test_every_item_is_scored_whatever_the_limit_of_the_evaluation"
+    'make baselines BASELINES="--table all-items --jobs 4"': (
+        "tests/baselines/test_all_items.py::test_every_item_is_scored_whatever_the_limit_of_the_evaluation"
     ),
-    'make peers PEERS="--peer wanda-sp --share 0.3"': (
-        "tests/test_readme.py::test_make_peers_passes_its_options_on"
+    'make baselines BASELINES="--baseline wanda-sp --share 0.3"': (
+        "tests/test_readme.py::test_make_baselines_passes_its_options_on"
     ),
     "dvc repro --force --single-item sources@tickets": f"{RERUN}::test_a_changed_file_is_read_when_told_to",
     "dvc exp apply smaller": "tests/test_sweep.py::test_an_experiment_can_be_applied",
@@ -80,15 +80,15 @@ RUN_BY = {
     "make study": "tests/test_readme.py::test_make_study_runs_what_the_readme_shows",
     **dict.fromkeys(
         [f"python -m stages.study {command}" for command in ("plan", "queue", "collect")],
-        "tests/study/test_experiments.py::test_a_study_is_queued_run_once_and_collected",
+        "tests/experiments/study/test_experiments.py::test_a_study_is_queued_run_once_and_collected",
     ),
     "python -m stages.study queue --axis metric": (
-        "tests/study/test_grid.py::test_an_axis_alone_keeps_the_names_of_what_it_shares"
+        "tests/experiments/study/test_grid.py::test_an_axis_alone_keeps_the_names_of_what_it_shares"
     ),
     "dvc repro corpus": f"{RERUN}::test_a_changed_file_is_read_when_told_to",
     **dict.fromkeys(
         [f"python -m stages.study {command} --grid large" for command in ("run", "page")],
-        "tests/study/test_in_process.py::test_a_run_goes_on_where_it_stopped_and_ends_in_a_page",
+        "tests/experiments/study/test_in_process.py::test_a_run_goes_on_where_it_stopped_and_ends_in_a_page",
     ),
     "python -m stages.report --compare main": (
         "tests/test_review.py::test_changed_params_stand_beside_each_other"
@@ -184,17 +184,17 @@ def test_make_study_runs_what_the_readme_shows() -> None:
     assert f"The small grid is {len(grid('small', params).experiments())} experiments" in README
 
 
-def test_make_peers_passes_its_options_on() -> None:
-    forms = [line for line in commands() if line.startswith("make peers PEERS")]
+def test_make_baselines_passes_its_options_on() -> None:
+    forms = [line for line in commands() if line.startswith("make baselines BASELINES")]
     assert len(forms) == 3
     for form in forms:
         shown = subprocess.run(
             [*shlex.split(form), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
         ).stdout
-        (options,) = shlex.split(form.partition("PEERS=")[2])
-        assert f"python -m stages.peers --python .peers/bin/python {options}\n" in shown
+        (options,) = shlex.split(form.partition("BASELINES=")[2])
+        assert f"python -m stages.baselines --python .baselines/bin/python {options}\n" in shown
         # What it passes on, the command takes.
-        peers.make_context("peers", ["--python", "x", *options.split()])
+        baselines.make_context("baselines", ["--python", "x", *options.split()])
 
 
 def test_the_params_of_the_readme_are_valid() -> None:
@@ -225,9 +225,11 @@ def test_the_table_of_the_default_run_is_that_of_the_metrics() -> None:
     assert [row for row in exact if row not in README.splitlines()] == []
 
 
-def test_the_table_of_other_methods_is_that_of_data_peers() -> None:
-    with (ROOT / "data/peers/peers.csv").open(encoding="utf-8") as file:
-        rows = [f"| {' | '.join(row[column] for column in PEER_COLUMNS)} |" for row in csv.DictReader(file)]
+def test_the_table_of_other_methods_is_that_of_data_baselines() -> None:
+    with (ROOT / "data/baselines/baselines.csv").open(encoding="utf-8") as file:
+        rows = [
+            f"| {' | '.join(row[column] for column in BASELINE_COLUMNS)} |" for row in csv.DictReader(file)
+        ]
     assert rows
     assert [row for row in rows if row not in README.splitlines()] == []
 

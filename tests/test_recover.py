@@ -16,18 +16,18 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages import recover, recovered
-from stages.artifacts import Sequence, write_json, write_sequences
-from stages.model_card import Measures, model_card
-from stages.modelling import save_model
-from stages.params import read_params
-from stages.proof import Proof
+from stages.checkpoints.model_card import Measures, model_card
+from stages.checkpoints.proof import Proof
+from stages.checkpoints.saving import save_model
+from stages.common.artifacts import Sequence, write_json, write_sequences
+from stages.common.params import read_params
 from stages.pruning.families import all_kept_masks, cut
 from stages.recovering import snapshots
+from tests.common.test_params import write
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
 from tests.evaluation.evidence import evaluation, history, write_evidence
-from tests.test_params import write
+from tests.project import ROOT
 
-ROOT = Path(__file__).parent.parent
 CHANGES: dict[str, Any] = {
     "corpus.sequence_length": 24,
     "corpus.calibration_sequences": 4,

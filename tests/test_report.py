@@ -7,8 +7,7 @@ from click.testing import CliRunner, Result
 
 from stages.report import main
 from tests.evaluation.evidence import write_evidence
-
-PARAMS = Path(__file__).parent.parent / "params.yaml"
+from tests.project import PARAMS
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from stages.study.results import read_results
+from stages.experiments.study.results import read_results
+from tests.project import ROOT
 
-ROOT = Path(__file__).parent.parent
 ROLES = ("AUTHOR", "COMMITTER")
 pytestmark = pytest.mark.slow
 WORDS = ["channel", "prune", "mask", "heal", "round", "corpus", "sample", "metric", "weight", "layer", "leaf"]

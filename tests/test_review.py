@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner
 
 from stages.report import main
+from tests.project import ROOT
 
-ROOT = Path(__file__).parent.parent
 BINARIES = Path(sys.executable).parent
 STAGES = """\
 stages:

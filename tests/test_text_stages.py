@@ -12,13 +12,13 @@ from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
 
 from stages import benchmarks, corpus, model, recovery_corpus, sample, sources
-from stages.artifacts import read_documents, read_sequences
-from stages.checkpoints import load_model, load_tokenizer
+from stages.checkpoints.loading import load_model, load_tokenizer
+from stages.common.artifacts import read_documents, read_sequences
 from tests.conftest import make_tiny_tokenizer
+from tests.project import ROOT
 from tests.pruning.test_families import tiny
 
 Project = Callable[..., Path]
-REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Make a folder with params.yaml and local inputs, and go there; arguments replace groups of params."""
 
     def make(**groups: Any) -> Path:
-        params = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text())
+        params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
         params |= {
             "model": {"source": "path", "path": str(dense_dir), "name": "tiny", "licence": "none"},
             "domains": {

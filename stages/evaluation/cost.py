@@ -6,8 +6,8 @@ from pathlib import Path
 from torch import nn
 from transformers import PreTrainedModel
 
-from stages.errors import InputError
-from stages.pruning.families import decoder_parameters
+from stages.common.errors import InputError
+from stages.pruning.decoder import decoder_parameters
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from statistics import median
 import torch
 from transformers import PreTrainedModel
 
-from stages.console import progress
-from stages.errors import InputError
+from stages.common.console import progress
+from stages.common.errors import InputError
 
 
 @dataclass(frozen=True)

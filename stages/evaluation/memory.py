@@ -12,10 +12,10 @@ import click
 import psutil
 import torch
 
-from stages.checkpoints import load_model
-from stages.console import stage
-from stages.devices import place, resolve_device
-from stages.errors import InputError
+from stages.checkpoints.devices import place, resolve_device
+from stages.checkpoints.loading import load_model
+from stages.common.console import stage
+from stages.common.errors import InputError
 from stages.evaluation.latency import run_once
 
 SAMPLE_SECONDS = 0.002

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.artifacts import read_json
-from stages.errors import InputError
+from stages.common.artifacts import read_json
+from stages.common.errors import InputError
 
 Evaluation = Mapping[str, Any]
 Round = Mapping[str, Any]

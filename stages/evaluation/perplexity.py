@@ -8,9 +8,9 @@ import torch
 from accelerate.utils import find_executable_batch_size
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.artifacts import Sequence as Row
-from stages.console import progress
-from stages.errors import InputError
+from stages.common.artifacts import Sequence as Row
+from stages.common.console import progress
+from stages.common.errors import InputError
 from stages.pruning.loss import sequence_losses
 
 

@@ -18,7 +18,7 @@ from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 
 Item = dict[str, Any]
 

@@ -18,7 +18,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.evaluation.tasks import errors_only, local_task
 
 

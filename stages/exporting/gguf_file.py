@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.exporting.gguf_tokenizer import write_tokenizer
 from stages.pruning.layouts import Gguf, family_of
 from stages.pruning.sizes import head_dim

@@ -6,7 +6,7 @@ from typing import Any
 import gguf
 from transformers import PreTrainedTokenizerBase
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 
 # Passages come in and results go out as JSON. Everything llama.cpp has to say goes to stderr.
 SCRIPT = """

@@ -7,7 +7,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.pruning.families import MLP
 
 

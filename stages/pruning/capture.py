@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from stages.errors import InputError
-from stages.pruning.families import Site, decoder_layers, output_projection
+from stages.common.errors import InputError
+from stages.pruning.decoder import decoder_layers
+from stages.pruning.families import Site, output_projection
 from stages.pruning.loss import sequence_losses
 from stages.pruning.parallel import share, total
 from stages.pruning.statistics import ChannelStatistics, ChannelSums

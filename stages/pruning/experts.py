@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
+from stages.pruning.decoder import decoder_layers
 from stages.pruning.layouts import family_of
 
 
@@ -83,7 +84,7 @@ def open_experts(model: PreTrainedModel) -> PreTrainedModel:
     """
     family = family_of(model.config)
     if family.experts is not None:
-        for layer in model.base_model.get_submodule(family.layers).children():
+        for layer in decoder_layers(model):
             block = layer.get_submodule(family.experts)
             if not isinstance(block, OpenExperts):
                 layer.set_submodule(family.experts, OpenExperts(block, model.config).train(block.training))
@@ -95,7 +96,7 @@ def close_experts(model: PreTrainedModel) -> PreTrainedModel:
     """Put the stock blocks back, in place, layer by layer. Returns the model."""
     family = family_of(model.config)
     if family.experts is not None:
-        layers = model.base_model.get_submodule(family.layers).children()
+        layers = decoder_layers(model)
         for layer, config in zip(layers, model.config.per_layer_config, strict=True):
             block = layer.get_submodule(family.experts)
             if isinstance(block, OpenExperts):

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from stages.errors import InputError
+from stages.common.errors import InputError
+from stages.pruning.decoder import decoder_layers
 from stages.pruning.layouts import ATTENTION as ATTENTION
 from stages.pruning.layouts import FAMILIES as FAMILIES
 from stages.pruning.layouts import MLP as MLP
@@ -85,13 +86,6 @@ class Site:
     def ends_layer(self) -> bool:
         """Whether the projection's output reaches the layer's output as it is, with nothing after it."""
         return self.kind == MLP and self.post_norm is None and self.expert is None
-
-
-def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The decoder layers in order."""
-    layers = model.base_model.get_submodule(family_of(model.config).layers)
-    assert isinstance(layers, nn.ModuleList)
-    return layers
 
 
 def sites_of(model: PreTrainedModel, kinds: tuple[str, ...] | None = None) -> list[Site]:
@@ -197,11 +191,6 @@ def output_projection(model: PreTrainedModel, site: Site) -> nn.Linear:
 def all_kept_masks(model: PreTrainedModel) -> dict[str, Tensor]:
     """Masks that remove nothing, for every site of every kind."""
     return {site.name: torch.ones(site.units, dtype=torch.bool) for site in sites_of(model)}
-
-
-def decoder_parameters(model: PreTrainedModel) -> int:
-    """Parameters of the decoder layers: embeddings, final norm and head left out."""
-    return sum(parameter.numel() for parameter in decoder_layers(model).parameters())
 
 
 def unit_parameters(model: PreTrainedModel, site: Site) -> int:

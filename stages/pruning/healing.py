@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.pruning.parallel import total
 from stages.pruning.precision import tensor_cores
 

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.pruning.statistics import ChannelStatistics
 
 Metric = Callable[[Tensor, ChannelStatistics, torch.Generator], Tensor]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from transformers import PretrainedConfig
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 
 MLP = "mlp"
 ATTENTION = "attention"
@@ -55,15 +55,13 @@ class Gguf:
 class Family:
     """The layout of a decoder.
 
-    layers: where its decoder layers are, below the base model. width: the config's name for the number of
-    mlp channels. experts: the module that routes to fused experts, where the mlp is a mixture (see
-    pruning/experts.py). refused: kinds of site that cannot be pruned, with the reason. gguf: the
-    architecture in llama.cpp, where exporting knows it.
+    width: the config's name for the number of mlp channels. experts: the module that routes to fused
+    experts, where the mlp is a mixture of experts (see pruning/experts.py). refused: kinds of site that
+    cannot be pruned, with the reason. gguf: the architecture in llama.cpp, where exporting knows it.
     """
 
     mlp: Sublayer
     attention: Sublayer
-    layers: str = "layers"
     width: str = "intermediate_size"
     experts: str | None = None
     refused: Mapping[str, str] = field(default_factory=dict)

@@ -7,30 +7,20 @@ labels. (Block-wise reconstruction, after BRECQ, Li et al. 2021, where it serves
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from stages.errors import InputError
-from stages.pruning.descent import adamw, share_of_peak
+from stages.common.errors import InputError
+from stages.pruning.offloading import Offloading
+from stages.pruning.optimizer import adamw, share_of_peak
 from stages.pruning.parallel import size, total
 from stages.pruning.precision import tensor_cores
-from stages.pruning.staging import Staging
+from stages.pruning.settings import Reconstruction
 
 # Share of the steps that lead up to the learning rate's peak.
 WARMUP = 0.15
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """epochs: passes over the healing text for each layer, 0 for none. learning_rate: the peak. batch_size:
-    sequences of a step, in whole batches of the surgery."""
-
-    epochs: int
-    learning_rate: float
-    batch_size: int
 
 
 def reconstruct(
@@ -39,14 +29,14 @@ def reconstruct(
     inputs: Sequence[Tensor],
     targets: Sequence[Tensor],
     weights: Sequence[float],
-    staging: Staging,
+    offloading: Offloading,
     settings: Reconstruction,
     seed: int,
 ) -> None:
     """Train all weights of `layer` in place so that run(input) comes near to the target.
 
     inputs: the pruned stream [batch, tokens, d] before the layer, targets: the dense stream after it, both
-    as `staging` stores them; run: the layer's call; weights: how much the tokens of each batch count.
+    as `offloading` stores them; run: the layer's call; weights: how much the tokens of each batch count.
     Minimised is the mean over tokens of ||run(input) - target||^2 / ||target||^2, by AdamW, with warm-up and
     cosine decay, on batches in an order that `seed` fixes. The length of its target
     divides a token's error, for a few tokens of enormous length would be all that counts otherwise.
@@ -67,15 +57,15 @@ def reconstruct(
         optimizer, lambda step: share_of_peak(step, settings.epochs * steps, WARMUP)
     )
     order = torch.Generator().manual_seed(seed)
-    casting = torch.autocast(staging.device.type, half, enabled=half is not None)
+    casting = torch.autocast(offloading.device.type, half, enabled=half is not None)
     with torch.enable_grad(), casting, tensor_cores():
         for weight in trained:
             weight.requires_grad_(True)
         for _ in range(settings.epochs):
             drawn = torch.randperm(len(inputs), generator=order).tolist()
-            rows = staging.fetch([inputs[n] for n in drawn], [targets[n] for n in drawn])
+            rows = offloading.fetch([inputs[n] for n in drawn], [targets[n] for n in drawn])
             for numbers in _groups(drawn, steps):
-                tokens = torch.zeros((), device=staging.device)
+                tokens = torch.zeros((), device=offloading.device)
                 for number in numbers:
                     entering, target = next(rows)
                     error = _relative_error(run(entering), target).sum() * weights[number]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from stages.errors import InputError
-from stages.pruning.descent import adamw, share_of_peak
+from stages.common.errors import InputError
 from stages.pruning.divergence import divergences
+from stages.pruning.optimizer import adamw, share_of_peak
 from stages.pruning.precision import tensor_cores
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.pruning.layouts import ATTENTION, MLP, QUERY_HEADS, family_of
 
 
@@ -26,8 +26,8 @@ def resize_config(config: PretrainedConfig, masks: Mapping[str, Tensor]) -> None
 
     Where all layers agree they are the config's own numbers, and stock classes load the result. Otherwise,
     and where the config's class refuses the new number of heads (some want it to divide hidden_size), they
-    go into transformers' `per_layer_config` beside the dense numbers; stages/modelling.py writes the class
-    that reads it. `head_dim` becomes explicit once heads are gone, for it can no longer be derived.
+    go into transformers' `per_layer_config` beside the dense numbers; stages/checkpoints/saving.py writes the
+    class that reads it. `head_dim` becomes explicit once heads are gone, for it can no longer be derived.
     """
     dense = dict(_sizes(config, {}, 0))
     layers = [_sizes(config, masks, layer) for layer in range(config.num_hidden_layers)]

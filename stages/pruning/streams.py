@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from stages.pruning.families import Site, decoder_layers
-from stages.pruning.staging import Staging
+from stages.pruning.decoder import decoder_layers
+from stages.pruning.families import Site
+from stages.pruning.offloading import Offloading
 
 # Of a norm after a projection: keeps tokens of no length finite, and the inverse of its smallest weights.
 NORM_EPSILON = 1e-6
@@ -31,7 +32,9 @@ class Calls:
         return result
 
 
-def enter(model: PreTrainedModel, batches: list[Tensor], staging: Staging) -> tuple[list[Tensor], Calls]:
+def enter(
+    model: PreTrainedModel, batches: list[Tensor], offloading: Offloading
+) -> tuple[list[Tensor], Calls]:
     """The residual stream [batch, tokens, d] that enters the first layer for batches of token ids, int64
     [batch, tokens], and the calls of all layers.
 
@@ -43,11 +46,11 @@ def enter(model: PreTrainedModel, batches: list[Tensor], staging: Staging) -> tu
     for batch in batches:
         with _passed_over(decoder_layers(model)) as calls:
             model.base_model(input_ids=batch.to(model.device), use_cache=False)
-        hidden.append(staging.store(calls[0][0]))
+        hidden.append(offloading.store(calls[0][0]))
         if (0, len(batch)) not in arguments:
             known: dict[int, Any] = {}
             for index, (_, others) in enumerate(calls):
-                arguments[index, len(batch)] = staging.on_device(others, known)
+                arguments[index, len(batch)] = offloading.on_device(others, known)
     return hidden, Calls(arguments)
 
 

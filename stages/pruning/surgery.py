@@ -2,45 +2,24 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from stages.pruning.families import (
-    Masks,
-    Site,
-    channel_mask,
-    cut_layer,
-    decoder_layers,
-    pruned_sites,
-    resize_config,
-)
+from stages.pruning.decoder import decoder_layers
+from stages.pruning.families import Masks, Site, channel_mask, cut_layer, pruned_sites, resize_config
 from stages.pruning.healing import Moments, ridge_refit
+from stages.pruning.offloading import Offloading
 from stages.pruning.parallel import from_first, share
-from stages.pruning.reconstruction import Reconstruction, reconstruct
-from stages.pruning.staging import Staging
+from stages.pruning.reconstruction import reconstruct
+from stages.pruning.settings import Healing
 from stages.pruning.streams import Calls, enter, projection, watching
-
-Heal = Literal["none", "least_squares", "residual"]
 
 # The least squared length that an error is divided by.
 NO_LENGTH = 1e-6
-
-
-@dataclass(frozen=True)
-class Healing:
-    """method; alpha: share of the stream's error that a refit makes up; ridge: see ridge_refit;
-    reconstruction: training of each cut layer after its refits (it needs `residual`), None for none."""
-
-    method: Heal
-    alpha: float
-    ridge: float
-    reconstruction: Reconstruction | None = None
 
 
 @torch.no_grad()
@@ -96,11 +75,11 @@ def prune(
             if len(ids)
             for batch in ids.split(batch_size)
         ]
-        staging = Staging(device)
-        hidden, calls = enter(model, [batch for batch, _ in pairs], staging)
-        surgeon = _Surgeon(healing, masks, staging, calls, hidden, [weight for _, weight in pairs])
+        offloading = Offloading(device)
+        hidden, calls = enter(model, [batch for batch, _ in pairs], offloading)
+        surgeon = _Surgeon(healing, masks, offloading, calls, hidden, [weight for _, weight in pairs])
         count = max(by_layer) + 1
-        for index, layer in enumerate(staging.layers(layers, count)):
+        for index, layer in enumerate(offloading.layers(layers, count)):
             layers[index] = surgeon.layer(index, layer, by_layer.get(index, [])).to("cpu")
             on_layer()
         for _ in range(count, len(layers)):
@@ -115,12 +94,12 @@ class _Surgeon:
         self,
         healing: Healing,
         masks: Masks,
-        staging: Staging,
+        offloading: Offloading,
         calls: Calls,
         hidden: list[Tensor],
         weights: list[float],
     ) -> None:
-        self.healing, self.masks, self.staging, self.calls = healing, masks, staging, calls
+        self.healing, self.masks, self.offloading, self.calls = healing, masks, offloading, calls
         self.dense, self.pruned, self.weights = list(hidden), hidden, weights
 
     def layer(self, index: int, layer: nn.Module, sites: list[Site]) -> nn.Module:
@@ -138,13 +117,13 @@ class _Surgeon:
                 self.pruned,
                 self.dense,
                 self.weights,
-                self.staging,
+                self.offloading,
                 self.healing.reconstruction,
                 seed=index,
             )
         if not sites or not self._moves_on(sites[-1]):
-            for number, (hidden,) in enumerate(self.staging.fetch(self.pruned)):
-                self.pruned[number] = self.staging.store(self.calls.run(index, healed, hidden))
+            for number, (hidden,) in enumerate(self.offloading.fetch(self.pruned)):
+                self.pruned[number] = self.offloading.store(self.calls.run(index, healed, hidden))
         return healed
 
     def _moves_on(self, site: Site) -> bool:
@@ -163,9 +142,9 @@ class _Surgeon:
         if self.healing.method != "residual":
             return wanted
         rows: dict[str, list[list[Tensor]]] = {total: [] for total in first}
-        for number, (hidden,) in enumerate(self.staging.fetch(self.dense)):
+        for number, (hidden,) in enumerate(self.offloading.fetch(self.dense)):
             with watching(layer, list(first.values())) as seen:
-                self.dense[number] = self.staging.store(self.calls.run(index, layer, hidden))
+                self.dense[number] = self.offloading.store(self.calls.run(index, layer, hidden))
             for total, site in first.items():
                 watched = seen[site.name]
                 # float32, for the difference of two streams is far smaller than either of them.
@@ -173,7 +152,7 @@ class _Surgeon:
                 row = [made + self.healing.alpha * entering]
                 if self.healing.reconstruction is not None:
                     row.append((entering + made).square().sum(-1).clamp_min(NO_LENGTH).reciprocal())
-                rows[total].append([self.staging.store(one) for one in row])
+                rows[total].append([self.offloading.store(one) for one in row])
         return {total: [list(one) for one in zip(*found, strict=True)] for total, found in rows.items()}
 
     def _heal(self, index: int, layer: nn.Module, sites: list[Site], wanted: list[list[Tensor]]) -> None:
@@ -191,7 +170,7 @@ class _Surgeon:
             kept[name] = channel_mask(site, self.masks[name]).nonzero().squeeze(1).to(weight.device)
             moments[name] = Moments(len(kept[name]), len(weight), weight.device)
         others, inputs = [], []
-        for number, (hidden, *held) in enumerate(self.staging.fetch(self.pruned, *wanted)):
+        for number, (hidden, *held) in enumerate(self.offloading.fetch(self.pruned, *wanted)):
             with watching(layer, sites) as seen:
                 output = self.calls.run(index, layer, hidden)
             for site in sites:
@@ -201,13 +180,13 @@ class _Surgeon:
                 x = watched.x.index_select(-1, kept[site.name])
                 moments[site.name].add(x, goal, self.weights[number], *held[1:])
                 if self._moves_on(site):
-                    others.append(self.staging.store(output - watched.output))
-                    inputs.append(self.staging.store(x))
+                    others.append(self.offloading.store(output - watched.output))
+                    inputs.append(self.offloading.store(x))
         for site in sites:
             cut_layer(layer, site, self.masks[site.name])
             module = projections[site.name]
             module.weight.data = from_first(
                 ridge_refit(moments[site.name].total(), module.weight.detach(), self.healing.ridge)
             )
-        for number, (other, x) in enumerate(self.staging.fetch(others, inputs)):
-            self.pruned[number] = self.staging.store(other + F.linear(x, module.weight))
+        for number, (other, x) in enumerate(self.offloading.fetch(others, inputs)):
+            self.pruned[number] = self.offloading.store(other + F.linear(x, module.weight))

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from stages.model_card import runtimes
-from stages.proof import Proof
+from stages.checkpoints.model_card import runtimes
+from stages.checkpoints.proof import Proof
 from stages.pruning.recovery import Training
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.pruning.recovery import Snapshot
-from stages.tensors import read_tensors, write_tensors
+from stages.rounds.tensors import read_tensors, write_tensors
 
 SCRATCH = Path("data/.recovering")
 # At least this long between two snapshots, and so long that writing them takes a twentieth of the time.

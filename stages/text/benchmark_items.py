@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stages.errors import InputError
-from stages.params import PARAMS_FILE, Benchmark, PackageBenchmark, PathBenchmark
+from stages.common.errors import InputError
+from stages.common.params import PARAMS_FILE, Benchmark, PackageBenchmark, PathBenchmark
 from stages.text.packages import read_members
 from stages.text.readers import decode
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from stages.artifacts import Document, Sequence
-from stages.errors import InputError
-from stages.params import PARAMS_FILE, SELF_DOMAIN, Corpus
+from stages.common.artifacts import Document, Sequence
+from stages.common.errors import InputError
+from stages.common.params import PARAMS_FILE, SELF_DOMAIN, Corpus
 from stages.text.overlap import Run, word_runs
 
 # Sequences' worth of tokens taken of one document for a split: long ones would otherwise fill it alone.
@@ -160,8 +160,10 @@ def split_documents(
     return calibration, heldout
 
 
-def pack(domain: str, pieces: Iterable[tuple[str, list[int]]], length: int, wanted: int) -> list[Sequence]:
-    """Rows of exactly `length` ids out of (document, ids) laid end to end; stops at `wanted` rows.
+def pack(
+    domain: str, pieces: Iterable[tuple[str, list[int]]], length: int, wanted: int | None
+) -> list[Sequence]:
+    """Rows of exactly `length` ids out of (document, ids) laid end to end; at most `wanted` rows, if given.
 
     What does not fill a last row is left out. Pieces are drawn only as long as rows are wanted.
     """
@@ -171,7 +173,7 @@ def pack(domain: str, pieces: Iterable[tuple[str, list[int]]], length: int, want
     for name, piece in pieces:
         ids += piece
         names.append(name)
-        while len(ids) >= length and len(rows) < wanted:
+        while len(ids) >= length and (wanted is None or len(rows) < wanted):
             rows.append(Sequence(domain, tuple(names), tuple(ids[:length])))
             ids = ids[length:]
             names = [name] if ids else []

@@ -3,8 +3,8 @@
 import glob
 from pathlib import Path
 
-from stages.errors import InputError
-from stages.params import PARAMS_FILE
+from stages.common.errors import InputError
+from stages.common.params import PARAMS_FILE
 
 
 def read_files(pattern: str, key: str) -> dict[str, bytes]:

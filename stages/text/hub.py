@@ -10,10 +10,10 @@ import datasets
 from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HfHubHTTPError
 
-from stages.artifacts import Document
-from stages.console import progress
-from stages.errors import InputError
-from stages.params import PARAMS_FILE, HubDomain
+from stages.common.artifacts import Document
+from stages.common.console import progress
+from stages.common.errors import InputError
+from stages.common.params import PARAMS_FILE, HubDomain
 
 _UNREADABLE = (OSError, RuntimeError, ValueError, DatasetsError, HfHubHTTPError)
 

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import mwparserfromhell
 from mwparserfromhell.nodes import ExternalLink, Heading, HTMLEntity, Tag, Text, Wikilink
 
-from stages.artifacts import Document
-from stages.errors import InputError
+from stages.common.artifacts import Document
+from stages.common.errors import InputError
 
 # Sections without running text: lists of links and sources.
 _BACK_MATTER = {

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stages.errors import InputError
-from stages.params import PARAMS_FILE, PackageContent
+from stages.common.errors import InputError
+from stages.common.params import PARAMS_FILE, PackageContent
 
 NESTED = "!"
 _FETCH_SECONDS = 1800

@@ -16,9 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.artifacts import Document
-from stages.errors import InputError
-from stages.params import FieldReader, Reader
+from stages.common.artifacts import Document
+from stages.common.errors import InputError
+from stages.common.params import FieldReader, Reader
 from stages.text.mediawiki import read_mediawiki
 from stages.text.source_code import read_docstrings, read_python
 

@@ -5,10 +5,10 @@ import hashlib
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.artifacts import Document
-from stages.console import progress
-from stages.errors import InputError
-from stages.params import Sample
+from stages.common.artifacts import Document
+from stages.common.console import progress
+from stages.common.errors import InputError
+from stages.common.params import Sample
 
 
 @torch.inference_mode()

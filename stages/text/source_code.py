@@ -4,7 +4,7 @@ import ast
 import warnings
 from collections.abc import Iterator, Mapping
 
-from stages.artifacts import Document
+from stages.common.artifacts import Document
 
 MINIMUM = 200  # characters: shorter files are empty package markers, shorter docstrings say little
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import torch
 
-from stages.console import is_first
+from stages.common.console import is_first
 from tests.bench import parts
 from tests.bench.parts import Record, Setup
 from tests.bench.together import side_by_side, twice

@@ -19,8 +19,8 @@ from tests.bench import parts, shapes
 from tests.bench.clock import forward_operations
 from tests.bench.parts import Record, Setup
 from tests.bench.shapes import cut_model, random_text
+from tests.project import ROOT
 
-ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 TINY = LlamaConfig(
     vocab_size=64,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from stages.console import is_first
-from stages.devices import process_group, resolve_device
+from stages.checkpoints.devices import process_group, resolve_device
+from stages.common.console import is_first
 from stages.pruning import parallel
 from stages.pruning.capture import DomainCapture
 from stages.pruning.families import sites_of

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.evaluation.cost import macs_per_token, measure_size, weight_bytes
 from stages.evaluation.memory import peak_memory
 from tests.pruning.test_families import tiny

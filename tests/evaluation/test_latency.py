@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 from transformers import LlamaForCausalLM
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.evaluation.latency import compare_latency, run_once
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.evaluation.metrics import Evidence, build_metrics, mean_agreement, read_evidence
 from tests.evaluation.evidence import history, write_evidence
 

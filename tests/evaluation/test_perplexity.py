@@ -5,8 +5,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.artifacts import Sequence
-from stages.errors import InputError
+from stages.common.artifacts import Sequence
+from stages.common.errors import InputError
 from stages.evaluation.perplexity import DomainScore, geometric_mean, score_domains
 
 TEXTS = {"tales": ["once upon a time ", "the fox jumped up"], "sums": ["1 + 1 = 2; 2 + 2"]}

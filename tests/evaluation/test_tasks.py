@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 from lm_eval.api.task import ConfigurableTask
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.evaluation.tasks import TASKS, local_task, stock_config
 
 FOUR = {"choices": ["ice", "fire", "a stone", "wind"], "labels": ["A", "B", "C", "D"], "answer": "C"}

@@ -6,10 +6,10 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stages.checkpoints import load_model
-from stages.errors import InputError
+from stages.checkpoints.loading import load_model
+from stages.checkpoints.saving import save_model
+from stages.common.errors import InputError
 from stages.evaluation.zero_shot import score_tasks
-from stages.modelling import save_model
 from stages.pruning.families import cut
 from tests.conftest import make_tiny_model
 from tests.evaluation.test_tasks import write_items

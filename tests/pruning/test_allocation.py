@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.pruning.allocation import Candidate, Limits, per_layer_masks, uniform_masks
 
 LAYERS, UNITS, COST, GROUPS, GROUP_COST = 3, 24, 10, 4, 37

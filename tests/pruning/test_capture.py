@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaForCausalLM
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.pruning.capture import DomainCapture, capture
 from stages.pruning.families import MLP, cut, output_projection, sites_of
 from tests.conftest import make_tiny_model

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from stages.checkpoints import load_model
-from stages.errors import InputError
-from stages.modelling import save_model
+from stages.checkpoints.loading import load_model
+from stages.checkpoints.saving import save_model
+from stages.common.errors import InputError
 from stages.pruning.capture import capture
+from stages.pruning.decoder import decoder_parameters
 from stages.pruning.experts import close_experts, open_experts
 from stages.pruning.families import (
     ATTENTION,
@@ -22,13 +23,12 @@ from stages.pruning.families import (
     QUERY_HEADS,
     all_kept_masks,
     channel_mask,
-    decoder_parameters,
     output_projection,
     sites_of,
     unit_parameters,
 )
-from stages.pruning.reconstruction import Reconstruction
-from stages.pruning.surgery import Healing, prune
+from stages.pruning.settings import Healing, Reconstruction
+from stages.pruning.surgery import prune
 
 COMMON: dict[str, Any] = {
     "vocab_size": 96,

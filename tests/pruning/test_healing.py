@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.pruning.healing import Moments, ridge_refit
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.pruning.importance import METRICS, mixed_scores, rank_agreement, unit_scores
 from stages.pruning.statistics import ChannelStatistics
 

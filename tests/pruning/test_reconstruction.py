@@ -8,12 +8,13 @@ import torch
 from torch import nn
 from transformers import LlamaForCausalLM
 
-from stages.errors import InputError
-from stages.pruning.descent import BETAS
+from stages.common.errors import InputError
 from stages.pruning.families import all_kept_masks, sites_of
-from stages.pruning.reconstruction import Reconstruction, reconstruct
-from stages.pruning.staging import Staging
-from stages.pruning.surgery import Healing, prune
+from stages.pruning.offloading import Offloading
+from stages.pruning.optimizer import BETAS
+from stages.pruning.reconstruction import reconstruct
+from stages.pruning.settings import Healing, Reconstruction
+from stages.pruning.surgery import prune
 from tests.conftest import make_tiny_model
 
 CPU = torch.device("cpu")
@@ -116,7 +117,7 @@ def test_a_step_is_adamw_on_the_weighted_mean_of_relative_errors() -> None:
     reference = copy.deepcopy(layer)
     inputs, targets = streams()
     weights = [1.0, 2.0, 0.5, 1.0]
-    reconstruct(layer, layer, inputs, targets, weights, Staging(CPU), Reconstruction(1, 0.01, 8), seed=0)
+    reconstruct(layer, layer, inputs, targets, weights, Offloading(CPU), Reconstruction(1, 0.01, 8), seed=0)
 
     wanted = torch.stack(targets)
     errors = (reference(torch.stack(inputs)) - wanted).square().sum(-1) / wanted.square().sum(-1)
@@ -133,7 +134,7 @@ def test_a_step_takes_whole_batches(batch_size: int, steps: int, monkeypatch: py
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_, **__: taken.append(1))
     layer = nn.Linear(8, 8)
     settings = Reconstruction(3, 0.01, batch_size)
-    reconstruct(layer, layer, *streams(), [1.0] * 4, Staging(CPU), settings, seed=0)
+    reconstruct(layer, layer, *streams(), [1.0] * 4, Offloading(CPU), settings, seed=0)
     assert len(taken) == 3 * steps
 
 
@@ -149,7 +150,9 @@ def test_half_precision_weights_keep_their_dtype_and_come_nearer() -> None:
             )
 
     before = loss()
-    reconstruct(layer, layer, inputs, targets, [1.0] * 4, Staging(CPU), Reconstruction(20, 0.01, 4), seed=0)
+    reconstruct(
+        layer, layer, inputs, targets, [1.0] * 4, Offloading(CPU), Reconstruction(20, 0.01, 4), seed=0
+    )
     assert {weight.dtype for weight in layer.parameters()} == {torch.bfloat16}
     assert loss() < 0.9 * before
 
@@ -160,4 +163,4 @@ def test_weights_that_are_not_finite_are_one_error() -> None:
     inputs[0][0, 0, 0] = math.nan
     settings = Reconstruction(1, 0.01, 4)
     with pytest.raises(InputError, match=r"surgery.reconstruct.learning_rate: 0.01"):
-        reconstruct(layer, layer, inputs, targets, [1.0] * 4, Staging(CPU), settings, seed=0)
+        reconstruct(layer, layer, inputs, targets, [1.0] * 4, Offloading(CPU), settings, seed=0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.pruning.divergence import divergences
 from stages.pruning.families import all_kept_masks, cut
 from stages.pruning.recovery import Snapshot, Training, draws, recover, trainable

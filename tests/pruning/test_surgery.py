@@ -8,16 +8,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-from stages.errors import InputError
-from stages.pruning.families import (
-    all_kept_masks,
-    channel_mask,
-    decoder_parameters,
-    output_projection,
-    sites_of,
-    unit_parameters,
-)
-from stages.pruning.surgery import Healing, prune
+from stages.common.errors import InputError
+from stages.pruning.decoder import decoder_parameters
+from stages.pruning.families import all_kept_masks, channel_mask, output_projection, sites_of, unit_parameters
+from stages.pruning.settings import Healing
+from stages.pruning.surgery import prune
 from tests.conftest import make_tiny_model
 
 IDS = torch.randint(0, 258, (6, 24), generator=torch.Generator().manual_seed(2))

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.errors import InputError
-from stages.params import PathBenchmark, StockBenchmark
+from stages.common.errors import InputError
+from stages.common.params import PathBenchmark, StockBenchmark
 from stages.text.benchmark_items import parse_items, read_items
 
 

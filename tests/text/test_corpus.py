@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.artifacts import Document
-from stages.errors import InputError
-from stages.params import Corpus
+from stages.common.artifacts import Document
+from stages.common.errors import InputError
+from stages.common.params import Corpus
 from stages.text.corpus import Tokens, build_corpus, build_rest, pack, split_documents
 from stages.text.overlap import word_runs
 

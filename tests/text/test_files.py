@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.text.files import read_files
 
 

@@ -2,7 +2,7 @@ import bz2
 
 import pytest
 
-from stages.errors import InputError
+from stages.common.errors import InputError
 from stages.text.mediawiki import plain_text, read_mediawiki
 
 PAGE = "<page><title>{title}</title><ns>{ns}</ns>{extra}<revision><text>{text}</text></revision></page>"

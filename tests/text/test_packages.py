@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.errors import InputError
-from stages.params import PackageContent
+from stages.common.errors import InputError
+from stages.common.params import PackageContent
 from stages.text.packages import content_sha256, read_members
 from tests.text.archives import make_sdist, make_wheel, tarball
 

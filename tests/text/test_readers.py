@@ -5,9 +5,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.artifacts import Document
-from stages.errors import InputError
-from stages.params import FieldReader, PlainReader
+from stages.common.artifacts import Document
+from stages.common.errors import InputError
+from stages.common.params import FieldReader, PlainReader
 from stages.text.readers import read, spread
 
 

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 from transformers import LlamaForCausalLM
 
-from stages.artifacts import Document
-from stages.errors import InputError
-from stages.params import Sample
+from stages.common.artifacts import Document
+from stages.common.errors import InputError
+from stages.common.params import Sample
 from stages.text.sampling import sample_documents, start_token
 from tests.conftest import make_tiny_tokenizer
 

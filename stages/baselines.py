@@ -1,0 +1,96 @@
+"""Tool: prune the default model by other methods too, and score all results alike."""
+
+from pathlib import Path
+
+import click
+
+from stages.common.console import progress, stage, summary
+from stages.common.errors import InputError
+from stages.common.params import read_params
+from stages.common.paths import BASELINES as TABLES
+from stages.experiments.baselines.catalogue import BASELINES
+from stages.experiments.baselines.left_out import left_out, prunings
+from stages.experiments.baselines.runs import EVERYTHING, Runs
+from stages.experiments.baselines.shared import Shared, read_shared
+
+COMPARISON, LEFT_OUT, ALL_ITEMS = "comparison", "left-out", "all-items"
+KINDS = {
+    COMPARISON: "perplexity, accuracy, cost and speed of every method, pruned one after the other",
+    LEFT_OUT: "perplexity of each domain after a pruning without its text, at 20% if no share is given",
+    ALL_ITEMS: "zero-shot accuracy on every item of the tasks, where the comparison takes evaluate.limit",
+}
+
+
+@stage
+@click.option(
+    "--python", type=click.Path(path_type=Path), required=True, help="One with the baselines installed."
+)
+@click.option(
+    "--table",
+    type=click.Choice(list(KINDS)),
+    default=COMPARISON,
+    show_default=True,
+    help="; ".join(f"{name}: {text}" for name, text in KINDS.items()),
+)
+@click.option("--share", "shares", type=float, multiple=True, help="Of the decoder.  [default: 0.2 and 0.4]")
+@click.option(
+    "--baseline", "names", type=click.Choice(list(BASELINES)), multiple=True, help="All without it."
+)
+@click.option("--again", is_flag=True, help="Run what data/baselines already has, too.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help=f"Programs at a time, where none is timed: for {LEFT_OUT} and {ALL_ITEMS}.",
+)
+def main(
+    python: Path, table: str, shares: tuple[float, ...], names: tuple[str, ...], again: bool, jobs: int
+) -> None:
+    """Write data/baselines: every baseline at every share of the decoder's parameters, scored alike.
+
+    What data/baselines has already, with the same settings, is not run again. A baseline that fails is named
+    at the end, and in the comparison has a row that says why; the others run all the same.
+    """
+    if table == COMPARISON and jobs > 1:
+        raise InputError(f"--jobs: {jobs}: the {COMPARISON} times its programs, so they run one at a time")
+    shared, baselines = read_shared(read_params(), python), names or tuple(BASELINES)
+    if table == COMPARISON:
+        failures = _compare(shared, baselines, shares or (0.2, 0.4), again)
+    elif table == LEFT_OUT:
+        wanted = prunings(shared, baselines, shares or (0.2,))
+        failures = Runs(shared, left_out(shared)).add(wanted, again, jobs)
+    else:
+        failures = _score_all_items(shared, baselines, shares or (0.2, 0.4), again, jobs)
+    if failures:
+        raise InputError("\n".join([f"{len(failures)} failed:", *failures]))
+    summary("baselines", f"{len(baselines)} methods in {TABLES}")
+
+
+# Scores need lm-eval, which left-out does without, so these two import it themselves.
+
+
+def _compare(shared: Shared, names: tuple[str, ...], shares: tuple[float, ...], again: bool) -> list[str]:
+    from stages.experiments.baselines.comparison import Comparison
+
+    comparison = Comparison(shared)
+    wanted = [(name, share) for share in shares for name in names]
+    failures = []
+    for name, share in progress(wanted, "baselines", "baseline"):
+        record = comparison.add(name, share, again)
+        if "failed" in record:
+            failures.append(f"{BASELINES[name].title} at {share:.0%}: {record['failed']}")
+    return failures
+
+
+def _score_all_items(
+    shared: Shared, names: tuple[str, ...], shares: tuple[float, ...], again: bool, jobs: int
+) -> list[str]:
+    from stages.experiments.baselines.all_items import all_items
+
+    wanted = [(name, share, EVERYTHING) for share in shares for name in names]
+    return Runs(shared, all_items(shared)).add(wanted, again, jobs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The dense model, wherever params.yaml says that it comes from.
+
+Code that comes with a model is never run: only architectures that transformers itself knows are loaded.
+"""
+
+import contextlib
+import io
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from stages.checkpoints.loading import UNREADABLE, check_weights, unreadable
+from stages.common.errors import InputError
+from stages.common.params import PARAMS_FILE, HubModel, ModelSource, PackageModel
+from stages.pruning.layouts import family_of
+from stages.text.packages import read_members
+
+GGUF = ".gguf"
+
+
+@dataclass(frozen=True)
+class _Location:
+    """What transformers needs to find a model, and how errors call it."""
+
+    name: str
+    shown: str
+    revision: str = "main"
+    gguf_file: str | None = None
+
+
+def load_dense(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load model and tokenizer; a GGUF file is dequantised to float32, other weights keep their dtype.
+
+    The token for a gated model comes from the environment (HF_TOKEN). Raises InputError naming the key of
+    params.yaml when the model cannot be read, its weights are incomplete, or, before they are fetched, when
+    its architecture cannot be pruned.
+    """
+    # A model from the hub can take an hour: whoever watches sees the libraries' bars, a log does not.
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    with _locate(source) as location:
+        try:
+            with _quiet():
+                model, tokenizer, missing = _load(location)
+        except InputError as error:
+            raise InputError(f"{location.shown}: {error}") from None
+        except UNREADABLE as error:
+            raise InputError(unreadable(location.shown, error)) from None
+        check_weights(model, missing, location.shown)
+    _forget_origin(model)
+    return model, tokenizer
+
+
+@contextlib.contextmanager
+def _locate(source: ModelSource) -> Iterator[_Location]:
+    if isinstance(source, PackageModel):
+        shown = f"{PARAMS_FILE}: model.member: {source.member}"
+        members = read_members(source, "model")
+        if len(members) != 1:
+            raise InputError(f"{shown}: matches {len(members)} files; name one {GGUF} file")
+        with TemporaryDirectory(prefix="secateurs-") as directory:
+            file = Path(directory) / f"model{GGUF}"
+            file.write_bytes(members.popitem()[1])
+            yield _Location(directory, shown, gguf_file=file.name)
+    elif isinstance(source, HubModel):
+        yield _Location(source.id, f"{PARAMS_FILE}: model.id: {source.id}", source.revision)
+    else:
+        path = Path(source.path).expanduser()
+        shown = f"{PARAMS_FILE}: model.path: {source.path}"
+        if not path.exists():
+            raise InputError(f"{shown}: no such file or directory")
+        is_file = path.is_file()
+        yield _Location(
+            str(path.parent if is_file else path), shown, gguf_file=path.name if is_file else None
+        )
+
+
+def _load(location: _Location) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, set[str]]:
+    options = {"revision": location.revision, "trust_remote_code": False}
+    if location.gguf_file:
+        options["gguf_file"] = location.gguf_file
+    # Read once and passed on: a GGUF file is parsed anew, in seconds, for every question about it.
+    config = AutoConfig.from_pretrained(location.name, **options)
+    family_of(config)
+    tokenizer = AutoTokenizer.from_pretrained(location.name, config=config, **options)
+    dtype = torch.float32 if location.gguf_file else "auto"
+    # transformers' types leave out what it returns when it is asked for a report.
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        location.name, config=config, dtype=dtype, output_loading_info=True, **options
+    )
+    model, report = loaded
+    return model, tokenizer, report["missing_keys"]
+
+
+def _forget_origin(model: PreTrainedModel) -> None:
+    """Make the model one of plain weights, without a trace of the file or folder it was read from."""
+    for name in ("quantization_config", "auto_map", "_model_name_or_path"):
+        if hasattr(model.config, name):
+            delattr(model.config, name)
+    # transformers refuses to save a model that still names the quantiser it was read with.
+    vars(model).pop("hf_quantizer", None)
+    model.config._name_or_path = ""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' own bar for GGUF files, which it always draws, off anything but a terminal."""
+    with contextlib.redirect_stderr(sys.stderr if sys.stderr.isatty() else io.StringIO()):
+        yield

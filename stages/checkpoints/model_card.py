@@ -1,0 +1,107 @@
+"""The README.md that travels with a pruned checkpoint."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import transformers
+
+from stages.checkpoints.proof import Proof
+from stages.common.params import HubModel, PackageModel, Params
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Parameters of the decoder layers and of all, and the mean calibration loss in nats per token."""
+
+    decoder: int
+    parameters: int
+    loss: float
+
+
+def model_card(
+    params: Params,
+    history: list[dict[str, Any]],
+    sequence_length: int,
+    before: Measures,
+    after: Measures,
+    proof: Proof,
+) -> str:
+    """Markdown with the hub's front matter.
+
+    history: the entries of the rounds; before, after: the dense and the pruned model's measures;
+    proof: how the checkpoint was loaded back.
+    """
+    model, surgery, last = params.model, params.surgery, history[-1]
+    prune = last["prune"]
+    mixture = ", ".join(f"{name} {weight:g}" for name, weight in params.mixture.items() if weight)
+    base = {"base_model": model.id} if isinstance(model, HubModel) else {}
+    front = {
+        "license": model.licence,
+        **base,
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+    }
+    lines = ["---", *(f"{key}: {value}" for key, value in front.items()), "tags:", "- pruned", "---", ""]
+    lines += [
+        f"# {model.name}, pruned by {1 - after.decoder / before.decoder:.0%}",
+        "",
+        f"{model.name} ({_origin(params)}) with whole channels removed by Secateurs.",
+        f"The base model's licence, {model.licence}, applies. Evaluate it on your own task before use.",
+        "",
+        "| | dense | pruned | ratio |",
+        "| --- | ---: | ---: | ---: |",
+        f"| parameters | {before.parameters:,} | {after.parameters:,} "
+        f"| {after.parameters / before.parameters:.3f} |",
+        f"| of which decoder layers | {before.decoder:,} | {after.decoder:,} "
+        f"| {after.decoder / before.decoder:.3f} |",
+        f"| calibration loss, nats per token | {before.loss:.3f} | {after.loss:.3f} "
+        f"| {after.loss / before.loss:.3f} |",
+        "",
+        "## How it was made",
+        "",
+        f"- {len(history)} rounds of capture and mask by `{last['metric']}`, {prune['widths']} widths "
+        f"(multiples of {prune['width_multiple']}), sites: {', '.join(prune['sites'])}",
+        f"- calibration: {max(last['sequences'].values())} sequences of {sequence_length} tokens "
+        f"from each of {sum(weight > 0 for weight in params.mixture.values())} domains ({mixture})",
+        f"- healing: `{surgery.heal}`, alpha {surgery.alpha:g}, ridge {surgery.ridge:g}, "
+        f"{surgery.sequences} sequences a domain{_reconstruction(params)}; no training end to end",
+        "",
+        "| round | decoder removed | calibration loss before it, mean over domains |",
+        "| --- | ---: | ---: |",
+    ]
+    for entry in history:
+        loss = sum(entry["loss"].values()) / len(entry["loss"])
+        lines.append(f"| {entry['round']} | {entry['sparsity']:.1%} | {loss:.3f} nats |")
+    lines += ["", "## Runtimes tried", "", *runtimes(proof)]
+    return "\n".join(lines) + "\n"
+
+
+def _reconstruction(params: Params) -> str:
+    training = params.surgery.reconstruct
+    if not training.epochs:
+        return ""
+    return (
+        f"; then each layer trained against its dense original for {training.epochs} epochs of them "
+        f"(AdamW, learning rate {training.learning_rate:g}, {training.batch_size} sequences a step)"
+    )
+
+
+def runtimes(proof: Proof) -> list[str]:
+    """Lines that say what has loaded a checkpoint, and how well."""
+    own = "" if hasattr(transformers, proof.loaded) else ", with `trust_remote_code=True`"
+    return [
+        f"- transformers {proof.version}: loaded in a fresh process from these files alone (`{proof.loaded}`"
+        f"{own}); logits of {proof.tokens} tokens differ from the model in memory by {proof.difference:.1g} "
+        "of their spread, and the tokenizer gives the same ids",
+        "",
+        "No other runtime was tried on this checkpoint when it was written.",
+    ]
+
+
+def _origin(params: Params) -> str:
+    model = params.model
+    if isinstance(model, HubModel):
+        return f"hub id {model.id} at revision {model.revision}"
+    if isinstance(model, PackageModel):
+        return f"{model.member.split('/')[-1]} of the package {model.package}"
+    return f"local files in {model.path}"

@@ -1,0 +1,134 @@
+"""Typed reading and atomic writing of everything that passes between stages.
+
+A reader checks what it reads (columns, dtypes, shapes, finite values) and raises InputError that names the
+file; a writer works under a temporary name and renames at the end, so a final name is always whole.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.common.errors import InputError
+
+DOCUMENTS_SCHEMA = pa.schema([("document", pa.string()), ("text", pa.string())])
+SEQUENCES_SCHEMA = pa.schema(
+    [("domain", pa.string()), ("documents", pa.list_(pa.string())), ("input_ids", pa.list_(pa.int32()))]
+)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A piece of text and the id by which it is split."""
+
+    document: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A row of the corpus: `input_ids` has exactly the corpus's sequence length."""
+
+    domain: str
+    documents: tuple[str, ...]
+    input_ids: tuple[int, ...]
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of `path`, to be made a file or a directory; rename it when all went well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _remove(temporary)
+    try:
+        yield temporary
+        _remove(path)
+        temporary.rename(path)
+    finally:
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_documents(path: Path, documents: Iterable[Document]) -> None:
+    """Write a domain's text as Parquet (document, text)."""
+    rows = [{"document": item.document, "text": item.text} for item in documents]
+    _write_table(path, rows, DOCUMENTS_SCHEMA)
+
+
+def read_documents(path: Path) -> list[Document]:
+    """Read a domain's text."""
+    return [Document(**row) for row in _read_table(path, DOCUMENTS_SCHEMA)]
+
+
+def write_sequences(path: Path, sequences: Iterable[Sequence], metadata: Mapping[str, Any]) -> None:
+    """Write a split of the corpus as Parquet; `metadata` (counts, settings) goes into its schema as JSON."""
+    rows = [
+        {"domain": item.domain, "documents": list(item.documents), "input_ids": list(item.input_ids)}
+        for item in sequences
+    ]
+    _write_table(path, rows, SEQUENCES_SCHEMA.with_metadata({"corpus": json.dumps(metadata, sort_keys=True)}))
+
+
+def read_sequences(path: Path) -> list[Sequence]:
+    """Read a split of the corpus; all rows have the same length."""
+    sequences = [
+        Sequence(row["domain"], tuple(row["documents"]), tuple(row["input_ids"]))
+        for row in _read_table(path, SEQUENCES_SCHEMA)
+    ]
+    if not sequences:
+        raise InputError(f"{path}: no sequences; run the corpus stage again")
+    if len({len(item.input_ids) for item in sequences}) != 1:
+        raise InputError(f"{path}: sequences differ in length; run the corpus stage again")
+    return sequences
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON, keys in the order given, with a final newline; NaN and infinity are refused."""
+    with atomic(path) as temporary:
+        temporary.write_text(
+            json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; run `dvc repro`") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON: {error}") from None
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+    with atomic(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
+
+
+def _read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; run `dvc repro`") from None
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: not a Parquet file: {error}") from None
+    if not table.schema.equals(schema, check_metadata=False):
+        raise InputError(f"{path}: has columns {table.schema.to_string()}; expected {schema.to_string()}")
+    for column in table.columns:
+        if column.null_count:
+            raise InputError(f"{path}: has empty values; run the stage that writes it again")
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows

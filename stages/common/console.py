@@ -1,0 +1,76 @@
+"""What every stage shows on a terminal: its command line, progress bars, errors."""
+
+import functools
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+import click
+import psutil
+from tqdm import tqdm
+
+from stages.common.errors import InputError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def stage(function: Callable[P, None]) -> click.Command:
+    """Make a click command of a stage; InputError becomes one message without a traceback, exit status 1."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        # Otherwise tokenizers warn of a fork that nobody can do anything about.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        try:
+            function(*args, **kwargs)
+        except InputError as error:
+            raise click.ClickException(str(error)) from None
+
+    return click.command(help=function.__doc__)(run)
+
+
+def is_first() -> bool:
+    """Whether this process writes and shows progress: the only one, or the first under torchrun."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def progress(items: Iterable[T], label: str, unit: str, total: int | None = None) -> "tqdm[T]":
+    """A named bar over items, with rate and remaining time; silent where stderr is not a terminal."""
+    return tqdm(items, desc=label, unit=f" {unit}", total=total, **_bar())
+
+
+def counter(label: str, unit: str, total: int) -> "tqdm[NoReturn]":
+    """The same bar for work that reports its own steps: call its `update(count)`."""
+    return tqdm(desc=label, unit=f" {unit}", total=total, **_bar())
+
+
+def _bar() -> dict[str, Any]:
+    return {"disable": None if is_first() else True, "leave": False, "dynamic_ncols": True}
+
+
+def summary(stage_name: str, text: str) -> None:
+    """The one line that a stage prints when it is done: what, how much, and how long.
+
+    The time is that of the whole process: what somebody who waits for the stage waits, imports included.
+    """
+    click.echo(f"{stage_name}: {text} ({duration(time.time() - psutil.Process().create_time())})")
+
+
+def headline(rows: Iterable[Sequence[str]]) -> None:
+    """Print the table of a run: what is measured, the dense model, the other one, their ratio."""
+    for name, dense, other, ratio in rows:
+        click.echo(f"{name:<28}{dense:>18}{other:>18}{ratio:>9}")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 3.2 s, 57 s, 11 min 47 s, 2 h 05 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

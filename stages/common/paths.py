@@ -1,0 +1,28 @@
+"""Where the pipeline's files are, relative to the project's root, as dvc.yaml has them under `outs`."""
+
+from pathlib import Path
+
+DATA = Path("data")
+
+MODEL = DATA / "model"
+SOURCES = DATA / "sources"
+BENCHMARKS = DATA / "benchmarks"
+CALIBRATION = DATA / "corpus/calibration.parquet"
+HELDOUT = DATA / "corpus/heldout.parquet"
+ROUNDS = DATA / "rounds"
+PRUNED = DATA / "pruned"
+EVALUATIONS = DATA / "evaluations"
+METRICS = DATA / "metrics.json"
+PLOTS = DATA / "plots"
+REPORT_MARKDOWN = DATA / "report.md"
+REPORT_HTML = DATA / "report.html"
+
+# Of the optional pipelines.
+RECOVERY_TEXT = DATA / "corpus/recovery.parquet"
+RECOVERED = DATA / "recovered"
+RECOVERED_METRICS = DATA / "recovered.json"
+EXPORT = DATA / "export/model.gguf"
+
+# Of the tools that compare.
+STUDY = DATA / "study"
+BASELINES = DATA / "baselines"

@@ -1,0 +1,44 @@
+"""Biases in the place of removed channels, as FLAP adds them."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from stages.common.errors import InputError
+from stages.pruning.decoder import decoder_layers
+from stages.pruning.families import Masks, channel_mask, output_projection, pruned_sites
+
+FLAGS = ("attention_bias", "mlp_bias")
+
+
+@torch.no_grad()
+def compensate(model: PreTrainedModel, means: Mapping[str, Tensor], masks: Masks) -> None:
+    """Put W mean(x) of the channels that `masks` will remove into their projection's bias.
+
+    means: mean inputs of the output projections, float [channels] by site name. The projection's mean output
+    over the text that they are of stays what it was. Call it before the channels are cut.
+
+    Biases go on all linear modules of a layer, zero but on the output projections: a config can say that
+    attention or mlp has biases, not which of its projections. With both flags set the stock class loads the
+    result, where widths allow it. Raises InputError for a family whose config lacks the flags.
+    """
+    missing = [flag for flag in FLAGS if not hasattr(model.config, flag)]
+    if missing:
+        raise InputError(
+            f"config.json: {missing[0]}: {model.config.model_type} has no such setting, so no stock class "
+            "would load FLAP's biases"
+        )
+    for module in decoder_layers(model).modules():
+        if isinstance(module, nn.Linear) and module.bias is None:
+            zeros = torch.zeros(module.out_features, dtype=module.weight.dtype, device=module.weight.device)
+            module.bias = nn.Parameter(zeros, requires_grad=False)
+    for site in pruned_sites(model, masks):
+        module = output_projection(model, site)
+        gone = ~channel_mask(site, masks[site.name])
+        weight = module.weight[:, gone.to(module.weight.device)]
+        share = weight.double() @ means[site.name][gone].to(weight.device).double()
+        module.bias.add_(share.to(module.bias.dtype))
+    for flag in FLAGS:
+        setattr(model.config, flag, True)

@@ -1,0 +1,92 @@
+"""The second step of a round: the channels that go, by the statistics of all rounds so far."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from stages.method.settings import Settings
+from stages.method.sites import chosen_sites
+from stages.pruning.allocation import (
+    Candidate,
+    Limits,
+    check_reachable,
+    per_layer_masks,
+    uniform_masks,
+)
+from stages.pruning.capture import DomainCapture
+from stages.pruning.decoder import decoder_parameters
+from stages.pruning.families import Masks, output_projection, unit_parameters, widths
+from stages.pruning.importance import METRICS, mixed_scores, rank_agreement, unit_scores
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a round chooses.
+
+    masks: bool [units] by site name, True = kept. scores: float64 [units] by site name, summed over the
+    rounds so far. history: what the round says of itself, ready for JSON.
+    """
+
+    masks: dict[str, Tensor]
+    scores: dict[str, Tensor]
+    history: dict[str, Any]
+
+
+def choose(
+    model: PreTrainedModel,
+    captures: Mapping[str, DomainCapture],
+    masks: Masks,
+    scores: Mapping[str, Tensor],
+    settings: Settings,
+    round_name: str,
+) -> Choice:
+    """Score the units by a round's captures and keep the best within its budget.
+
+        score = scores of the rounds before + sum over domains of mixture_d * metric(captures_d)
+
+    model: the dense one, its experts opened. captures: by domain, over the dense model's channels. masks and
+    scores: of the round before. Raises InputError for a budget or widths that cannot be met.
+    """
+    budget, progress = settings.budget, settings.rounds[round_name]
+    metric = METRICS[settings.metric]
+    generator = torch.Generator().manual_seed(settings.seed)
+    summed, kept = dict(scores), dict(masks)
+    candidates, by_domain = [], []
+    for site in chosen_sites(model, budget.sites, budget.widths, budget.width_multiple):
+        weight = output_projection(model, site).weight
+        found = {
+            domain: unit_scores(metric(weight, captures[domain].statistics[site.name], generator), site.units)
+            for domain in settings.mixture
+        }
+        cost = unit_parameters(model, site)
+        # Scores of all rounds so far, each from its own text: few sequences a round then still add up.
+        summed[site.name] = summed[site.name] + mixed_scores(found, settings.mixture)
+        candidates.append(
+            Candidate(site.name, site.kind, summed[site.name], kept[site.name], cost, site.groups)
+        )
+        by_domain.append({domain: values[kept[site.name]] for domain, values in found.items()})
+
+    total = decoder_parameters(model)
+    limits = Limits(budget.width_multiple, budget.floor)
+    # The first round already refuses what only the last one would run into.
+    check_reachable(candidates, round(budget.sparsity * total), limits)
+    allocate = uniform_masks if budget.widths == "uniform" else per_layer_masks
+    chosen = kept | allocate(candidates, round(progress * budget.sparsity * total), limits)
+    removed = sum(one.cost * int((~chosen[one.name]).sum()) for one in candidates)
+    history = {
+        "round": round_name,
+        "progress": progress,
+        "metric": settings.metric,
+        "prune": asdict(budget),
+        "sequences": {domain: captures[domain].sequences for domain in settings.mixture},
+        "sparsity": removed / total,
+        "loss": {domain: captures[domain].loss for domain in settings.mixture},
+        "kept": {kind: widths(chosen, kind) for kind in budget.sites},
+        "full": {one.kind: len(one.kept) for one in candidates},
+        "agreement": {"domains": list(settings.mixture), "matrix": rank_agreement(by_domain)},
+    }
+    return Choice(chosen, summed, history)

@@ -1,0 +1,78 @@
+"""The whole method in memory: rounds of measuring and choosing, then one operation.
+
+The DVC stages are the same steps with files between them (capture, mask, surgery).
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from stages.method.choose import choose
+from stages.method.measure import measure
+from stages.method.operate import operate
+from stages.method.settings import Settings
+from stages.method.text import Text
+from stages.pruning.capture import DomainCapture
+from stages.pruning.experts import close_experts, open_experts
+from stages.pruning.families import Masks, all_kept_masks
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A pruned model with what led to it.
+
+    model: in host memory, in the dense model's dtype. masks: bool [units] by site name over the dense model's
+    units, True = kept. history: an entry for each round, ready for JSON.
+    """
+
+    model: PreTrainedModel
+    masks: dict[str, Tensor]
+    history: list[dict[str, Any]]
+
+
+TakeRound = Callable[[PreTrainedModel, Masks, Text, Settings, str], dict[str, DomainCapture]]
+"""As `measure`, but the dense model stays as it is."""
+
+
+def take_round_of_a_copy(
+    dense: PreTrainedModel, masks: Masks, text: Text, settings: Settings, round_name: str
+) -> dict[str, DomainCapture]:
+    """A round's statistics, taken of a copy of the dense model that is cut and then dropped."""
+    return measure(copy.deepcopy(dense), masks, text, settings, round_name)
+
+
+def prune_model(
+    model: PreTrainedModel,
+    text: Text,
+    settings: Settings,
+    *,
+    on_step: Callable[[str], object] = lambda name: None,
+    take_round: TakeRound = take_round_of_a_copy,
+) -> Pruned:
+    """Prune channels of a dense model over several rounds and heal what is left, without training.
+
+    model: a decoder of a supported family, weights frozen, in host memory; it stays as it is. text:
+    calibration ids, int64 [sequences, tokens] by domain (text.calibration.pack_text makes them of strings).
+    `on_step` is called with the name of each round, and with "surgery", before it begins. `take_round` may
+    keep what it measures, for prunings that share rounds. Raises InputError
+    for a family, a budget or widths that cannot be pruned, and for activations that are not finite.
+    """
+    # Rounds chain through masks: the model of a round is a copy, which nobody needs once it is measured.
+    dense = open_experts(copy.deepcopy(model))
+    masks: dict[str, Tensor] = all_kept_masks(dense)
+    scores = {name: torch.zeros(len(mask), dtype=torch.float64) for name, mask in masks.items()}
+    history = []
+    for round_name in settings.rounds:
+        on_step(round_name)
+        captures = take_round(dense, masks, text, settings, round_name)
+        choice = choose(dense, captures, masks, scores, settings, round_name)
+        masks, scores = choice.masks, choice.scores
+        history.append(choice.history)
+    on_step("surgery")
+    operate(dense, masks, text, settings)
+    return Pruned(close_experts(dense), masks, history)

@@ -1,0 +1,104 @@
+"""The code that a stage of dvc.yaml depends on: what it imports and can change its result."""
+
+import ast
+import re
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from stages.common.errors import InputError
+
+# The rule for what is left out: these files say how a setting is checked, how an error is worded and what a
+# terminal shows. None of them holds a value or computes one, so none can change what a stage writes.
+CANNOT_CHANGE_A_RESULT = frozenset(
+    {"stages/common/console.py", "stages/common/errors.py", "stages/common/params.py"}
+)
+
+
+def pipelines(root: Path) -> list[Path]:
+    """Every dvc.yaml of the project: the default one first, then those of the optional pipelines."""
+    return [root / "dvc.yaml", *sorted(root.glob("stages/*/dvc.yaml"))]
+
+
+def with_code(text: str, root: Path) -> str:
+    """The text of a dvc.yaml with the code of each stage's `deps` as the imports have it now.
+
+    Paths below `stages/` are replaced, sorted, and come first; other dependencies, comments and order stay.
+    Raises InputError for a stage whose command runs no module of this project.
+    """
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width = True, 10_000
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    data: Any = yaml.load(text)
+    for name, entry in data["stages"].items():
+        stage = entry.get("do", entry)
+        code = code_of(stage_file(name, stage), root)
+        _replace(stage["deps"], code)
+    written = StringIO()
+    yaml.dump(data, written)
+    return written.getvalue()
+
+
+def _replace(deps: Any, code: list[str]) -> None:
+    # Item by item, because comments hang on the positions of a list and move along only so.
+    for position in reversed([n for n, path in enumerate(deps) if path.startswith("stages/")]):
+        del deps[position]
+    for position, path in enumerate(code):
+        deps.insert(position, path)
+
+
+def stage_file(name: str, stage: Mapping[str, Any]) -> str:
+    """The file that a stage's command runs, relative to the project's root."""
+    module = re.search(r"-m stages\.(\w+)", stage["cmd"])
+    if module is None:
+        raise InputError(f"dvc.yaml: stages.{name}.cmd: {stage['cmd']}: runs no module `stages.NAME`")
+    return f"stages/{module[1]}.py"
+
+
+def code_of(file: str, root: Path) -> list[str]:
+    """What running `file` reads of the project's code, sorted: modules, and the templates that they name."""
+    modules = closure(file, root)
+    templates = {template for module in modules for template in _named_files(module, root)}
+    return sorted((modules | templates) - CANNOT_CHANGE_A_RESULT)
+
+
+def closure(file: str, root: Path) -> set[str]:
+    """The project's modules that importing `file` imports, itself included, as paths below `root`."""
+    seen: set[str] = set()
+    waiting = {file}
+    while waiting:
+        seen |= waiting
+        waiting = set().union(*(_imports(one, root) for one in waiting)) - seen
+    return seen
+
+
+def _imports(file: str, root: Path) -> set[str]:
+    names = []
+    for node in ast.walk(_tree(file, root)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+    files = {f"{name.replace('.', '/')}.py" for name in names if name.startswith("stages.")}
+    return {one for one in files if (root / one).exists()}
+
+
+def _named_files(module: str, root: Path) -> set[str]:
+    """Files beside a module that are no code and that a string in it names."""
+    beside = (root / module).parent
+    return {
+        (beside / node.value).relative_to(root).as_posix()
+        for node in ast.walk(_tree(module, root))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.fullmatch(r"[\w.-]+\.\w+", node.value)
+        and not node.value.endswith((".py", ".yaml"))
+        and (beside / node.value).is_file()
+    }
+
+
+def _tree(file: str, root: Path) -> ast.Module:
+    return ast.parse((root / file).read_text(encoding="utf-8"))

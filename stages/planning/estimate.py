@@ -1,0 +1,119 @@
+"""How long a run will take and what it will write: an estimate from sizes, before anything runs."""
+
+import copy
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from stages.checkpoints.loading import UNREADABLE, unreadable
+from stages.common.errors import InputError
+from stages.common.params import SELF_DOMAIN, Params
+from stages.evaluation.cost import macs_per_token
+from stages.pruning.decoder import decoder_parameters
+from stages.pruning.experts import open_experts
+from stages.pruning.families import sites_of
+
+# Of the speed of large matrix products, what forward and backward passes reach: in the default run on two
+# cores and, on an H200, with Qwen2.5-7B's shapes (data/bench).
+EFFICIENCY = 0.6
+# Starting Python, importing the libraries and loading a model.
+START_SECONDS = 8.0
+# Tokens of all choices of one zero-shot item, roughly; stock tasks with long passages have more.
+ITEM_TOKENS = 100
+
+
+@dataclass(frozen=True)
+class Work:
+    """A stage: how many times it runs, and of each time the tokens, operations and bytes left on disk."""
+
+    name: str
+    runs: int
+    tokens: int
+    operations: float
+    disk: float
+
+    def seconds(self, speed: float) -> float:
+        """Of all its runs, at `speed` operations a second."""
+        return self.runs * (START_SECONDS + self.operations / speed)
+
+
+def read_shapes(checkpoint: Path) -> PreTrainedModel:
+    """A checkpoint's model without its weights. Raises InputError when its config cannot be read."""
+    try:
+        config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    except UNREADABLE as error:
+        raise InputError(unreadable(str(checkpoint), error)) from None
+    return model
+
+
+def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
+    """The stages whose work grows with model and text, in order.
+
+    A token costs two operations per multiply-add forward, as many again for gradients with respect to
+    activations (weights are frozen), and again where checkpointing repeats the forward pass. Healing runs
+    a dense and a pruned stream and sums, at each site of k kept channels and d outputs, k (k + d) products
+    per token, of which half-precision devices do half as many a second (TF32); reconstruction takes three
+    more streams an epoch, for its gradients are with respect to weights too. Attention scores, solving,
+    and tasks without a limit on their items are left out.
+    """
+    corpus, domains = params.corpus, len(params.mixture)
+    forward = 2.0 * macs_per_token(model)
+    decoder = decoder_parameters(model)
+    weight_bytes = torch.finfo(getattr(torch, params.compute.dtype)).bits // 8
+    # A copy, for other multiply-adds are counted of experts that are closed.
+    sites = sites_of(open_experts(copy.deepcopy(model)), tuple(params.prune.sites))
+    channels = sum(site.channels for site in sites)
+    hidden = model.config.hidden_size
+
+    sampled = params.sample.documents * params.sample.tokens
+    captured = domains * params.capture.sequences * corpus.sequence_length
+    used = sum(weight > 0 for weight in params.mixture.values())
+    healed = 0 if params.surgery.heal == "none" else used * params.surgery.sequences * corpus.sequence_length
+    kept = [site.channels * (1 - params.prune.sparsity) for site in sites]
+    slower = 1 if params.compute.dtype == "float32" else 2
+    healing = (4.0 + 6.0 * params.surgery.reconstruct.epochs) * decoder + 2.0 * slower * sum(
+        k * (k + hidden) for k in kept
+    )
+    scored = (domains - (SELF_DOMAIN in params.mixture)) * corpus.heldout_sequences * corpus.sequence_length
+    asked = params.evaluate.limit * len(params.benchmarks) * ITEM_TOKENS
+    timed = (
+        2 * (params.evaluate.repeats + 1) * (params.evaluate.prompt_tokens + params.evaluate.decode_tokens)
+    )
+    statistics = 4 if params.capture.gradients else 2
+    passes = 1 + params.capture.gradients + (params.capture.gradients and params.capture.checkpointing)
+    dense_bytes = model.num_parameters() * weight_bytes
+    pruned_bytes = dense_bytes - params.prune.sparsity * decoder * weight_bytes
+    return [
+        Work("model", 1, 0, 0.0, dense_bytes),
+        Work("sample", 1, sampled, sampled * forward, 0.0),
+        Work(
+            "capture, each round",
+            len(params.rounds),
+            captured,
+            captured * forward * passes,
+            4.0 * statistics * domains * channels,
+        ),
+        Work("mask, each round", len(params.rounds), 0, 0.0, 0.0),
+        Work("surgery", 1, healed, healed * healing, pruned_bytes),
+        Work("evaluate dense", 1, scored + asked, (scored + asked) * forward, 0.0),
+        Work("evaluate pruned", 1, scored + asked + timed, (scored + asked + timed) * forward, 0.0),
+    ]
+
+
+def measure_speed(device: torch.device, dtype: str, seconds: float = 0.5) -> float:
+    """Operations a second of large matrix products on a device, by doing them for a moment."""
+    left = torch.ones(2048, 2048, device=device, dtype=getattr(torch, dtype))
+    wait = torch.get_device_module(device).synchronize if device.type != "cpu" else lambda: None
+    left @ left
+    wait()
+    start, products = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        left @ left
+        products += 1
+        wait()
+    return products * 2 * 2048**3 / (time.perf_counter() - start)

@@ -1,0 +1,114 @@
+"""Where a model and its hidden states wait while one decoder layer is at work on the device.
+
+Layers and batches wait in host memory (pinned for batches, so that copies are asynchronous) and come to the
+device one ahead of their use. On a CPU there is nothing to copy and every step hands back what it was given.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# How many batches of work may be queued on an accelerator: enough to hide launches, few enough that the
+# allocator need not hold the tensors of a whole layer's batches at once.
+QUEUED = 2
+
+Row = tuple[Tensor, ...]
+
+
+class Offloading:
+    """Moves tensors and layers between host memory and `device`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def store(self, tensor: Tensor) -> Tensor:
+        """A copy in host memory, made while the device works on; the tensor itself where that is the CPU."""
+        if self._copies is None:
+            return tensor.to("cpu")
+        if tensor.device.type == "cpu":
+            return tensor.pin_memory()
+        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        self._copies.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self._copies):
+            host.copy_(tensor, non_blocking=True)
+        tensor.record_stream(self._copies)
+        return host
+
+    def fetch(self, *lists: Sequence[Tensor]) -> Iterator[Row]:
+        """The lists' tensors, number by number, on the device; each row's copies start one row early.
+
+        A row may be replaced in its list (by `store`) once it has been handed out.
+        """
+        done: deque[torch.cuda.Event] = deque()
+        rows = zip(*lists, strict=True)
+        ahead = self._copied(next(rows, None))
+        while ahead is not None:
+            row, arrived = ahead
+            if arrived is not None:
+                torch.cuda.current_stream(self.device).wait_event(arrived)
+                self._hand_over(row)
+            ahead = self._copied(next(rows, None))
+            yield row
+            if self._copies is not None:
+                done.append(torch.cuda.current_stream(self.device).record_event())
+                if len(done) > QUEUED:
+                    done.popleft().synchronize()
+
+    def layers(self, layers: nn.ModuleList, count: int) -> Iterator[nn.Module]:
+        """The first layers in order, moved to the device in place, each one while the one before is at work.
+
+        Whoever takes them puts back what shall stay, `layers[i] = layer.to("cpu")`: what the list still
+        holds stays on the device.
+        """
+        with ThreadPoolExecutor(max_workers=1) as copier:
+            ahead = copier.submit(self._bring, layers[0])
+            for index in range(count):
+                layer = ahead.result()
+                if index + 1 < count:
+                    ahead = copier.submit(self._bring, layers[index + 1])
+                if self._copies is not None:
+                    self._hand_over([*layer.parameters(), *layer.buffers()])
+                yield layer
+
+    def on_device(self, value: Any, known: dict[int, Any]) -> Any:
+        """`value` with its tensors on the device; `known` maps the id of what was moved to its copy, so
+        that what many layers share is moved once."""
+        if isinstance(value, Tensor):
+            if id(value) not in known:
+                # The original is kept beside its copy, or its id could be given to another tensor.
+                known[id(value)] = (value, value.to(self.device))
+            return known[id(value)][1]
+        if isinstance(value, tuple | list):
+            return type(value)(self.on_device(item, known) for item in value)
+        if isinstance(value, dict):
+            return {name: self.on_device(item, known) for name, item in value.items()}
+        return value
+
+    def _bring(self, layer: nn.Module) -> nn.Module:
+        if self._copies is None:
+            return layer.to(self.device)
+        # A stream of the thread's own: weights are pageable, so their copy blocks whoever asks for it.
+        stream = torch.cuda.Stream(self.device)
+        with torch.cuda.stream(stream):
+            layer.to(self.device)
+        stream.synchronize()
+        return layer
+
+    def _copied(self, row: Row | None) -> tuple[Row, torch.cuda.Event | None] | None:
+        if row is None:
+            return None
+        if self._copies is None:
+            return tuple(tensor.to(self.device) for tensor in row), None
+        with torch.cuda.stream(self._copies):
+            moved = tuple(tensor.to(self.device, non_blocking=True) for tensor in row)
+        return moved, self._copies.record_event()
+
+    def _hand_over(self, tensors: Sequence[Tensor]) -> None:
+        # Memory of one stream that another works on must not be given out again before that work is done.
+        for tensor in tensors:
+            tensor.record_stream(torch.cuda.current_stream(self.device))

@@ -1,0 +1,59 @@
+"""The file of channel statistics that a round's capture leaves for its mask."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.common.errors import InputError
+from stages.pruning.capture import DomainCapture
+from stages.pruning.statistics import ChannelStatistics
+from stages.rounds.tensors import read_tensors, write_tensors
+
+STATISTICS = frozenset(field.name for field in fields(ChannelStatistics))
+
+
+def write_captures(path: Path, captures: Mapping[str, DomainCapture], settings: Mapping[str, Any]) -> None:
+    """Write statistics as `<domain>/<layer>/<kind>/<statistic>`; counts, losses and settings as metadata."""
+    tensors = {
+        f"{domain}/{site}/{statistic}": values.contiguous()
+        for domain, capture in captures.items()
+        for site, statistics in capture.statistics.items()
+        for statistic, values in statistics.items()
+    }
+    counts = {
+        domain: {"loss": capture.loss, "sequences": capture.sequences, "tokens": capture.tokens}
+        for domain, capture in captures.items()
+    }
+    write_tensors(path, tensors, {"domains": counts, "settings": settings})
+
+
+def read_captures(path: Path) -> dict[str, DomainCapture]:
+    """Read statistics; all vectors are float32, finite and not negative."""
+    tensors, metadata = read_tensors(path)
+    if "domains" not in metadata:
+        raise InputError(f"{path}: has no counts per domain; run the capture stage again")
+    grouped: dict[str, dict[str, dict[str, Tensor]]] = {}
+    for key, values in tensors.items():
+        domain, layer, kind, statistic = key.split("/")
+        if statistic not in STATISTICS or values.dtype != torch.float32 or values.dim() != 1:
+            raise InputError(f"{path}: {key}: not a float32 vector of {', '.join(sorted(STATISTICS))}")
+        if not bool(torch.isfinite(values).all()) or bool((values < 0).any()):
+            raise InputError(f"{path}: {key}: holds negative or non-finite values")
+        grouped.setdefault(domain, {}).setdefault(f"{layer}/{kind}", {})[statistic] = values
+    captures = {}
+    for domain, count in metadata["domains"].items():
+        statistics = {
+            site: ChannelStatistics(
+                square=vectors["square"],
+                variance=vectors["variance"],
+                taylor=vectors.get("taylor"),
+                fisher=vectors.get("fisher"),
+            )
+            for site, vectors in grouped[domain].items()
+        }
+        captures[domain] = DomainCapture(statistics, count["loss"], count["sequences"], count["tokens"])
+    return captures

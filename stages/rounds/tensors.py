@@ -1,0 +1,62 @@
+"""Masks and scores of a round; what every safetensors file of the pipeline has in common."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stages.common.artifacts import atomic
+from stages.common.errors import InputError
+
+
+def write_masks(path: Path, masks: Mapping[str, Tensor]) -> None:
+    """Write masks: `<layer>/<kind>` -> bool [units], True = kept."""
+    write_tensors(path, {name: mask.bool().contiguous() for name, mask in masks.items()}, {})
+
+
+def read_masks(path: Path) -> dict[str, Tensor]:
+    """Read masks; each keeps something."""
+    masks, _ = read_tensors(path)
+    for name, mask in masks.items():
+        if mask.dtype != torch.bool or mask.dim() != 1 or not bool(mask.any()):
+            raise InputError(f"{path}: {name}: expected a bool vector that keeps something")
+    return masks
+
+
+def write_scores(path: Path, scores: Mapping[str, Tensor]) -> None:
+    """Write scores summed over the rounds so far: `<layer>/<kind>` -> float64 [units]."""
+    write_tensors(path, {name: values.double().contiguous() for name, values in scores.items()}, {})
+
+
+def read_scores(path: Path) -> dict[str, Tensor]:
+    """Read summed scores; all are finite."""
+    scores, _ = read_tensors(path)
+    for name, values in scores.items():
+        if values.dtype != torch.float64 or values.dim() != 1 or not bool(torch.isfinite(values).all()):
+            raise InputError(f"{path}: {name}: expected a finite float64 vector")
+    return scores
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Write tensors and metadata that JSON can hold; equal contents are equal bytes."""
+    # One entry of metadata: safetensors writes several in an order that changes from run to run, and equal
+    # contents must be equal bytes for DVC to see that nothing changed.
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, metadata={"secateurs": json.dumps(metadata)})
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what write_tensors wrote; InputError when the file is missing or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            return tensors, json.loads((file.metadata() or {}).get("secateurs", "{}"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; run `dvc repro`") from None
+    except SafetensorError as error:
+        raise InputError(f"{path}: not a safetensors file: {error}") from None

@@ -1,0 +1,29 @@
+"""What a corpus is built from: documents, a tokenizer, and the benchmarks' text to keep out."""
+
+from pathlib import Path
+
+from stages.checkpoints.loading import load_tokenizer
+from stages.common.artifacts import Document, read_documents
+from stages.common.console import progress
+from stages.common.errors import InputError
+from stages.common.params import SELF_DOMAIN, Params
+from stages.common.paths import DATA
+from stages.text.benchmark_items import parse_items
+from stages.text.corpus import Tokens, tokens_of
+from stages.text.overlap import Run, runs_of_items
+
+
+def corpus_inputs(params: Params, data: Path = DATA) -> tuple[dict[str, list[Document]], Tokens, set[Run]]:
+    """From `data`: every domain's documents, the model's tokenizer, the runs of words in the benchmarks."""
+    sources = {
+        domain: read_documents(data / "sources" / f"{domain}.parquet")
+        for domain in [*params.domains, SELF_DOMAIN]
+    }
+    runs: set[Run] = set()
+    for task in progress(params.benchmarks, label="benchmarks", unit="tasks"):
+        path = data / "benchmarks" / f"{task}.jsonl"
+        if not path.exists():
+            raise InputError(f"{path}: not found; run `dvc repro`")
+        runs |= runs_of_items(parse_items(str(path), path.read_bytes()), params.corpus.ngram)
+    model = data / "model"
+    return sources, tokens_of(load_tokenizer(model), model), runs

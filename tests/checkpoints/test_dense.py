@@ -1,0 +1,102 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig
+
+from stages.checkpoints.dense import load_dense
+from stages.checkpoints.loading import load_model
+from stages.common.errors import InputError
+from stages.common.params import PathModel
+from tests.text.loopback import environment, hub
+
+SCRIPT = """
+import sys
+from stages.checkpoints.dense import load_dense
+from stages.common.errors import InputError
+from stages.common.params import HubModel
+for name in sys.argv[1:]:
+    try:
+        model, _ = load_dense(HubModel(source="hub", id=name, revision="main", name="n", licence="l"))
+        print(sum(weight.numel() for weight in model.parameters()), "weights")
+    except InputError as error:
+        print(error)
+"""
+
+
+def local(path: Path) -> PathModel:
+    return PathModel(source="path", path=str(path), name="tiny", licence="none")
+
+
+def test_a_local_checkpoint_is_loaded_whole(dense_dir: Path) -> None:
+    model, tokenizer = load_dense(local(dense_dir))
+    expected = load_model(dense_dir, "float32").state_dict()
+    assert all(torch.equal(weight, expected[name]) for name, weight in model.state_dict().items())
+    assert tokenizer.decode(tokenizer("text")["input_ids"]) == "text"
+
+
+def test_the_folder_it_came_from_is_forgotten(dense_dir: Path, tmp_path: Path) -> None:
+    model, _ = load_dense(local(dense_dir))
+    model.save_pretrained(tmp_path)
+    assert str(dense_dir) not in (tmp_path / "config.json").read_text()
+
+
+def test_code_that_comes_with_a_model_is_not_run(dense_dir: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(dense_dir, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config |= {
+        "model_type": "own",
+        "auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"},
+    }
+    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(InputError, match=r"params.yaml: model.path: .*copy: cannot be loaded"):
+        load_dense(local(copy))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_path_that_is_not_there_is_refused_by_key(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"params.yaml: model.path: .*none: no such file or directory"):
+        load_dense(local(tmp_path / "none"))
+
+
+def test_a_broken_gguf_file_is_refused_by_key(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF but not really")
+    with pytest.raises(InputError, match=r"params.yaml: model.path: .*m.gguf: cannot be loaded"):
+        load_dense(local(tmp_path / "m.gguf"))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "message"),
+    [
+        ("bloom", "bloom: cannot be pruned; supported are gemma2, "),
+        ("gemma3", "gemma3: cannot be pruned; its text model, gemma3_text, can, "),
+    ],
+)
+def test_an_architecture_that_cannot_be_pruned_is_refused_before_its_weights_are_fetched(
+    model_type: str, message: str, tmp_path: Path
+) -> None:
+    AutoConfig.for_model(model_type).save_pretrained(tmp_path)
+    expected = rf"^params.yaml: model.path: {tmp_path}: config.json: model_type: {message}"
+    with pytest.raises(InputError, match=expected):
+        load_dense(local(tmp_path))
+
+
+def test_a_model_is_read_from_the_hub_or_refused_by_key(dense_dir: Path, tmp_path: Path) -> None:
+    files = {path.name: path.read_bytes() for path in dense_dir.iterdir()}
+    # A process of its own: the hub's address is read when the library is imported.
+    command = [sys.executable, "-c", SCRIPT, "owner/tiny", "owner/none", "owner/secret"]
+    with hub({"owner/tiny": files}, gated="owner/secret") as address:
+        env = environment(address, tmp_path)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    fine, missing, gated = done.stdout.splitlines()
+    assert fine == "31520 weights"
+    assert missing.startswith("params.yaml: model.id: owner/none: cannot be loaded: owner/none is not a")
+    assert gated.startswith(
+        "params.yaml: model.id: owner/secret: cannot be loaded: You are trying to access a gated"
+    )

@@ -1,0 +1,96 @@
+"""A checkpoint is proved by a process that has nothing but its files; what is wrong with one is found."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from stages.checkpoints.loading import load_model, load_tokenizer
+from stages.checkpoints.proof import ACROSS_DEVICES, TOLERANCE, difference, prove_load
+from stages.checkpoints.saving import save_model
+from stages.common.errors import InputError
+from stages.pruning.families import all_kept_masks, cut
+from tests.conftest import make_tiny_model, make_tiny_tokenizer
+
+IDS = torch.arange(24).view(2, 12)
+SHOWN = Path("data/pruned")
+
+
+def test_a_whole_checkpoint_is_proved(dense_dir: Path) -> None:
+    proof = prove_load(load_model(dense_dir, "float32"), dense_dir, IDS, SHOWN)
+    assert proof.loaded == "LlamaForCausalLM"
+    assert (proof.tokens, proof.difference < 1e-5) == (24, True)
+
+
+def test_half_precision_is_compared_in_half_precision(dense_dir: Path) -> None:
+    assert prove_load(load_model(dense_dir, "bfloat16"), dense_dir, IDS, SHOWN).difference == 0.0
+
+
+def test_another_device_may_round_otherwise() -> None:
+    expected = torch.randn(2, 12, 258, generator=torch.Generator().manual_seed(0))
+    found = 1.02 * expected
+    assert difference(found, expected, torch.bfloat16, SHOWN, ACROSS_DEVICES) == pytest.approx(0.02, rel=1e-2)
+    with pytest.raises(InputError, match=r"logits differ by 0\.02 of their spread"):
+        difference(found, expected, torch.bfloat16, SHOWN, TOLERANCE)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_weight_that_was_not_saved_as_it_is_in_memory_is_found(
+    dense_dir: Path, tmp_path: Path, dtype: str
+) -> None:
+    model = load_model(dense_dir, dtype)
+    copy = shutil.copytree(dense_dir, tmp_path / "copy")
+    weights = load_file(copy / "model.safetensors")
+    weights["model.layers.1.mlp.down_proj.weight"] *= 1.05
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="data/pruned: the loaded checkpoint computes something else"):
+        prove_load(model, copy, IDS, SHOWN)
+
+
+def test_a_config_that_does_not_fit_the_weights_is_found(dense_dir: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(dense_dir, tmp_path / "copy")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"intermediate_size": 24}))
+    with pytest.raises(
+        InputError, match="data/pruned: the checkpoint does not load in a fresh process: RuntimeError"
+    ):
+        prove_load(load_model(dense_dir, "float32"), copy, IDS, SHOWN)
+
+
+def test_a_modelling_file_that_needs_this_project_is_not_proved(tmp_path: Path) -> None:
+    model = make_tiny_model()
+    masks = all_kept_masks(model)
+    masks["0/mlp"][24:] = False
+    cut(model, masks)
+    save_model(model, tmp_path)
+    make_tiny_tokenizer().save_pretrained(tmp_path)
+    assert prove_load(model, tmp_path, IDS, SHOWN).loaded == "PrunedLlamaForCausalLM"
+    file = tmp_path / "modeling_pruned.py"
+    file.write_text(f"import stages.common.errors\n{file.read_text()}")
+    with pytest.raises(
+        InputError, match=r"data/pruned: the checkpoint does not load in a fresh process: .*stages"
+    ):
+        prove_load(model, tmp_path, IDS, SHOWN)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"), [("tokenizer.json", "tokenizer"), ("generation_config.json", "generation config")]
+)
+def test_files_beside_the_model_are_proved_too(dense_dir: Path, tmp_path: Path, name: str, part: str) -> None:
+    copy = shutil.copytree(dense_dir, tmp_path / "copy")
+    (copy / name).write_text("garbage")
+    with pytest.raises(InputError, match=f"data/pruned: the {part} does not load in a fresh process: "):
+        prove_load(load_model(dense_dir, "float32"), copy, IDS, SHOWN)
+
+
+def test_a_tokenizer_that_was_not_saved_as_it_is_in_memory_is_found(dense_dir: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(dense_dir, tmp_path / "copy")
+    saved = json.loads((copy / "tokenizer.json").read_text())
+    vocabulary = saved["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    (copy / "tokenizer.json").write_text(json.dumps(saved))
+    with pytest.raises(InputError, match="data/pruned: the loaded tokenizer gives other ids"):
+        prove_load(load_model(dense_dir, "float32"), copy, IDS, SHOWN, load_tokenizer(dense_dir))

@@ -1,0 +1,85 @@
+"""A final name is always whole, and what does not fit is refused by name."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stages.common.artifacts import (
+    Document,
+    Sequence,
+    atomic,
+    read_documents,
+    read_json,
+    read_sequences,
+    write_documents,
+    write_json,
+    write_sequences,
+)
+from stages.common.errors import InputError
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old", encoding="utf-8")
+
+    def fail() -> None:
+        with atomic(path) as temporary:
+            temporary.write_text("half", encoding="utf-8")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert path.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_directory_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        with atomic(tmp_path / "out") as temporary:
+            temporary.mkdir()
+            (temporary / name).touch()
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["second"]
+
+
+def test_documents_survive(tmp_path: Path) -> None:
+    documents = [Document("a", "text"), Document("b", "é\n")]
+    write_documents(tmp_path / "d.parquet", documents)
+    assert read_documents(tmp_path / "d.parquet") == documents
+
+
+def test_sequences_survive(tmp_path: Path) -> None:
+    sequences = [Sequence("news", ("a", "b"), (1, 2)), Sequence("code", ("c",), (3, 4))]
+    write_sequences(tmp_path / "s.parquet", sequences, {"news": 1})
+    assert read_sequences(tmp_path / "s.parquet") == sequences
+
+
+def test_the_same_rows_are_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_documents(tmp_path / name, [Document("a", "text")])
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_sequences_of_different_length_are_refused(tmp_path: Path) -> None:
+    write_sequences(tmp_path / "s.parquet", [Sequence("a", ("d",), (1,)), Sequence("a", ("d",), (1, 2))], {})
+    with pytest.raises(InputError, match=r"s\.parquet: sequences differ in length"):
+        read_sequences(tmp_path / "s.parquet")
+
+
+def test_other_columns_are_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "d.parquet")
+    with pytest.raises(InputError, match=r"d\.parquet: has columns x: int64; expected document: string"):
+        read_documents(tmp_path / "d.parquet")
+
+
+def test_not_a_number_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "m.json", {"x": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_broken_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "m.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match=r"m\.json: not valid JSON"):
+        read_json(tmp_path / "m.json")

@@ -1,0 +1,111 @@
+"""Every bad setting is refused with the file, the key, the value and what would be right."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages.common.errors import InputError
+from stages.common.params import read_params
+from tests.project import PARAMS
+
+
+def write(directory: Path, changes: dict[str, Any]) -> Path:
+    """The default params with `a.b.c: value` changes; a value of ... deletes the key."""
+    data = YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8"))
+    for key, value in changes.items():
+        *groups, last = key.split(".")
+        target = data
+        for group in groups:
+            target = target[group]
+        if value is ...:
+            del target[last]
+        else:
+            target[last] = value
+    path = directory / "params.yaml"
+    with path.open("w", encoding="utf-8") as file:
+        YAML(typ="safe").dump(data, file)
+    return path
+
+
+def test_the_default_file_is_valid() -> None:
+    assert read_params(PARAMS).chain() == ["r1", "r2", "r3"]
+
+
+ZERO = {
+    f"mixture.{name}": 0.0
+    for name in ("encyclopedic", "news", "reviews", "code", "mathematics", "science", "reasoning", "self")
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prune.speed": 3}, "prune.speed: unknown key"),
+        ({"prune.sparsity": ...}, "prune.sparsity: missing"),
+        ({"prune.sparsity": "much"}, "prune.sparsity: 'much': "),
+        ({"prune.sparsity": 1.2}, "prune.sparsity: 1.2: Input should be less than 1"),
+        ({"mask.metric": "best"}, "mask.metric: 'best': Input should be 'fisher', 'taylor'"),
+        ({"capture.batch_size": True}, "capture.batch_size: True: "),
+        ({"domains.news.sha256": "abc"}, "domains.news.sha256: 'abc': "),
+        ({"domains.news.source": "ftp"}, "domains.news: "),
+        ({"domains.news.documents": 0}, "domains.news.documents: 0: "),
+        ({"domains.news.reader": {"format": "jsonl"}}, "domains.news.reader.field: missing"),
+        (ZERO, "mixture: all weights are 0"),
+        ({"mixture.news": -1.0}, "mixture.news: -1.0: "),
+        ({"mixture.poetry": 1.0}, "mixture.poetry: no such domain"),
+        ({"mixture.news": ...}, "mixture: domain news has no weight"),
+        ({"rounds.r2.progress": 0.2}, "rounds.r2.progress: 0.2: must be more than the 0.34"),
+        ({"rounds.r3.progress": 0.9}, "rounds.r3.progress: 0.9: the last round must reach 1.0"),
+        ({"rounds.r2.after": "r9"}, "rounds.r2.after: r9: no such round; choose among dense, r1, r2, r3"),
+        ({"rounds.r2.after": "r2"}, "rounds.r2.after: r2: a round cannot follow itself"),
+        ({"rounds.r3.after": "r1"}, "rounds: r2 not on the way"),
+        ({"surgery.after": "r7"}, "surgery.after: r7: no such round; rounds are r1, r2, r3"),
+        ({"capture.gradients": False}, "mask.metric: taylor: needs gradients; set capture.gradients: true"),
+        ({"surgery.sequences": 99}, "surgery.sequences: 99: more than corpus.calibration_sequences"),
+        ({"prune.sites": ["mlp", "mlp"]}, "a site is named twice"),
+        ({"prune.sites": []}, "prune.sites: []: "),
+        ({"prune.sites": ["attention", "query_heads"]}, "choose one of the two"),
+        (
+            {"surgery.heal": "none", "surgery.reconstruct.epochs": 1},
+            "surgery.heal: none: reconstruction starts from the residual refit",
+        ),
+        ({"surgery.reconstruct.learning_rate": 0.0}, "surgery.reconstruct.learning_rate: 0.0: "),
+        ({"recover.steps": -1}, "recover.steps: -1: "),
+        ({"recover.learning_rate": 0}, "recover.learning_rate: 0: "),
+        ({"recover.warmup": 1.0}, "recover.warmup: 1.0: Input should be less than 1"),
+        ({"compute.device": "tpu"}, "compute.device: 'tpu': "),
+    ],
+)
+def test_a_bad_setting_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = write(tmp_path, changes)
+    with pytest.raises(InputError) as caught:
+        read_params(path)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path, {"prune.sparsity": 2.0, "corpus.ngram": 0})
+    with pytest.raises(InputError) as caught:
+        read_params(path)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_cycle_of_rounds_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, {"rounds.r1.after": "r3"})
+    with pytest.raises(InputError, match="rounds: r1 -> r2 -> r3 -> r1: a cycle"):
+        read_params(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not found; run from the project's root"):
+        read_params(tmp_path / "params.yaml")
+
+
+def test_yaml_that_does_not_parse_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("prune: [", encoding="utf-8")
+    with pytest.raises(InputError, match="not valid YAML"):
+        read_params(path)

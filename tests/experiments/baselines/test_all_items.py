@@ -1,0 +1,92 @@
+"""Accuracy on all items of the tasks, on the tiny project of test_comparison."""
+
+import json
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages.checkpoints.loading import load_model, load_tokenizer
+from stages.evaluation.zero_shot import score_tasks
+from stages.experiments.baselines.all_items import markdown
+from tests.evaluation.test_tasks import write_items
+from tests.experiments.baselines.test_comparison import ROOT, compare, inside, project
+
+__all__ = ["inside", "project"]
+
+GOALS = ("open the jar", "cut the branch", "dry the leaf", "sharpen the blade", "oil the hinge")
+
+
+@pytest.fixture
+def with_tasks(inside: Path) -> Path:
+    """Five items of piqa, of which the pipeline's own evaluation takes two."""
+    yaml = YAML(typ="safe")
+    data = yaml.load((inside / "params.yaml").read_text(encoding="utf-8"))
+    default = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    data["benchmarks"] = {"piqa": default["benchmarks"]["piqa"]}
+    data["evaluate"]["limit"] = 2
+    with (inside / "params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(data, file)
+    (inside / "data/benchmarks").mkdir()
+    items = [
+        {
+            "goal": goal,
+            "choices": [f"turn it {number} times", "wait"],
+            "labels": ["A", "B"],
+            "answer": "AB"[number % 2],
+        }
+        for number, goal in enumerate(GOALS)
+    ]
+    write_items(inside / "data/benchmarks/piqa.jsonl", items)
+    return inside
+
+
+def test_every_item_is_scored_whatever_the_limit_of_the_evaluation(with_tasks: Path) -> None:
+    result = compare(
+        "--table", "all-items", "--baseline", "wanda-sp", "--baseline", "magnitude", "--jobs", "2"
+    )
+    assert result.exit_code == 0, result.output
+    file = with_tasks / "data/baselines/all_items.json"
+    dense, *others = json.loads(file.read_text())
+    assert [one["baseline"] for one in others] == ["wanda-sp", "magnitude"]
+    assert [one["accuracy"]["piqa"]["items"] for one in (dense, *others)] == [5, 5, 5]
+    assert dense["settings"]["evaluate"]["limit"] == 0
+    model = load_model(with_tasks / "data/model", "float32")
+    tokenizer = load_tokenizer(with_tasks / "data/model")
+    tasks = {"piqa": with_tasks / "data/benchmarks/piqa.jsonl"}
+    assert dense["accuracy"]["piqa"]["acc"] == score_tasks(model, tokenizer, tasks, 0, 0, 4)["piqa"].acc
+    assert "| Wanda-sp |" in file.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_without_tasks_there_is_nothing_to_score(inside: Path) -> None:
+    result = compare("--table", "all-items", "--baseline", "wanda-sp")
+    assert result.exit_code == 1
+    assert "Error: params.yaml: benchmarks: empty" in result.output
+
+
+def test_what_is_timed_does_not_run_beside_others(inside: Path) -> None:
+    result = compare("--baseline", "wanda-sp", "--jobs", "2")
+    assert result.exit_code == 1
+    assert "Error: --jobs: 2: " in result.output
+
+
+def test_the_page_has_the_dense_model_and_a_table_for_each_share() -> None:
+    def record(baseline: str, share: float, perplexity: float, right: float) -> dict[str, object]:
+        tasks = {
+            "piqa": {
+                "acc": 0.0,
+                "acc_stderr": 0.0,
+                "acc_norm": right,
+                "acc_norm_stderr": 0.03,
+                "items": 1000,
+            },
+            "boolq": {"acc": 0.5, "acc_stderr": 0.04, "items": 234},
+        }
+        return {"baseline": baseline, "share": share, "perplexity": perplexity, "accuracy": tasks}
+
+    lines = markdown([record("dense", 0.0, 10.0, 0.7), record("flap", 0.2, 16.0, 0.6)]).splitlines()
+    assert any("all 1,234 items" in line for line in lines)
+    assert "| method | perplexity / dense | zero-shot | change | piqa | boolq |" in lines
+    assert "| dense | 1.00 | 0.600 ± 0.025 | +0.000 | 0.700 ± 0.030 | 0.500 ± 0.040 |" in lines
+    assert "| FLAP | 1.60 | 0.550 ± 0.025 | -0.050 | 0.600 ± 0.030 | 0.500 ± 0.040 |" in lines
+    assert "## 20% of the decoder's parameters" in lines

@@ -1,0 +1,128 @@
+"""The estimate counts what the stages do: tokens from params, operations and bytes from shapes."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from ruamel.yaml import YAML
+
+from stages import plan
+from stages.common.params import Params
+from stages.planning.estimate import Work, estimate_work, measure_speed, read_shapes
+from tests.conftest import make_tiny_model
+from tests.project import PARAMS
+from tests.pruning.test_families import tiny
+
+
+def params(**groups: dict[str, Any]) -> Params:
+    data = YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8"))
+    for group, changes in groups.items():
+        data[group] |= changes
+    return Params.model_validate(data)
+
+
+def work(settings: Params, directory: Path) -> dict[str, Work]:
+    return {one.name: one for one in estimate_work(settings, read_shapes(directory))}
+
+
+def test_shapes_are_read_without_weights(dense_dir: Path) -> None:
+    model = read_shapes(dense_dir)
+    assert model.num_parameters() == make_tiny_model().num_parameters()
+    assert all(weight.device.type == "meta" for weight in model.parameters())
+
+
+def test_tokens_are_what_the_stages_read(dense_dir: Path) -> None:
+    stages = work(params(), dense_dir)
+    # Eight domains with the model's own text, which is never scored.
+    assert stages["capture, each round"].tokens == 8 * 5 * 256
+    assert stages["capture, each round"].runs == 3
+    assert stages["surgery"].tokens == 8 * 22 * 256
+    assert stages["evaluate dense"].tokens == 7 * 8 * 256 + 2 * 40 * 100
+
+
+def test_a_domain_of_weight_0_is_captured_but_not_healed_by(dense_dir: Path) -> None:
+    stages = work(params(mixture={"news": 0.0}), dense_dir)
+    assert stages["capture, each round"].tokens == 8 * 5 * 256
+    assert stages["surgery"].tokens == 7 * 22 * 256
+
+
+def test_the_channels_of_experts_are_counted(tmp_path: Path) -> None:
+    tiny("mixtral").save_pretrained(tmp_path)
+    stages = work(params(), tmp_path)
+    # Four float32 statistics of eight domains, for two layers of four experts with 24 channels.
+    assert stages["capture, each round"].disk == 4 * 4 * 8 * 2 * 4 * 24
+
+
+def test_gradients_double_the_capture_and_its_statistics(dense_dir: Path) -> None:
+    with_gradients = work(params(), dense_dir)["capture, each round"]
+    without = work(params(capture={"gradients": False}, mask={"metric": "wanda"}), dense_dir)[
+        "capture, each round"
+    ]
+    assert with_gradients.operations == 2 * without.operations
+    assert with_gradients.disk == 2 * without.disk
+
+
+def test_checkpointing_repeats_the_forward_pass(dense_dir: Path) -> None:
+    plain = work(params(), dense_dir)["capture, each round"].operations
+    repeated = work(params(capture={"checkpointing": True}), dense_dir)["capture, each round"].operations
+    assert repeated == 1.5 * plain
+
+
+def test_statistics_take_what_the_capture_writes(dense_dir: Path) -> None:
+    # Four float32 vectors over 48 channels of 3 layers, for 8 domains.
+    assert work(params(), dense_dir)["capture, each round"].disk == 8 * 3 * 48 * 4 * 4
+
+
+def test_without_healing_surgery_reads_nothing(dense_dir: Path) -> None:
+    surgery = work(params(surgery={"heal": "none"}), dense_dir)["surgery"]
+    assert (surgery.tokens, surgery.operations) == (0, 0.0)
+
+
+def test_the_pruned_weights_are_smaller_by_the_sparsity(dense_dir: Path) -> None:
+    stages = work(params(prune={"sparsity": 0.5}), dense_dir)
+    decoder = sum(weight.numel() for weight in make_tiny_model().model.layers.parameters())
+    assert stages["model"].disk - stages["surgery"].disk == 0.5 * decoder * 4
+
+
+def test_the_speed_is_that_of_this_machine() -> None:
+    speed = measure_speed(torch.device("cpu"), "float32", 0.1)
+    left = torch.ones(2048, 2048)
+    start = time.perf_counter()
+    left @ left
+    # Within a factor of five of a product timed here: machines are shared, but not that much.
+    assert 0.2 < speed * (time.perf_counter() - start) / (2 * 2048**3) < 5
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(PARAMS, tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_without_a_model_the_plan_says_how_to_get_one(project: Path) -> None:
+    output = CliRunner().invoke(plan.main, []).output
+    assert (
+        "Time and disk are unknown until the model is in data/model: `dvc repro model` fetches it." in output
+    )
+
+
+def test_with_a_model_the_plan_says_how_long_and_on_what_it_rests(project: Path, dense_dir: Path) -> None:
+    shutil.copytree(dense_dir, project / "data/model")
+    lines = CliRunner().invoke(plan.main, []).output.splitlines()
+    together = next(line for line in lines if line.startswith("  together"))
+    # Eleven starts of a stage alone take 88 seconds; so small a model adds next to nothing.
+    assert 88 <= int(together.split()[1]) < 100
+    assert any("measured just now in float32 matrix products on cpu" in line for line in lines)
+
+
+def test_a_model_that_cannot_be_read_is_one_message(project: Path) -> None:
+    (project / "data/model").mkdir(parents=True)
+    (project / "data/model/config.json").write_text("{", encoding="utf-8")
+    result = CliRunner().invoke(plan.main, [])
+    assert result.exit_code == 1
+    assert "data/model: cannot be loaded" in result.output
