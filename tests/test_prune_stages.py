@@ -19,11 +19,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages import capture, mask, model, surgery
 from stages.checkpoints.loading import load_model
-from stages.common.artifacts import Sequence, read_sequences, write_json, write_sequences
+from stages.common.artifacts import Sequence, read_json, read_sequences, write_json, write_sequences
+from stages.common.params import read_params
+from stages.method.from_params import method_settings
+from stages.method.prune import prune_model
 from stages.pruning.decoder import decoder_parameters
 from stages.pruning.families import all_kept_masks, widths
 from stages.rounds.captures import read_captures
 from stages.rounds.tensors import read_masks, read_scores, write_masks, write_scores
+from stages.text.calibration import read_text
 from tests.common.test_params import write
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
 from tests.project import ROOT
@@ -266,3 +270,20 @@ def test_two_processes_say_what_one_does(project: Callable[..., Path]) -> None:
     healed = load_file(directory / "data/pruned/model.safetensors")
     assert healed.keys() == weights.keys()
     assert all(torch.allclose(healed[name], weights[name], atol=1e-4) for name in weights)
+
+
+def test_the_stages_are_prune_model_with_files_between(project: Callable[..., Path]) -> None:
+    directory = project()
+    assert run_all().exit_code == 0
+    params = read_params()
+    model = load_model(Path("data/model"), "float32")
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    result = prune_model(model, read_text(Path("data/corpus/calibration.parquet")), method_settings(params))
+    masks = read_masks(directory / "data/rounds/r3/masks.safetensors")
+    assert all(torch.equal(masks[name], mask) for name, mask in result.masks.items())
+    assert result.history == read_json(directory / "data/rounds/r3/history.json")
+    saved = load_model(directory / "data/pruned", "float32").state_dict()
+    assert saved.keys() == result.model.state_dict().keys()
+    assert all(torch.equal(saved[name], weight) for name, weight in result.model.state_dict().items())
+    # What the caller passed in stays as it was.
+    assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())

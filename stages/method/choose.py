@@ -81,7 +81,7 @@ def choose(
         "round": round_name,
         "progress": progress,
         "metric": settings.metric,
-        "prune": asdict(budget),
+        "prune": asdict(budget) | {"sites": list(budget.sites)},
         "sequences": {domain: captures[domain].sequences for domain in settings.mixture},
         "sparsity": removed / total,
         "loss": {domain: captures[domain].loss for domain in settings.mixture},
