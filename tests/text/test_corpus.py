@@ -153,3 +153,17 @@ def test_too_little_text_is_refused_with_numbers(domain: str, key: str, remedy: 
         InputError, match=rf"corpus.{key}: 9: domain {domain} has \d+ tokens .* raise {remedy}"
     ):
         build_corpus({domain: numbered(6)}, BYTES, set(), settings(**{key: 9}))
+
+
+def test_a_chinese_article_that_is_scored_is_not_calibrated_on() -> None:
+    # Forty articles of thirty characters each, twelve of which are one article under several names.
+    documents = [
+        Document(str(n), "".join(chr(0x4E00 + max(n, 11) * 97 + place * 7) for place in range(30)) + "。")
+        for n in range(40)
+    ]
+    same = {str(n) for n in range(12)}
+    chosen = settings(sequence_length=96, ngram=13, calibration_sequences=12, heldout_sequences=6)
+    calibration, heldout = build_corpus({"news": documents}, BYTES, set(), chosen)
+    assert same & {name for row in heldout.sequences for name in row.documents}
+    assert not same & {name for row in calibration.sequences for name in row.documents}
+    assert calibration.counts["news"].overlap_heldout > 0
