@@ -48,10 +48,10 @@ RUN_BY = {
     "make portability": ".github/workflows/portability.yml",
     "make baselines": "tests/test_readme.py::test_make_baselines_passes_its_options_on",
     'make baselines BASELINES="--table left-out --jobs 4"': (
-        "tests/baselines/test_transfer.py::test_each_domain_is_scored_after_a_pruning_without_its_text"
+        "tests/experiments/baselines/test_left_out.py::test_each_domain_is_scored_after_a_pruning_without_its_text"
     ),
     'make baselines BASELINES="--table all-items --jobs 4"': (
-        "tests/baselines/test_all_items.py::test_every_item_is_scored_whatever_the_limit_of_the_evaluation"
+        "tests/experiments/baselines/test_all_items.py::test_every_item_is_scored_whatever_the_limit_of_the_evaluation"
     ),
     'make baselines BASELINES="--baseline wanda-sp --share 0.3"': (
         "tests/test_readme.py::test_make_baselines_passes_its_options_on"

@@ -67,10 +67,8 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(inside: Path) -> None
 
 
 def test_our_own_stages_are_given_a_weight_of_zero(inside: Path, tmp_path: Path) -> None:
-    request = Request("secateurs", "", 0.3, "", "code", "", "", str(inside), "cpu", "float32")
-    (tmp_path / "out").mkdir()
-    _settle(request, inside, tmp_path / "out")
-    params = read_params(tmp_path / "out/params.yaml")
+    request = Request("secateurs", "", 0.3, "", "code", "", str(tmp_path), str(inside), "cpu", "float32")
+    params = _settle(request)
     assert params.mixture == {"code": 0.0, "news": 1.0, "self": 0.0}
     assert params.prune.sparsity == 0.3
     assert params.surgery.reconstruct.epochs == 0
@@ -79,10 +77,8 @@ def test_our_own_stages_are_given_a_weight_of_zero(inside: Path, tmp_path: Path)
 def test_our_own_stages_can_be_given_other_settings_which_make_another_record(
     inside: Path, tmp_path: Path
 ) -> None:
-    request = Request("secateurs-trained", "", 0.3, "", "", "", "", str(inside), "cpu", "float32")
-    (tmp_path / "out").mkdir()
-    _settle(request, inside, tmp_path / "out")
-    assert read_params(tmp_path / "out/params.yaml").surgery.reconstruct.epochs == 4
+    request = Request("secateurs-trained", "", 0.3, "", "", "", str(tmp_path), str(inside), "cpu", "float32")
+    assert _settle(request).surgery.reconstruct.epochs == 4
     default, trained = (
         settings_of({}, read_params(), BASELINES[name]) for name in ("secateurs", "secateurs-trained")
     )
