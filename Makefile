@@ -31,9 +31,11 @@ repro: setup ## Run the whole pipeline; what is up to date is not run again
 	@python -m stages.report --show
 
 recover: setup ## Train the pruned model by the dense one (params `recover`), evaluate it apart
+	@python -m stages.enable recovering
 	dvc repro stages/recovering/dvc.yaml
 
 export: setup ## Write the pruned model to data/export/model.gguf, for llama.cpp
+	@python -m stages.enable exporting
 	dvc repro stages/exporting/dvc.yaml
 
 chat: setup ## Talk to the pruned model
@@ -93,6 +95,7 @@ bench: setup ## Measure speed and memory (SUITE=cpu or h200); the JSON goes to d
 	touch $@
 
 portability: setup .llama/.installed ## Export to GGUF and compare llama.cpp with transformers
+	@python -m stages.enable exporting
 	dvc repro stages/exporting/dvc.yaml
 	@python -m stages.portability --python .llama/bin/python
 	LLAMA_CPP_PYTHON=$(CURDIR)/.llama/bin/python pytest -m portability

@@ -160,8 +160,8 @@ def test_make_export_runs_its_own_pipeline() -> None:
     shown = subprocess.run(
         ["make", "export", "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    assert "dvc repro stages/exporting/dvc.yaml\n" in shown
-    assert (ROOT / "stages/exporting/dvc.yaml").exists()
+    assert "python -m stages.enable exporting\ndvc repro stages/exporting/dvc.yaml\n" in shown
+    assert (ROOT / "stages/exporting/pipeline.yaml").exists()
 
 
 @pytest.mark.portability

@@ -168,8 +168,8 @@ def test_make_recover_runs_its_own_pipeline() -> None:
     shown = subprocess.run(
         ["make", "recover", "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    assert "dvc repro stages/recovering/dvc.yaml\n" in shown
-    assert (ROOT / "stages/recovering/dvc.yaml").exists()
+    assert "python -m stages.enable recovering\ndvc repro stages/recovering/dvc.yaml\n" in shown
+    assert (ROOT / "stages/recovering/pipeline.yaml").exists()
 
 
 def test_make_study_runs_what_the_readme_shows() -> None:

@@ -18,9 +18,14 @@ CANNOT_CHANGE_A_RESULT = frozenset(
 )
 
 
+# What `python -m stages.enable` makes a dvc.yaml of. DVC looks for files of that name everywhere, and lists
+# outputs that nobody asked for as missing.
+TEMPLATES = "stages/*/pipeline.yaml"
+
+
 def pipelines(root: Path) -> list[Path]:
-    """Every dvc.yaml of the project: the default one first, then those of the optional pipelines."""
-    return [root / "dvc.yaml", *sorted(root.glob("stages/*/dvc.yaml"))]
+    """The default dvc.yaml, then the templates of the optional pipelines."""
+    return [root / "dvc.yaml", *sorted(root.glob(TEMPLATES))]
 
 
 def with_code(text: str, root: Path) -> str:
