@@ -4,11 +4,11 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro recover export plan chat sweep study compare
+.PHONY: help setup repro recover export plan chat sweep experiments study compare
 .PHONY: deps portability baselines bench test test-all lint types format
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The stamp stands for an environment that was installed whole from exactly these two files.
 # Setuptools warns at any editable install, which asks nothing of anyone here.
@@ -52,6 +52,11 @@ sweep: setup ## Run experiments over settings (SWEEP=...) and draw them in data/
 	dvc exp run --queue $(SWEEP)
 	$(RUN_QUEUE)
 	@python -m stages.sweep $(if $(BY),--by $(BY))
+
+# Without this, a column for each of some hundred measures and for each file that a stage reads.
+UNSHOWN = ^(data|stages|dense|pruned|calibration)|Created|State|Executor|^ratio\.(perplexity|bits_per_byte)\.(?!geometric_mean|mean)
+experiments: setup ## List the experiments: the settings that differ, and the ratios pruned / dense
+	@dvc exp show --no-pager --only-changed --drop '$(UNSHOWN)'
 
 # The experiments that this commit lacks; what is queued beside them runs too.
 GRID ?= small

@@ -1,4 +1,4 @@
-"""The files of settings as DVC writes them: an experiment's `-S` changes the lines that it names, no others."""
+"""The files of settings as DVC writes them: `-S` of an experiment changes the lines that it names alone."""
 
 import difflib
 import shutil

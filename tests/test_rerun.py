@@ -171,7 +171,12 @@ def test_the_recovery_runs_only_when_it_is_asked_for(project: Project) -> None:
 
 
 def test_evaluate_runs_the_evaluations_and_the_report(project: Project) -> None:
-    assert set(project.repro({"evaluate.limit": 6})) == {"evaluate@dense", "evaluate@pruned", "report", *PAGES}
+    assert set(project.repro({"evaluate.limit": 6})) == {
+        "evaluate@dense",
+        "evaluate@pruned",
+        "report",
+        *PAGES,
+    }
 
 
 def test_surgery_leaves_the_dense_evaluation(project: Project) -> None:
@@ -267,6 +272,16 @@ def test_a_sweep_ends_in_a_table_and_a_figure(project: Project) -> None:
     settings = {line.split()[1] for line in table[1:-1]}
     assert {"0.1", "0.2", "0.4"} <= settings
     assert (project.directory / "data/sweep/sweep.png").stat().st_size > 10_000
+    shown = project.run(experiments_command()).splitlines()
+    assert {"prune.sparsity", "ratio.perplexity.geometric_mean"} <= set(shown[1].split())
+    assert max(map(len, shown)) < 250
+
+
+def experiments_command() -> list[str]:
+    """What `make experiments` runs, with DVC as it is found on the path."""
+    command = ["make", "-C", str(ROOT), "experiments", "--dry-run"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return shlex.split(next(line for line in shown.splitlines() if "exp show" in line))
 
 
 STUDY = """\
