@@ -7,7 +7,7 @@ from stages.common.params import DENSE, read_params
 from stages.common.paths import MODEL, ROUNDS
 from stages.method.sites import chosen_sites
 from stages.pruning.experts import close_experts, open_experts
-from stages.pruning.families import all_kept_masks
+from stages.pruning.sites import all_kept_masks
 from stages.rounds.tensors import write_masks, write_scores
 
 ROUND = ROUNDS / DENSE

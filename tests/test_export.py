@@ -18,7 +18,9 @@ from stages.common.artifacts import Sequence, write_sequences
 from stages.common.errors import InputError
 from stages.exporting.gguf_file import write_gguf
 from stages.exporting.gguf_tokenizer import PRE_TOKENIZERS
-from stages.pruning.families import ATTENTION, MLP, QUERY_HEADS, all_kept_masks, cut
+from stages.pruning.cutting import cut
+from stages.pruning.layouts import ATTENTION, MLP, QUERY_HEADS
+from stages.pruning.sites import all_kept_masks
 from tests.conftest import make_tiny_tokenizer
 from tests.project import ROOT
 from tests.pruning.test_families import half_masks, tiny

@@ -10,10 +10,10 @@ from transformers import LlamaForCausalLM
 from stages.checkpoints import devices
 from stages.checkpoints.devices import passing_through, place
 from stages.pruning.capture import capture
-from stages.pruning.families import sites_of
 from stages.pruning.healing import Moments
 from stages.pruning.loss import sequence_losses
 from stages.pruning.settings import Healing
+from stages.pruning.sites import sites_of
 from stages.pruning.surgery import prune
 from tests.conftest import make_tiny_model
 from tests.pruning.test_surgery import IDS, random_masks

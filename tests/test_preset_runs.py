@@ -27,7 +27,7 @@ from stages import benchmarks, capture, corpus, mask, model, sample, sources, su
 from stages.checkpoints.loading import load_model
 from stages.common.params import PackageContent, Params, read_params
 from stages.pruning.decoder import decoder_parameters
-from stages.pruning.families import sites_of, unit_parameters
+from stages.pruning.sites import sites_of, unit_parameters
 from stages.text.packages import read_members
 from tests.conftest import make_tiny_tokenizer
 from tests.test_presets import PRESETS, PUBLISHED, ROOT, published_config

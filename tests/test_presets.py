@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from stages.common.params import HubDomain, HubModel, read_params
 from stages.pruning.allocation import Candidate, Limits, uniform_masks
 from stages.pruning.decoder import decoder_parameters
-from stages.pruning.families import sites_of, unit_parameters, widths
+from stages.pruning.sites import sites_of, unit_parameters
+from stages.pruning.sizes import widths
 from tests.project import ROOT
 
 PRESETS = ROOT / "stages/presets"

@@ -24,7 +24,8 @@ from stages.common.params import read_params
 from stages.method.from_params import method_settings
 from stages.method.prune import prune_model
 from stages.pruning.decoder import decoder_parameters
-from stages.pruning.families import all_kept_masks, widths
+from stages.pruning.sites import all_kept_masks
+from stages.pruning.sizes import widths
 from stages.rounds.captures import read_captures
 from stages.rounds.tensors import read_masks, read_scores, write_masks, write_scores
 from stages.text.calibration import read_text

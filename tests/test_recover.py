@@ -21,7 +21,8 @@ from stages.checkpoints.proof import Proof
 from stages.checkpoints.saving import save_model
 from stages.common.artifacts import Sequence, write_json, write_sequences
 from stages.common.params import read_params
-from stages.pruning.families import all_kept_masks, cut
+from stages.pruning.cutting import cut
+from stages.pruning.sites import all_kept_masks
 from stages.recovering import snapshots
 from tests.common.test_params import write
 from tests.conftest import make_tiny_model, make_tiny_tokenizer

@@ -19,8 +19,9 @@ from stages.pruning.allocation import (
 )
 from stages.pruning.capture import DomainCapture
 from stages.pruning.decoder import decoder_parameters
-from stages.pruning.families import Masks, output_projection, unit_parameters, widths
 from stages.pruning.importance import METRICS, mixed_scores, rank_agreement, unit_scores
+from stages.pruning.sites import Masks, output_projection, unit_parameters
+from stages.pruning.sizes import widths
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 from stages.checkpoints.devices import resolve_device
 from stages.method.settings import Settings
 from stages.method.text import Text, healing_text
-from stages.pruning.families import Masks
+from stages.pruning.sites import Masks
 from stages.pruning.surgery import prune
 
 

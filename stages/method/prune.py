@@ -19,7 +19,7 @@ from stages.method.settings import Settings
 from stages.method.text import Text
 from stages.pruning.capture import DomainCapture
 from stages.pruning.experts import close_experts, open_experts
-from stages.pruning.families import Masks, all_kept_masks
+from stages.pruning.sites import Masks, all_kept_masks
 
 
 @dataclass(frozen=True)

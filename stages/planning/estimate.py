@@ -14,7 +14,7 @@ from stages.common.params import SELF_DOMAIN, Params
 from stages.evaluation.cost import macs_per_token
 from stages.pruning.decoder import decoder_parameters
 from stages.pruning.experts import open_experts
-from stages.pruning.families import sites_of
+from stages.pruning.sites import sites_of
 
 # Of the speed of large matrix products, what forward and backward passes reach: in the default run on two
 # cores and, on an H200, with Qwen2.5-7B's shapes (data/bench).

@@ -15,9 +15,10 @@ from transformers import PreTrainedModel
 
 from stages.common.errors import InputError
 from stages.pruning.decoder import decoder_layers
-from stages.pruning.families import Site, output_projection
+from stages.pruning.hooks import hooked
 from stages.pruning.loss import sequence_losses
-from stages.pruning.parallel import share, total
+from stages.pruning.parallel import own_rows, summed
+from stages.pruning.sites import Site, output_projection
 from stages.pruning.statistics import ChannelStatistics, ChannelSums
 
 # Without a backward pass only a figure of the report needs the loss. The head, a fifth of a small model's
@@ -89,7 +90,7 @@ def _capture_domain(
     sums = {site.name: ChannelSums(site.channels, gradients) for site in sites}
     loss_sum = torch.zeros(1, dtype=torch.float64)
     with _recording(model, sites, sums, gradients), nullcontext() if gradients else torch.no_grad():
-        for batch in share(rows).split(batch_size):
+        for batch in own_rows(rows).split(batch_size):
             if not len(batch):
                 continue
             loss = sequence_losses(model, batch.to(device), every=1 if gradients else LOSS_EVERY)
@@ -99,7 +100,7 @@ def _capture_domain(
                 loss.sum().backward()
             loss_sum += loss.detach().double().sum().cpu()
             on_sequences(len(batch))
-    mean_loss = float(total(loss_sum)) / len(rows)
+    mean_loss = float(summed(loss_sum)) / len(rows)
     if not math.isfinite(mean_loss):
         raise InputError(
             f"model: the loss on domain {domain} is {mean_loss}; its weights or dtype are unusable"
@@ -149,7 +150,7 @@ def _checkpointed(model: PreTrainedModel) -> Iterator[None]:
 def _recording(
     model: PreTrainedModel, sites: list[Site], sums: Mapping[str, ChannelSums], gradients: bool
 ) -> Iterator[None]:
-    """Hook the output projections (and let gradients start at the embeddings) for the time of a pass."""
+    """Add up, in the context, what enters the output projections; gradients start at the embeddings."""
 
     def hook_for(one: ChannelSums) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def before(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -164,16 +165,7 @@ def _recording(
 
         return before
 
-    handles = [
-        output_projection(model, site).register_forward_pre_hook(hook_for(sums[site.name])) for site in sites
-    ]
-    if gradients:
-        embeddings = model.get_input_embeddings()
-        handles.append(
-            embeddings.register_forward_hook(lambda module, inputs, output: output.requires_grad_())
-        )
-    try:
+    before = [(output_projection(model, site), hook_for(sums[site.name])) for site in sites]
+    after = [(model.get_input_embeddings(), lambda module, inputs, output: output.requires_grad_())]
+    with hooked(before, after if gradients else ()):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -82,25 +82,25 @@ def open_experts(model: PreTrainedModel) -> PreTrainedModel:
 
     Weights are shared with the fused tensors, which go when nothing else holds them. Returns the model.
     """
-    family = family_of(model.config)
-    if family.experts is not None:
+    moe_block = family_of(model.config).mlp.moe_block
+    if moe_block is not None:
         for layer in decoder_layers(model):
-            block = layer.get_submodule(family.experts)
+            block = layer.get_submodule(moe_block)
             if not isinstance(block, OpenExperts):
-                layer.set_submodule(family.experts, OpenExperts(block, model.config).train(block.training))
+                layer.set_submodule(moe_block, OpenExperts(block, model.config).train(block.training))
     return model
 
 
 @torch.no_grad()
 def close_experts(model: PreTrainedModel) -> PreTrainedModel:
     """Put the stock blocks back, in place, layer by layer. Returns the model."""
-    family = family_of(model.config)
-    if family.experts is not None:
+    moe_block = family_of(model.config).mlp.moe_block
+    if moe_block is not None:
         layers = decoder_layers(model)
         for layer, config in zip(layers, model.config.per_layer_config, strict=True):
-            block = layer.get_submodule(family.experts)
+            block = layer.get_submodule(moe_block)
             if isinstance(block, OpenExperts):
-                layer.set_submodule(family.experts, block.closed(config))
+                layer.set_submodule(moe_block, block.closed(config))
     return model
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stages.common.errors import InputError
-from stages.pruning.parallel import total
+from stages.pruning.parallel import summed
 from stages.pruning.precision import tensor_cores
 
 # A Gram matrix is summed in about this many strips of columns, none narrower than this.
@@ -26,28 +26,28 @@ class Moments:
         self.gram = torch.zeros(channels, channels, dtype=wide, device=device)
         self.cross = torch.zeros(outputs, channels, dtype=wide, device=device)
 
-    def add(self, x: Tensor, target: Tensor, weight: float, each: Tensor | None = None) -> None:
-        """x [batch, tokens, k], target [batch, tokens, d]; `weight` is how much each of their tokens counts,
-        times its own in `each`, float32 [batch, tokens], where there is one.
+    def add(self, x: Tensor, target: Tensor, weight: float, token_weights: Tensor | None = None) -> None:
+        """Add a batch: x [batch, tokens, k] and target [batch, tokens, d].
 
+        A token counts `weight`, times its own of `token_weights` (float32 [batch, tokens]) where given.
         Half-precision x is multiplied in TF32, whose 10 bits of mantissa hold it without loss; x in float32
         is multiplied in float32.
         """
-        rows, wanted = x.flatten(0, 1).float(), target.flatten(0, 1).float()
-        if each is not None:
-            root = each.reshape(-1, 1).sqrt()
-            rows, wanted = rows * root, wanted * root
+        rows, targets = x.flatten(0, 1).float(), target.flatten(0, 1).float()
+        if token_weights is not None:
+            root = token_weights.reshape(-1, 1).sqrt()
+            rows, targets = rows * root, targets * root
         with tensor_cores() if x.dtype in (torch.bfloat16, torch.float16) else nullcontext():
             # Half of all products would come out twice.
             width = max(NARROWEST, math.ceil(len(self.gram) / STRIPS))
             for start in range(0, len(self.gram), width):
                 strip = rows[:, start:].T @ rows[:, start : start + width]
                 self.gram[start:, start : start + width].add_(strip, alpha=weight)
-            self.cross.add_(wanted.T @ rows, alpha=weight)
+            self.cross.add_(targets.T @ rows, alpha=weight)
 
-    def total(self) -> "Moments":
-        """The sums over all processes of a group."""
-        self.gram, self.cross = total(self.gram), total(self.cross)
+    def over_processes(self) -> "Moments":
+        """These sums, added up in place over all processes of a group."""
+        self.gram, self.cross = summed(self.gram), summed(self.cross)
         return self
 
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from stages.common.errors import InputError
 from stages.pruning.divergence import divergences
-from stages.pruning.optimizer import adamw, share_of_peak
+from stages.pruning.optimizer import adamw, learning_rate_factor
 from stages.pruning.precision import tensor_cores
 
 
@@ -89,7 +89,8 @@ def recover(
                 )
             nn.utils.clip_grad_norm_(weights.values(), training.clip)
             for group in optimizer.param_groups:
-                group["lr"] = training.learning_rate * share_of_peak(step, training.steps, training.warmup)
+                factor = learning_rate_factor(step, training.steps, training.warmup)
+                group["lr"] = training.learning_rate * factor
             optimizer.step()
             optimizer.zero_grad()
             losses.append(loss)

@@ -9,10 +9,10 @@ import torch
 from transformers import PreTrainedModel
 
 from stages.pruning.capture import LOSS_EVERY, DomainCapture, capture
-from stages.pruning.families import Site, sites_of
 from stages.pruning.healing import Moments, ridge_refit
 from stages.pruning.loss import sequence_losses
 from stages.pruning.settings import Healing
+from stages.pruning.sites import Site, sites_of
 from stages.pruning.surgery import prune
 from tests.bench.clock import Timing, backward_operations, forward_operations, matmul_ceiling, timed
 from tests.bench.shapes import SHAPES, cut_model, masks_at, random_model, random_text

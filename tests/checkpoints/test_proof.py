@@ -12,7 +12,8 @@ from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.checkpoints.proof import ACROSS_DEVICES, TOLERANCE, difference, prove_load
 from stages.checkpoints.saving import save_model
 from stages.common.errors import InputError
-from stages.pruning.families import all_kept_masks, cut
+from stages.pruning.cutting import cut
+from stages.pruning.sites import all_kept_masks
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
 
 IDS = torch.arange(24).view(2, 12)

@@ -10,7 +10,7 @@ from stages.checkpoints.loading import load_model
 from stages.checkpoints.saving import save_model
 from stages.common.errors import InputError
 from stages.evaluation.zero_shot import score_tasks
-from stages.pruning.families import cut
+from stages.pruning.cutting import cut
 from tests.conftest import make_tiny_model
 from tests.evaluation.test_tasks import write_items
 

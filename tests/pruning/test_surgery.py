@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from stages.common.errors import InputError
 from stages.pruning.decoder import decoder_parameters
-from stages.pruning.families import all_kept_masks, channel_mask, output_projection, sites_of, unit_parameters
 from stages.pruning.settings import Healing
+from stages.pruning.sites import all_kept_masks, channel_mask, output_projection, sites_of, unit_parameters
 from stages.pruning.surgery import prune
 from tests.conftest import make_tiny_model
 

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from stages.common.errors import InputError
+from stages.pruning.cutting import pruned_sites
 from stages.pruning.decoder import decoder_layers
-from stages.pruning.families import Masks, channel_mask, output_projection, pruned_sites
+from stages.pruning.sites import Masks, channel_mask, output_projection
 
 FLAGS = ("attention_bias", "mlp_bias")
 

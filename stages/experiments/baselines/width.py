@@ -22,10 +22,13 @@ from stages.experiments.baselines.selection import (
     unit_costs,
 )
 from stages.experiments.baselines.walk import Sequences, batches, walk
+from stages.pruning.cutting import cut, cut_layer
 from stages.pruning.decoder import decoder_layers, decoder_parameters
-from stages.pruning.families import ATTENTION, Site, cut, cut_layer, output_projection, resize_config
 from stages.pruning.importance import METRICS, unit_scores
+from stages.pruning.layouts import ATTENTION
 from stages.pruning.loss import sequence_losses
+from stages.pruning.sites import Site, output_projection
+from stages.pruning.sizes import resize_config
 from stages.pruning.statistics import ChannelSums
 from stages.pruning.streams import projection
 

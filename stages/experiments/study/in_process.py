@@ -30,7 +30,7 @@ from stages.method.text import Text
 from stages.pruning.capture import DomainCapture
 from stages.pruning.decoder import decoder_parameters
 from stages.pruning.experts import close_experts, open_experts
-from stages.pruning.families import Masks
+from stages.pruning.sites import Masks
 from stages.text.calibration import by_domain
 from stages.text.corpus import build_corpus
 from stages.text.inputs import corpus_inputs

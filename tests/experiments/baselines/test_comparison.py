@@ -27,7 +27,9 @@ from stages.experiments.baselines.running import run
 from stages.experiments.baselines.selection import baseline_sites
 from stages.experiments.baselines.table import COLUMNS, csv_rows, markdown
 from stages.experiments.baselines.width import METHODS
-from stages.pruning.families import MLP, all_kept_masks, cut
+from stages.pruning.cutting import cut
+from stages.pruning.layouts import MLP
+from stages.pruning.sites import all_kept_masks
 from stages.rounds.tensors import write_masks, write_scores
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
 from tests.project import ROOT

@@ -13,8 +13,10 @@ from stages.experiments.baselines.biases import compensate
 from stages.experiments.baselines.selection import baseline_sites, layer_masks, unit_costs
 from stages.experiments.baselines.walk import walk
 from stages.experiments.baselines.width import METHODS, standardised, unit_salience, wanda_scores
+from stages.pruning.cutting import cut
 from stages.pruning.decoder import decoder_layers, decoder_parameters
-from stages.pruning.families import MLP, cut, output_projection
+from stages.pruning.layouts import MLP
+from stages.pruning.sites import output_projection
 from stages.pruning.statistics import ChannelSums
 
 Make = Callable[..., LlamaForCausalLM]
