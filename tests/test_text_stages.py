@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from stages import benchmarks, corpus, model, recovery_corpus, sample, sources
 from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.common.artifacts import read_documents, read_sequences
+from tests.bad_inputs.local import ITEM
 from tests.conftest import make_tiny_tokenizer
 from tests.project import ROOT
 from tests.pruning.test_families import tiny
@@ -39,7 +40,7 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
             },
             "mixture": {"tales": 1.0, "self": 1.0},
             "recover": {**params["recover"], "steps": 10, "batch_size": 10},
-            "benchmarks": {"quiz": {"source": "path", "path": "quiz.jsonl"}},
+            "benchmarks": {"openbookqa": {"source": "path", "path": "quiz.jsonl"}},
             "sample": {"documents": 20, "tokens": 24, "temperature": 1.0, "batch_size": 5, "seed": 0},
             "surgery": {**params["surgery"], "sequences": 12},
             "corpus": {
@@ -54,7 +55,7 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
             YAML().dump(params, file)
         tales = [f"Tale {index}: they lived in house number {index * 7} until today." for index in range(50)]
         (tmp_path / "tales.txt").write_text("\n".join(tales))
-        (tmp_path / "quiz.jsonl").write_text(json.dumps({"question": "Who lived there?"}) + "\n")
+        (tmp_path / "quiz.jsonl").write_text(f"{json.dumps(ITEM)}\n" * 2)
         monkeypatch.chdir(tmp_path)
         return tmp_path
 
@@ -81,7 +82,7 @@ def test_the_stages_lead_from_params_to_sequences(project: Project) -> None:
     assert load_model(data / "model", "float32").config.num_hidden_layers == 3
     assert json.loads((data / "rounds/dense/history.json").read_text()) == []
     assert (data / "rounds/dense/masks.safetensors").exists()
-    assert (data / "benchmarks/quiz.jsonl").read_bytes() == b'{"question": "Who lived there?"}\n'
+    assert (data / "benchmarks/openbookqa.jsonl").read_bytes() == Path("quiz.jsonl").read_bytes()
     assert len(read_documents(data / "sources/tales.parquet")) == 50
     assert len(read_documents(data / "sources/self.parquet")) == 20
     calibration = read_sequences(data / "corpus/calibration.parquet")

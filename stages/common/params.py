@@ -82,9 +82,9 @@ class PlainReader(Group):
 
 
 class FieldReader(Group):
-    """jsonl: a field of each JSON line. parquet: a column."""
+    """jsonl: a field of each JSON line. csv, parquet: a column."""
 
-    format: Literal["jsonl", "parquet"]
+    format: Literal["jsonl", "csv", "parquet"]
     field: str
 
 
@@ -326,6 +326,8 @@ class Params(Group):
                     f"{group}.sequences: {used}: more than corpus.calibration_sequences: "
                     f"{self.corpus.calibration_sequences}"
                 )
+        if self.evaluate.limit == 1 and self.benchmarks:
+            problems.append("evaluate.limit: 1: a standard error needs at least 2 items; 0 takes all")
         if len(set(self.prune.sites)) != len(self.prune.sites):
             problems.append(f"prune.sites: {self.prune.sites}: a site is named twice")
         if {"attention", "query_heads"} <= set(self.prune.sites):
@@ -354,6 +356,10 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
         data = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run from the project's root") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply to be read; see params.yaml of the project") from None
     except YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {error}") from None
     try:
@@ -379,7 +385,7 @@ def problems_of(path: Path, error: ValidationError) -> list[str]:
 
 def _location(loc: tuple[int | str, ...]) -> list[str]:
     # pydantic inserts the tag of a union (`domains.news.package.sha256`); the file has no such key.
-    tags = {"package", "hub", "path", "stock", "text", "lines", "jsonl", "parquet"}
+    tags = {"package", "hub", "path", "stock", "text", "lines", "jsonl", "csv", "parquet"}
     parts = [str(part) for part in loc]
     last = len(parts) - 1
     return [

@@ -24,6 +24,7 @@ def corpus_inputs(params: Params, data: Path = DATA) -> tuple[dict[str, list[Doc
         path = data / "benchmarks" / f"{task}.jsonl"
         if not path.exists():
             raise InputError(f"{path}: not found; run `dvc repro`")
-        runs |= runs_of_items(parse_items(str(path), path.read_bytes()), params.corpus.ngram)
+        items = [item for _, item in parse_items(str(path), path.read_bytes())]
+        runs |= runs_of_items(items, params.corpus.ngram)
     model = data / "model"
     return sources, tokens_of(load_tokenizer(model), model), runs

@@ -8,6 +8,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from stages.common.errors import InputError
 from stages.evaluation.tasks import TASKS, local_task, stock_config
+from stages.text.task_items import ADAPTERS
 
 FOUR = {"choices": ["ice", "fire", "a stone", "wind"], "labels": ["A", "B", "C", "D"], "answer": "C"}
 TWO = {"choices": ["glue", "a hammer"], "labels": ["A", "B"], "answer": "B"}
@@ -111,10 +112,14 @@ def test_unknown_task_is_refused_with_the_known_ones(tmp_path):
 def test_item_without_a_field_is_refused_with_its_line(tmp_path):
     good = ITEMS["piqa"][0]
     path = write_items(tmp_path / "piqa.jsonl", [good, {key: good[key] for key in good if key != "goal"}])
-    with pytest.raises(InputError, match=r"piqa\.jsonl: line 2: KeyError: 'goal'"):
+    with pytest.raises(InputError, match=r"piqa\.jsonl:2: field 'goal' is missing; it must be text"):
         local_task("piqa", path)
 
 
 def test_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"piqa\.jsonl: not found"):
         local_task("piqa", tmp_path / "piqa.jsonl")
+
+
+def test_every_local_task_has_an_adapter_and_a_stock_file():
+    assert TASKS.keys() == ADAPTERS.keys()

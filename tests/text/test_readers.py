@@ -1,3 +1,4 @@
+import gzip
 import io
 import json
 
@@ -55,7 +56,7 @@ def test_a_field_of_json_lines_is_a_document() -> None:
     ("line", "message"),
     [
         (b"{", "not valid JSON"),
-        (b'{"body": "x"}', "no text field 'text'; the line has body"),
+        (b'{"body": "x"}', "no field 'text'; the line has body"),
         (b"[1]", "a list"),
     ],
 )
@@ -114,3 +115,45 @@ def test_a_limit_spreads_over_all_documents() -> None:
     documents = [Document(str(index), "x") for index in range(10)]
     assert [item.document for item in spread(documents, 4)] == ["0", "2", "5", "7"]
     assert spread(documents, 10) == documents
+
+
+def test_a_gzip_file_is_read_by_what_is_inside() -> None:
+    data = gzip.compress(b'{"text": "one"}\n{"text": "two"}\n')
+    assert field("jsonl", {"a.jsonl.gz": data}) == [
+        Document("a.jsonl.gz:1", "one"),
+        Document("a.jsonl.gz:2", "two"),
+    ]
+
+
+def test_json_null_is_no_text() -> None:
+    assert field("jsonl", {"a": b'{"text": null}\n{"text": "two"}\n'}) == [Document("a:2", "two")]
+
+
+@pytest.mark.parametrize("line", [b'{"text": "cut \\ud83d"}', b'{"text": "cut \\ude00"}'])
+def test_half_an_emoji_becomes_the_replacement_character(line: bytes) -> None:
+    (found,) = field("jsonl", {"a": line})
+    assert found.text == "cut \ufffd"
+    assert found.text.encode()
+
+
+def test_a_whole_emoji_written_as_two_halves_stays() -> None:
+    assert field("jsonl", {"a": b'{"text": "\\ud83d\\ude00"}'}) == [Document("a:1", "\U0001f600")]
+
+
+def test_a_csv_column_is_read_with_commas_quotes_and_line_ends_inside() -> None:
+    data = b'id,text\r\n1,"one, ""two""\nthree"\r\n\r\n2,four\r\n'
+    assert field("csv", {"a": data}) == [Document("a:1", 'one, "two"\nthree'), Document("a:2", "four")]
+
+
+def test_a_csv_field_may_be_long() -> None:
+    (found,) = field("csv", {"a": b"text\n" + b"x" * 200_000})
+    assert len(found.text) == 200_000
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.dictionary(pa.int32(), pa.string()), pa.large_string(), pa.string_view()], ids=str
+)
+def test_every_kind_of_text_in_parquet_is_read(kind: pa.DataType) -> None:
+    stream = io.BytesIO()
+    pq.write_table(pa.table({"text": pa.array(["one", None, "one", "two"]).cast(kind)}), stream)
+    assert field("parquet", {"a": stream.getvalue()}) == [Document("a:0", "one"), Document("a:3", "two")]
