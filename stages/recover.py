@@ -15,7 +15,7 @@ from stages.checkpoints.devices import SHARDED, place
 from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
 from stages.checkpoints.saving import in_precision, save_model, save_tokenizer
-from stages.common.artifacts import atomic, write_json
+from stages.common.artifacts import atomic, read_card, write_json
 from stages.common.console import counter, stage, summary
 from stages.common.errors import InputError
 from stages.common.params import Params, read_params
@@ -37,7 +37,7 @@ def main() -> None:
     params = read_params()
     _refuse_many(params)
     training = Training(**params.recover.model_dump())
-    tokenizer, pruned_card = load_tokenizer(PRUNED), _read_card(PRUNED / "README.md")
+    tokenizer, pruned_card = load_tokenizer(PRUNED), read_card(PRUNED)
     sequences = read_text(RECOVERY_TEXT)
     # A sign for the model card, on text that is trained on; held-out text is evaluate's.
     check = torch.cat([ids[:1] for ids in sequences.values()])
@@ -115,13 +115,6 @@ def _fit(student: PreTrainedModel, teacher: PreTrainedModel, input_ids: Tensor) 
         loss=float(sequence_losses(student, rows).mean()),
         divergence=float(divergences(student, teacher, rows).mean()),
     )
-
-
-def _read_card(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found; run `dvc repro`") from None
 
 
 def _refuse_many(params: Params) -> None:

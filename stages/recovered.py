@@ -5,7 +5,7 @@ from stages.common.console import headline, stage, summary
 from stages.common.params import read_params
 from stages.common.paths import EVALUATIONS, RECOVERED, RECOVERED_METRICS, ROUNDS
 from stages.evaluation.metrics import build_metrics, read_evidence
-from stages.evaluation.page import headline_rows
+from stages.evaluation.sections import headline_rows
 
 COLUMNS = ("", "dense", "recovered", "ratio")
 

@@ -6,11 +6,12 @@ from stages.common.artifacts import atomic, read_json, write_json
 from stages.common.console import headline, stage, summary
 from stages.common.params import read_params
 from stages.common.paths import EVALUATIONS, METRICS, PLOTS, PRUNED, REPORT_HTML, REPORT_MARKDOWN, ROUNDS
+from stages.evaluation.blocks import COLUMNS
 from stages.evaluation.comparison import compare
 from stages.evaluation.figures import draw_figures
 from stages.evaluation.metrics import build_metrics, read_evidence
-from stages.evaluation.page import COLUMNS, headline_rows
 from stages.evaluation.revision import read_commit, read_workspace
+from stages.evaluation.sections import headline_rows
 
 
 @stage

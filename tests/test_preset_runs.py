@@ -30,6 +30,7 @@ from stages.pruning.decoder import decoder_parameters
 from stages.pruning.sites import sites_of, unit_parameters
 from stages.text.packages import read_members
 from tests.conftest import make_tiny_tokenizer
+from tests.project import LABEL
 from tests.test_presets import PRESETS, PUBLISHED, ROOT, published_config
 
 # What the published sizes are divided by: channels by less, so that the steps of width_multiple stay small.
@@ -116,7 +117,7 @@ def small_params(name: str, source: Path) -> Params:
         "code": {"path": str(ROOT / "stages/**/*.py"), "reader": {"format": "text"}},
     }
     data |= {
-        "model": {"source": "path", "path": str(source), "name": name, "licence": "none"},
+        "model": {"source": "path", "path": str(source), **LABEL, "name": name},
         "domains": {domain: {"source": "path", "documents": 100, **one} for domain, one in local.items()},
         "mixture": {"prose": 1.0, "code": 1.0, "self": 1.0},
         "benchmarks": {},

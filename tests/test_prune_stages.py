@@ -31,7 +31,7 @@ from stages.rounds.tensors import read_masks, read_scores, write_masks, write_sc
 from stages.text.calibration import read_text
 from tests.common.test_params import write
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
-from tests.project import ROOT
+from tests.project import LABEL, ROOT
 from tests.pruning.test_families import tiny
 
 CHANGES: dict[str, Any] = {
@@ -124,7 +124,7 @@ def test_other_families_go_the_whole_way(
     source = tmp_path / "source"
     tiny(family, vocab_size=258).save_pretrained(source)
     make_tiny_tokenizer().save_pretrained(source)
-    origin = {"source": "path", "path": str(source), "name": family, "licence": "none"}
+    origin = {"source": "path", "path": str(source), **LABEL, "name": family}
     write(directory, {**CHANGES, "model": origin, **changes})
     result = CliRunner().invoke(model.main, [])
     assert result.exit_code == 0, result.output
@@ -157,7 +157,7 @@ def test_widths_that_experts_cannot_have_are_refused_once_they_are_set(
     directory = project()
     tiny("mixtral", vocab_size=258).save_pretrained(tmp_path / "source")
     make_tiny_tokenizer().save_pretrained(tmp_path / "source")
-    origin = {"source": "path", "path": str(tmp_path / "source"), "name": "m", "licence": "none"}
+    origin = {"source": "path", "path": str(tmp_path / "source"), **LABEL, "name": "m"}
     write(directory, {**CHANGES, "model": origin, "prune.width_multiple": 8})
     for stage, arguments in ((model.main, []), (capture.main, ["r1"])):
         assert CliRunner().invoke(stage, arguments).exit_code == 0

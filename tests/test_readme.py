@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from stages.baselines import main as baselines
 from stages.common.params import Params, read_params
-from stages.evaluation.page import headline_rows
+from stages.evaluation.sections import headline_rows
 from stages.experiments.study.grid import grid
 from tests.project import ROOT
 from tests.test_rerun import EXPERIMENTS, QUEUES

@@ -18,11 +18,12 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.experiments.study.results import read_results
-from tests.project import ROOT
+from tests.project import LABEL, ROOT
 
 ROLES = ("AUTHOR", "COMMITTER")
 pytestmark = pytest.mark.slow
 PAGES = ["page"]
+REPORTS = ["report", "page", "publish"]
 WORDS = ["channel", "prune", "mask", "heal", "round", "corpus", "sample", "metric", "weight", "layer", "leaf"]
 
 
@@ -57,7 +58,7 @@ class Project:
         (directory / "tickets.jsonl").write_text("\n".join(tickets) + "\n", encoding="utf-8")
         (directory / "items.jsonl").write_text("\n".join(items) + "\n", encoding="utf-8")
         params = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-        params["model"] = {"source": "path", "path": str(dense), "name": "tiny", "licence": "none"}
+        params["model"] = {"source": "path", "path": str(dense), **LABEL}
         params["domains"] = {name: self.domain(name) for name in ("alpha", "news")}
         params["mixture"] = {"alpha": 1.0, "news": 1.0, "self": 1.0}
         params["benchmarks"] = {"openbookqa": {"source": "path", "path": "items.jsonl"}}
@@ -127,7 +128,7 @@ def stages_run(output: str) -> list[str]:
 def project(tmp_path_factory: pytest.TempPathFactory, dense_dir: Path) -> Project:
     project = Project(tmp_path_factory.mktemp("project"), dense_dir)
     ran = project.repro({})
-    assert len(ran) == 17, ran
+    assert len(ran) == 18, ran
     return project
 
 
@@ -161,12 +162,12 @@ def test_the_recovery_runs_only_when_it_is_asked_for(project: Project) -> None:
     data = project.directory / "data"
     others = {name: (data / name).read_bytes() for name in ("metrics.json", "report.md")}
     file = project.enable("recovering")
-    names = [f"{file}:{stage}" for stage in ("corpus", "recover", "evaluate", "recovered")]
-    assert project.repro({}, file) == names
+    names = [f"{file}:{stage}" for stage in ("corpus", "recover", "evaluate", "recovered", "publish")]
+    assert sorted(project.repro({}, file)) == sorted(names)
     metrics = json.loads((data / "recovered.json").read_text(encoding="utf-8"))
     assert list(metrics) == ["recovered", "ratio", "recovery"]
     assert project.repro({"recover.steps": 3}) == []
-    assert project.repro({}, file) == names
+    assert sorted(project.repro({}, file)) == sorted(names)
     assert all((data / name).read_bytes() == old for name, old in others.items())
 
 
@@ -180,7 +181,9 @@ def test_evaluate_runs_the_evaluations_and_the_report(project: Project) -> None:
 
 
 def test_surgery_leaves_the_dense_evaluation(project: Project) -> None:
-    assert project.repro({"surgery.alpha": 0.7}) == ["surgery", "evaluate@pruned", "report", *PAGES]
+    ran = project.repro({"surgery.alpha": 0.7})
+    assert ran[:2] == ["surgery", "evaluate@pruned"]
+    assert set(ran[2:]) == set(REPORTS)
 
 
 def test_the_progress_of_a_round_leaves_the_rounds_before(project: Project) -> None:

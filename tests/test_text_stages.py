@@ -16,7 +16,7 @@ from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.common.artifacts import read_documents, read_sequences
 from tests.bad_inputs.local import ITEM
 from tests.conftest import make_tiny_tokenizer
-from tests.project import ROOT
+from tests.project import LABEL, ROOT
 from tests.pruning.test_families import tiny
 
 Project = Callable[..., Path]
@@ -29,7 +29,7 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
     def make(**groups: Any) -> Path:
         params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
         params |= {
-            "model": {"source": "path", "path": str(dense_dir), "name": "tiny", "licence": "none"},
+            "model": {"source": "path", "path": str(dense_dir), **LABEL},
             "domains": {
                 "tales": {
                     "source": "path",
@@ -120,7 +120,7 @@ def test_what_a_family_cannot_be_pruned_by_is_refused_with_the_model(
     make_tiny_tokenizer().save_pretrained(tmp_path / "source")
     prune = {"sparsity": 0.2, "widths": "uniform", "width_multiple": 8, "floor": 0.1, "sites": ["mlp"]}
     root = project(
-        model={"source": "path", "path": "source", "name": family, "licence": "none"},
+        model={"source": "path", "path": "source", **LABEL, "name": family},
         prune=prune | changes,
     )
     result = run(model.main)

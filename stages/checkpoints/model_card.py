@@ -6,7 +6,7 @@ from typing import Any
 import transformers
 
 from stages.checkpoints.proof import Proof
-from stages.common.params import HubModel, PackageModel, Params
+from stages.common.params import Domain, HubDomain, HubModel, ModelSource, PackageDomain, PackageModel, Params
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ def model_card(
     model, surgery, last = params.model, params.surgery, history[-1]
     prune = last["prune"]
     mixture = ", ".join(f"{name} {weight:g}" for name, weight in params.mixture.items() if weight)
-    base = {"base_model": model.id} if isinstance(model, HubModel) else {}
+    base = base_model(model)
     front = {
         "license": model.licence,
-        **base,
+        **({"base_model": base} if base else {}),
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
     }
@@ -54,7 +54,7 @@ def model_card(
         f"| {after.parameters / before.parameters:.3f} |",
         f"| of which decoder layers | {before.decoder:,} | {after.decoder:,} "
         f"| {after.decoder / before.decoder:.3f} |",
-        f"| calibration loss, nats per token | {before.loss:.3f} | {after.loss:.3f} "
+        f"| loss on text that healing fitted, nats per token | {before.loss:.3f} | {after.loss:.3f} "
         f"| {after.loss / before.loss:.3f} |",
         "",
         "## How it was made",
@@ -74,6 +74,18 @@ def model_card(
         lines.append(f"| {entry['round']} | {entry['sparsity']:.1%} | {loss:.3f} nats |")
     lines += ["", "## Runtimes tried", "", *runtimes(proof)]
     return "\n".join(lines) + "\n"
+
+
+def base_model(model: ModelSource) -> str | None:
+    """The dense model's id on the hub, if it has one."""
+    return model.id if isinstance(model, HubModel) else model.base_model
+
+
+def data_set(domain: Domain) -> str:
+    """Where a domain's text is from, in a word: an id on the hub, a package, or files."""
+    if isinstance(domain, HubDomain):
+        return domain.id
+    return domain.package if isinstance(domain, PackageDomain) else domain.path
 
 
 def _reconstruction(params: Params) -> str:

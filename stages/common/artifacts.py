@@ -103,6 +103,14 @@ def write_json(path: Path, data: Any) -> None:
         )
 
 
+def read_card(checkpoint: Path) -> str:
+    """Read the model card of a checkpoint of this pipeline."""
+    try:
+        return (checkpoint / "README.md").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{checkpoint / 'README.md'}: not found; run `dvc repro`") from None
+
+
 def read_json(path: Path) -> Any:
     """Read JSON."""
     try:

@@ -19,6 +19,7 @@ DENSE = "dense"
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+HubId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")]
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 
@@ -53,7 +54,13 @@ class ModelLabel(Group):
     licence: str
 
 
-class PackageModel(PackageContent, ModelLabel):
+class FileLabel(ModelLabel):
+    """Of a model that is not read from the hub: `base_model` is its id there, null where it has none."""
+
+    base_model: HubId | None
+
+
+class PackageModel(PackageContent, FileLabel):
     """A GGUF file inside an archive of the package index."""
 
 
@@ -65,7 +72,7 @@ class HubModel(ModelLabel):
     revision: str
 
 
-class PathModel(ModelLabel):
+class PathModel(FileLabel):
     """A local checkpoint directory or GGUF file."""
 
     source: Literal["path"]

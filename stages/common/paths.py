@@ -16,6 +16,7 @@ METRICS = DATA / "metrics.json"
 PLOTS = DATA / "plots"
 REPORT_MARKDOWN = DATA / "report.md"
 REPORT_HTML = DATA / "report.html"
+PUBLISHED = DATA / "published"
 
 # Of the optional pipelines.
 RECOVERY_TEXT = DATA / "corpus/recovery.parquet"

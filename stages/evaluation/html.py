@@ -7,8 +7,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from stages.evaluation.blocks import Page
 from stages.evaluation.figures import GRID, INK
-from stages.evaluation.page import Page
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 

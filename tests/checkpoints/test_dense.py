@@ -29,7 +29,7 @@ for name in sys.argv[1:]:
 
 
 def local(path: Path) -> PathModel:
-    return PathModel(source="path", path=str(path), name="tiny", licence="none")
+    return PathModel(source="path", path=str(path), name="tiny", licence="none", base_model=None)
 
 
 def test_a_local_checkpoint_is_loaded_whole(dense_dir: Path) -> None:

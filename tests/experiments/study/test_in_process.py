@@ -23,7 +23,7 @@ from stages.experiments.study.in_process import Laboratory
 from stages.experiments.study.results import read_results
 from stages.pruning.decoder import decoder_parameters
 from stages.study import main
-from tests.project import PARAMS, ROOT
+from tests.project import LABEL, PARAMS, ROOT
 from tests.test_rerun import text
 
 AXES = """\
@@ -58,7 +58,7 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
     params["domains"] = {
         name: {"source": "path", "path": f"{name}.txt", **reader} for name in ("code", "news")
     }
-    params["model"] = {"source": "path", "path": str(dense_dir), "name": "tiny", "licence": "none"}
+    params["model"] = {"source": "path", "path": str(dense_dir), **LABEL}
     params["mixture"] = {"code": 2.0, "news": 1.0, "self": 1.0}
     params["benchmarks"] = {"quiz": {"source": "path", "path": "items.jsonl"}}
     params["sample"] |= {"documents": 6, "tokens": 48, "batch_size": 6}

@@ -1,0 +1,66 @@
+"""What a page is made of, before it is set as Markdown or HTML."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Row = tuple[str, ...]
+COLUMNS = ("", "dense", "pruned", "ratio")
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; `backticks` mark code."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under the names of their columns; the first column names the row."""
+
+    columns: Row
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The few numbers that matter most: name, dense, pruned, ratio."""
+
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A key of FIGURES and what it shows."""
+
+    name: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt and how both models go on, as they wrote it."""
+
+    prompt: str
+    dense: str
+    pruned: str
+
+
+Block = Text | Table | Headline | Figure | Sample
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Page:
+    """The whole report: `opening` stands before the first section."""
+
+    title: str
+    opening: Sequence[Block]
+    sections: Sequence[Section]
