@@ -29,17 +29,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Limits:
-    """multiple: kept mlp widths are multiples of it; floor: smallest share of its units a site keeps."""
+    """multiple: kept mlp widths are multiples of it. floor: the smallest fraction of its units to keep."""
 
     multiple: int
     floor: float
 
     def step(self, candidate: Candidate) -> int:
-        """Units by which a site's width moves: one a group, and only mlp widths are bound to a multiple."""
+        """Units by which a site's width changes: `multiple` for mlp, otherwise one unit of each group."""
         return self.multiple if candidate.kind == MLP else candidate.groups
 
     def smallest(self, candidate: Candidate) -> int:
-        """The smallest width a site may have: the floor, rounded up to its step, and never nothing."""
+        """The smallest width that a site may have: the floor, rounded up to a whole number of steps."""
         step = self.step(candidate)
         return min(len(candidate.kept), ceil(self.floor * len(candidate.kept) / step) * step)
 

@@ -21,14 +21,14 @@ from stages.pruning.parallel import own_rows, summed
 from stages.pruning.sites import Site, output_projection
 from stages.pruning.statistics import ChannelStatistics, ChannelSums
 
-# Without a backward pass only a figure of the report needs the loss. The head, a fifth of a small model's
-# work, then runs at one position in eight.
+# Without a backward pass the loss is only for a figure of the report. The head, which is a fifth of a small
+# model's work, then runs at one position in eight.
 LOSS_EVERY = 8
 
 
 @dataclass(frozen=True)
 class DomainCapture:
-    """One domain's statistics by site name, its mean token loss in nats, and what they were taken of."""
+    """One domain's statistics by site name, its mean token loss in nats, and the text they were taken of."""
 
     statistics: Mapping[str, ChannelStatistics]
     loss: float
@@ -36,7 +36,7 @@ class DomainCapture:
     tokens: int
 
     def expanded(self, kept: Mapping[str, Tensor]) -> "DomainCapture":
-        """The same over the dense model's channels; `kept` is bool [channels] by site name."""
+        """The same statistics over the dense model's channels; `kept` is bool [channels] by site name."""
         statistics = {name: one.expanded(kept[name]) for name, one in self.statistics.items()}
         return replace(self, statistics=statistics)
 
@@ -56,9 +56,9 @@ def capture(
     Weights must be frozen: gradients are taken with respect to activations only. Without `gradients` no
     graph is built; with `checkpointing` a backward pass keeps only what enters each decoder layer and runs
     the layer again. batch_size is where the search for one that fits in memory starts; `on_sequences` is
-    called with the number of sequences of each batch done. In a process group each process reads its share
-    of every domain, and all return the same statistics of the whole. The loss is that of all tokens with
-    `gradients`, of one in LOSS_EVERY without.
+    called with the number of sequences of each batch done. In a process group each process reads its own
+    rows of every domain, and all return the same statistics of the whole. The loss is the mean over all
+    tokens with `gradients`, over one token in LOSS_EVERY without.
 
     Raises InputError where a loss or an activation is not finite.
     """
@@ -124,7 +124,7 @@ def _checkpointed(model: PreTrainedModel) -> Iterator[None]:
     which does. Weights are frozen, so hidden states are all that gradients flow through.
     """
     layers = decoder_layers(model)
-    # What accelerate put in the place of a layer's forward, if it did, is what must come back.
+    # accelerate may have replaced a layer's forward by a function of its own, which must come back.
     before = [vars(layer).get("forward") for layer in layers]
 
     def rerunning(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:

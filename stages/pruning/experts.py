@@ -2,7 +2,7 @@
 
 transformers keeps the weights of all experts of a layer in two tensors. `open_experts` replaces each such
 block by one that computes the same with an nn.Linear for every projection, and `close_experts` puts the stock
-block back, in the size that the config then says. Both only move weights about, bit by bit.
+block back, in the size that the config then says. Both only move weights: none changes.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from stages.pruning.layouts import family_of
 
 
 class Expert(nn.Module):
-    """One gated expert; its channels carry the routing weight, so a token that went elsewhere has zeros."""
+    """One gated expert; its channels carry the routing weight, so they are 0 for tokens of other experts."""
 
     def __init__(self, gate_up: Tensor, down: Tensor, activation: Any) -> None:
         super().__init__()

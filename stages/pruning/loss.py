@@ -17,8 +17,8 @@ def sequence_losses(model: PreTrainedModel, input_ids: Tensor, every: int = 1) -
 
     input_ids: int64 [batch, tokens]. Returns float32 [batch], in nats per predicted token. With gradients
     enabled the result is differentiable with respect to activations (the weights are taken as frozen);
-    the head then runs once, its gradient being made chunk by chunk in the forward pass. `every`: the mean is
-    over every so-many-th position, from the middle of the first so many; at the others the head does not run.
+    the head then runs once, its gradient being made chunk by chunk in the forward pass. `every`: with n,
+    the mean is over one position in n (number n // 2 and every n-th after it), and the head runs only there.
     """
     hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
     chosen = slice(min(every // 2, input_ids.shape[1] - 2), None, every)

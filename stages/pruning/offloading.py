@@ -1,4 +1,4 @@
-"""Where a model and its hidden states wait while one decoder layer is at work on the device.
+"""Offloading: a model and its hidden states lie in host memory while the device works on one decoder layer.
 
 Layers and batches wait in host memory (pinned for batches, so that copies are asynchronous) and come to the
 device one ahead of their use. On a CPU there is nothing to copy and every step hands back what it was given.
@@ -62,8 +62,8 @@ class Offloading:
     def layers(self, layers: nn.ModuleList, count: int) -> Iterator[nn.Module]:
         """The first layers in order, moved to the device in place, each one while the one before is at work.
 
-        Whoever takes them puts back what shall stay, `layers[i] = layer.to("cpu")`: what the list still
-        holds stays on the device.
+        The caller puts each one back with `layers[i] = layer.to("cpu")`; a layer that is not put back stays
+        on the device.
         """
         with ThreadPoolExecutor(max_workers=1) as copier:
             ahead = copier.submit(self._bring, layers[0])

@@ -1,4 +1,4 @@
-"""The settings of surgery, apart from its code: whoever only passes them on depends on nothing else."""
+"""The settings of surgery, in a file of their own, so that code which only passes them on imports no more."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,8 +10,8 @@ Heal = Literal["none", "least_squares", "residual"]
 class Reconstruction:
     """The training of each layer against its dense original.
 
-    epochs: passes over the healing text for each layer. learning_rate: the peak. batch_size: sequences of a
-    step, in whole batches of the surgery.
+    epochs: passes over the healing text for each layer. learning_rate: at its peak. batch_size: sequences of
+    a step, which is made of whole batches of the surgery.
     """
 
     epochs: int
@@ -23,9 +23,9 @@ class Reconstruction:
 class Healing:
     """How the output projections of cut sites are refitted.
 
-    method: see surgery.prune. alpha: share of the stream's error that a refit makes up. ridge: see
-    healing.ridge_refit. reconstruction: training of each cut layer after its refits (it needs `residual`),
-    None for none.
+    method: see surgery.prune. alpha: the fraction of the residual stream's error that a refit corrects.
+    ridge: see healing.ridge_refit. reconstruction: optional training of each cut layer after its refits,
+    which needs the method `residual`.
     """
 
     method: Heal
