@@ -69,11 +69,14 @@ REV ?= main
 compare: setup ## What changed since a commit (REV=main): params, metrics, figures
 	@python -m stages.report --compare $(REV)
 
-test: setup ## Run the tests
-	pytest
+# A process for each core, with one thread each: tiny models gain nothing from threads, and wait for one another.
+PYTEST = OMP_NUM_THREADS=1 pytest --numprocesses auto --dist loadfile
+
+test: setup ## Run the tests, on all cores
+	$(PYTEST)
 
 test-all: setup ## Run the slow tests too
-	pytest -m "not gpu and not portability and not baselines"
+	$(PYTEST) -m "not gpu and not portability and not baselines"
 
 lint: setup ## Check style
 	ruff check stages tests
