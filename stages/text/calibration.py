@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from stages.common.artifacts import Sequence, read_sequences
 from stages.common.errors import InputError
-from stages.text.corpus import pack, tokens_of
+from stages.text.packing import pack, tokens_of
 
 
 def read_text(path: Path) -> dict[str, Tensor]:

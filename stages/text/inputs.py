@@ -9,8 +9,8 @@ from stages.common.errors import InputError
 from stages.common.params import SELF_DOMAIN, Params
 from stages.common.paths import DATA
 from stages.text.benchmark_items import parse_items
-from stages.text.corpus import Tokens, tokens_of
 from stages.text.overlap import Run, runs_of_items
+from stages.text.packing import Tokens, tokens_of
 
 
 def corpus_inputs(params: Params, data: Path = DATA) -> tuple[dict[str, list[Document]], Tokens, set[Run]]:
