@@ -8,7 +8,7 @@ from click import Command
 from click.testing import CliRunner
 from ruamel.yaml import YAML
 
-from tests.project import PARAMS
+from tests.project import LABEL, PARAMS
 
 LINES = {"source": "path", "path": "tales.txt", "reader": {"format": "lines"}, "documents": 50}
 ITEM = {"question": "Which sinks?", "choices": ["a stone", "ice"], "labels": ["A", "B"], "answer": "A"}
@@ -18,7 +18,7 @@ def local_params(model: Path, **changes: Any) -> dict[str, Any]:
     """params.yaml on local inputs; a change is `group__key=value`, or `group=value` for a whole group."""
     params: dict[str, Any] = YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8"))
     params |= {
-        "model": {"source": "path", "path": str(model), "name": "tiny", "licence": "none"},
+        "model": {"source": "path", "path": str(model), **LABEL},
         "domains": {"tales": LINES},
         "mixture": {"tales": 1.0, "self": 1.0},
         "benchmarks": {"openbookqa": {"source": "path", "path": "quiz.jsonl"}},
