@@ -20,7 +20,8 @@ from stages.experiments.study.cost import seconds
 from stages.experiments.study.grid import AXES_FILE, Experiment, Grid, grid
 from stages.experiments.study.in_process import Laboratory
 from stages.experiments.study.results import Result, read_results, write_results
-from stages.planning.estimate import EFFICIENCY, measure_speed, read_shapes
+from stages.planning.architecture import read_shapes
+from stages.planning.estimate import EFFICIENCY, measure_speed
 
 # Commands import DVC's side and the page themselves: `run` also works where nothing that draws is installed.
 LOCK = DATA / "study.lock"

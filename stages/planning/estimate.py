@@ -3,13 +3,10 @@
 import copy
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
-from stages.checkpoints.loading import UNREADABLE, unreadable
-from stages.common.errors import InputError
 from stages.common.params import SELF_DOMAIN, Params
 from stages.evaluation.cost import macs_per_token
 from stages.pruning.decoder import decoder_parameters
@@ -38,17 +35,6 @@ class Work:
     def seconds(self, speed: float) -> float:
         """Of all its runs, at `speed` operations a second."""
         return self.runs * (START_SECONDS + self.operations / speed)
-
-
-def read_shapes(checkpoint: Path) -> PreTrainedModel:
-    """A checkpoint's model without its weights. Raises InputError when its config cannot be read."""
-    try:
-        config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
-        with torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
-    except UNREADABLE as error:
-        raise InputError(unreadable(str(checkpoint), error)) from None
-    return model
 
 
 def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
