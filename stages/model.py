@@ -32,7 +32,8 @@ def main() -> None:
         write_scores(directory / "scores.safetensors", {name: 0.0 * mask for name, mask in masks.items()})
         artifacts.write_json(directory / "history.json", [])
     parameters = sum(weight.numel() for weight in model.parameters())
-    summary("model", f"{model.config.model_type}, {parameters / 1e6:,.1f} M parameters")
+    tied = ", embeddings and head in one matrix" if model.config.tie_word_embeddings else ""
+    summary("model", f"{model.config.model_type}, {parameters / 1e6:,.1f} M parameters{tied}")
 
 
 if __name__ == "__main__":

@@ -22,11 +22,12 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from stages.checkpoints.heads import share_head
 from stages.checkpoints.loading import UNREADABLE, check_weights, unreadable
 from stages.common.errors import InputError
 from stages.common.params import PARAMS_FILE, HubModel, ModelSource, PackageModel
 from stages.pruning.layouts import family_of
-from stages.text.packages import read_members
+from stages.text.joining import join_members
 
 GGUF = ".gguf"
 
@@ -44,6 +45,7 @@ class _Location:
 def load_dense(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load model and tokenizer; a GGUF file is dequantised to float32, other weights keep their dtype.
 
+    Where a GGUF file holds the embeddings once more as the head, both are one matrix again (see share_head).
     The token for a gated model comes from the environment (HF_TOKEN). Raises InputError naming the key of
     params.yaml when the model cannot be read, its weights are incomplete, or, before they are fetched, when
     its architecture cannot be pruned.
@@ -60,6 +62,8 @@ def load_dense(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenize
         except UNREADABLE as error:
             raise InputError(unreadable(location.shown, error)) from None
         check_weights(model, missing, location.shown)
+    if location.gguf_file:
+        share_head(model)
     _forget_origin(model)
     return model, tokenizer
 
@@ -68,12 +72,9 @@ def load_dense(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenize
 def _locate(source: ModelSource) -> Iterator[_Location]:
     if isinstance(source, PackageModel):
         shown = f"{PARAMS_FILE}: model.member: {source.member}"
-        members = read_members(source, "model")
-        if len(members) != 1:
-            raise InputError(f"{shown}: matches {len(members)} files; name one {GGUF} file")
         with TemporaryDirectory(prefix="secateurs-") as directory:
             file = Path(directory) / f"model{GGUF}"
-            file.write_bytes(members.popitem()[1])
+            join_members(source, "model", file)
             yield _Location(directory, shown, gguf_file=file.name)
     elif isinstance(source, HubModel):
         yield _Location(source.id, f"{PARAMS_FILE}: model.id: {source.id}", source.revision)

@@ -115,5 +115,7 @@ def _origin(params: Params) -> str:
     if isinstance(model, HubModel):
         return f"hub id {model.id} at revision {model.revision}"
     if isinstance(model, PackageModel):
-        return f"{model.member.split('/')[-1]} of the package {model.package}"
+        first, *_, last = [*model.package, model.package[-1]]
+        packages = f"package {first}" if first == last else f"packages {first} to {last}"
+        return f"{model.member.split('/')[-1]} of the {packages}"
     return f"local files in {model.path}"

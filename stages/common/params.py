@@ -7,7 +7,7 @@ change a result and is not a dependency of any stage.
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -20,6 +20,7 @@ DENSE = "dense"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 HubId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")]
+Package = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$")]
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 
@@ -33,18 +34,23 @@ class Group(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class PackageContent(Group):
-    """Files inside a pinned archive of the package index.
+class ArchiveContent(Group):
+    """What is taken of an archive of the package index.
 
     `member` is a path or glob inside the archive; `outer.tar.gz!inner` looks inside a nested archive.
     `sha256` is that of the member's bytes, or of all matching members (see text/packages.py).
     """
 
     source: Literal["package"]
-    package: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$")]
     archive: Literal["wheel", "sdist"]
     member: str
     sha256: Sha256
+
+
+class PackageContent(ArchiveContent):
+    """Files inside one pinned archive."""
+
+    package: Package
 
 
 class ModelLabel(Group):
@@ -60,8 +66,18 @@ class FileLabel(ModelLabel):
     base_model: HubId | None
 
 
-class PackageModel(PackageContent, FileLabel):
-    """A GGUF file inside an archive of the package index."""
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class PackageModel(ArchiveContent, FileLabel):
+    """A GGUF file inside an archive, or cut into parts that are a member of an archive each.
+
+    `package` is one package or a list of them, in the order in which their members make the file; `member`
+    matches one file in each, and `sha256` is that of the whole.
+    """
+
+    package: Annotated[list[Package], Field(min_length=1), BeforeValidator(_listed)]
 
 
 class HubModel(ModelLabel):
@@ -392,12 +408,6 @@ def problems_of(path: Path, error: ValidationError) -> list[str]:
 
 def _location(loc: tuple[int | str, ...]) -> list[str]:
     # pydantic inserts the tag of a union (`domains.news.package.sha256`); the file has no such key.
-    tags = {"package", "hub", "path", "stock", "text", "lines", "jsonl", "csv", "parquet"}
-    parts = [str(part) for part in loc]
-    last = len(parts) - 1
-    return [
-        part
-        for index, part in enumerate(parts)
-        if not (part in tags and index < last and parts[0] in {"model", "domains", "benchmarks"})
-        or (index == 1 and parts[0] == "domains")
-    ]
+    places = {"model": {1}, "domains": {2, 4}, "benchmarks": {2}}.get(str(loc[0]), set())
+    last = len(loc) - 1
+    return [str(part) for index, part in enumerate(loc) if index not in places or index == last]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,7 +28,7 @@ def read_members(content: PackageContent, key: str) -> dict[str, bytes]:
     Raises InputError when pip cannot fetch the archive, nothing matches, or the content is not as pinned.
     """
     with TemporaryDirectory(prefix="secateurs-") as directory:
-        archive = _download(content, key, Path(directory))
+        archive = fetch_archive(content.package, content.archive, f"{key}.package", Path(directory))
         members = _select(archive.read_bytes(), content, key)
     actual = content_sha256(members)
     if actual != content.sha256:
@@ -52,24 +52,25 @@ def content_sha256(members: Mapping[str, bytes]) -> str:
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def _download(content: PackageContent, key: str, directory: Path) -> Path:
-    name = content.package.partition("==")[0]
+def fetch_archive(package: str, archive: str, key: str, directory: Path) -> Path:
+    """Have pip put a package's wheel or sdist, as `archive` says, into an empty directory.
+
+    key: the package's place in params.yaml. Raises InputError when pip cannot fetch it.
+    """
+    name = package.partition("==")[0]
     # Only this package is forced to be a source archive: its build requirements may still be wheels.
-    kind = "--only-binary=:all:" if content.archive == "wheel" else f"--no-binary={name}"
+    kind = "--only-binary=:all:" if archive == "wheel" else f"--no-binary={name}"
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download"]
-    command += ["--no-deps", "--quiet", kind, "--dest", str(directory), content.package]
+    command += ["--no-deps", "--quiet", kind, "--dest", str(directory), package]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_FETCH_SECONDS)
     except subprocess.TimeoutExpired:
-        raise InputError(
-            f"{PARAMS_FILE}: {key}.package: {content.package}: pip took more than {_FETCH_SECONDS} s"
-        ) from None
+        raise InputError(f"{PARAMS_FILE}: {key}: {package}: pip took more than {_FETCH_SECONDS} s") from None
     archives = sorted(directory.iterdir())
     if done.returncode or len(archives) != 1:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["pip said nothing"]
         raise InputError(
-            f"{PARAMS_FILE}: {key}.package: {content.package}: pip cannot fetch its {content.archive}: "
-            f"{lines[-1].strip()}"
+            f"{PARAMS_FILE}: {key}: {package}: pip cannot fetch its {archive}: {lines[-1].strip()}"
         )
     return archives[0]
 
@@ -93,24 +94,27 @@ def _select(archive: bytes, content: PackageContent, key: str) -> dict[str, byte
 
 def _matching(archive: bytes, pattern: str, *, skip_top: bool, where: str) -> dict[str, bytes]:
     """The files of an archive whose name matches; `skip_top` leaves the one top folder out of the names."""
-    expression = _compile(pattern)
-
-    def wanted(names: list[str]) -> dict[str, str]:
-        short = {name: name.partition("/")[2] if skip_top else name for name in names}
-        return {name: text for name, text in short.items() if expression.fullmatch(text)}
-
     stream = io.BytesIO(archive)
     if zipfile.is_zipfile(stream):
         with zipfile.ZipFile(stream) as zipped:
-            names = wanted([item.filename for item in zipped.infolist() if not item.is_dir()])
-            return {short: zipped.read(name) for name, short in names.items()}
+            members = [item.filename for item in zipped.infolist() if not item.is_dir()]
+            found = matching_names(members, pattern, skip_top)
+            return {short: zipped.read(name) for short, name in found.items()}
     stream.seek(0)
     try:
         with tarfile.open(fileobj=stream) as tarred:
-            names = wanted([item.name for item in tarred.getmembers() if item.isfile()])
-            return {short: _content(tarred, name) for name, short in names.items()}
+            members = [item.name for item in tarred.getmembers() if item.isfile()]
+            found = matching_names(members, pattern, skip_top)
+            return {short: _content(tarred, name) for short, name in found.items()}
     except (tarfile.TarError, EOFError) as error:
         raise InputError(f"{where}: neither a zip nor a tar archive: {error}") from None
+
+
+def matching_names(names: Iterable[str], pattern: str, skip_top: bool) -> dict[str, str]:
+    """Which of an archive's names match: without the top folder if `skip_top`, to what they are inside."""
+    expression = _compile(pattern)
+    short = {name.partition("/")[2] if skip_top else name: name for name in names}
+    return {text: name for text, name in short.items() if expression.fullmatch(text)}
 
 
 def _content(archive: tarfile.TarFile, name: str) -> bytes:

