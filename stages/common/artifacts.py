@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from stages.common.errors import InputError
 
-DOCUMENTS_SCHEMA = pa.schema([("document", pa.string()), ("text", pa.string())])
+DOCUMENTS_SCHEMA = pa.schema([("document", pa.string()), ("text", pa.string()), ("chat", pa.bool_())])
 SEQUENCES_SCHEMA = pa.schema(
     [("domain", pa.string()), ("documents", pa.list_(pa.string())), ("input_ids", pa.list_(pa.int32()))]
 )
@@ -26,10 +26,11 @@ SEQUENCES_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Document:
-    """A piece of text and the id by which it is split."""
+    """A piece of text and the id by which it is split; chat: the text is a conversation as JSON."""
 
     document: str
     text: str
+    chat: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ def _remove(path: Path) -> None:
 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> None:
-    """Write a domain's text as Parquet (document, text)."""
-    rows = [{"document": item.document, "text": item.text} for item in documents]
+    """Write a domain's text as Parquet (document, text, chat)."""
+    rows = [asdict(item) for item in documents]
     _write_table(path, rows, DOCUMENTS_SCHEMA)
 
 

