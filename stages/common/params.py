@@ -105,7 +105,7 @@ class PlainReader(Group):
 
 
 class FieldReader(Group):
-    """jsonl: a field of each JSON line. csv, parquet: a column."""
+    """jsonl: a field of each JSON line. csv, parquet: a column. Text, or (not in csv) chat messages."""
 
     format: Literal["jsonl", "csv", "parquet"]
     field: str

@@ -1,4 +1,7 @@
-"""Documents out of a field of each row: JSON lines, CSV, Parquet."""
+"""Documents out of a field of each row: JSON lines, CSV, Parquet.
+
+In JSON lines and Parquet the field may be a conversation, a list of turns with a role and a content.
+"""
 
 import csv
 import io
@@ -10,6 +13,7 @@ import pyarrow.parquet as pq
 
 from stages.common.artifacts import Document
 from stages.common.errors import InputError
+from stages.text.conversations import to_json
 from stages.text.decoding import decode, lines, parse_json
 
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -25,6 +29,9 @@ def read_jsonl(files: Mapping[str, bytes], field: str) -> Iterator[Document]:
         if field not in item:
             raise InputError(f"{where}: no field {field!r}; the line has {', '.join(item) or 'none'}")
         text = item[field]
+        if isinstance(text, list):
+            yield Document(where, to_json(f"{where}: field {field!r}", text), chat=True)
+            continue
         if not isinstance(text, str | None):
             raise InputError(
                 f"{where}: field {field!r} holds a {type(text).__name__}; it must be text, so name another "
@@ -67,22 +74,36 @@ def _column(name: str, header: list[str], field: str) -> int:
 
 
 def read_parquet(files: Mapping[str, bytes], field: str) -> Iterator[Document]:
-    """A column of text; empty values are passed over."""
+    """A column of text or of conversations; empty values are passed over."""
     for name, data in files.items():
         try:
             table = pq.ParquetFile(io.BytesIO(data))
             names = table.schema_arrow.names
             if field not in names:
                 raise InputError(f"{name}: no column {field!r}; it has {', '.join(names)}")
-            _check_type(name, field, table.schema_arrow.field(field).type)
-            texts = table.read([field]).column(field).cast(pa.large_string()).to_pylist()
+            kind = table.schema_arrow.field(field).type
+            column = table.read([field]).column(field)
+            if chat := _is_chat(kind):
+                texts = column.to_pylist()
+            else:
+                _check_type(name, field, kind)
+                texts = column.cast(pa.large_string()).to_pylist()
         # Of a file whose head is sound and whose pages are not, pyarrow says so by OSError; text that is no
         # UTF-8 shows only when it becomes a string.
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(f"{name}: not a Parquet file, or damaged: {reason}; write it again") from None
         for number, text in enumerate(texts):
-            yield Document(f"{name}:{number}", text or "")
+            where = f"{name}:{number}"
+            yield Document(where, to_json(where, text or []) if chat else text or "", chat)
+
+
+def _is_chat(kind: pa.DataType) -> bool:
+    """Whether a column holds lists of structures with a role and a content."""
+    inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
+    if inner is None or not pa.types.is_struct(inner):
+        return False
+    return {"role", "content"} <= {inner.field(index).name for index in range(inner.num_fields)}
 
 
 def _check_type(name: str, field: str, kind: pa.DataType) -> None:

@@ -89,7 +89,7 @@ def chat(number: int) -> Document:
 
 
 def chat_corpus(tokens: Tokens) -> tuple[Split, Split]:
-    chats = [chat(number) for number in range(40)]
+    chats = [chat(number) for number in range(120)]
     return build_corpus({"a": chats}, tokens, set(), settings(ngram=3, sequence_length=256))
 
 

@@ -35,6 +35,25 @@ def test_a_line_that_is_not_blank_is_a_document() -> None:
     assert found == [Document("a:1", "first"), Document("a:4", "second\u2028still")]
 
 
+TURNS = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
+
+
+def test_a_field_of_messages_is_a_conversation() -> None:
+    line = json.dumps({"messages": TURNS}).encode() + b"\n"
+    (found,) = field("jsonl", {"a": line}, "messages")
+    assert found == Document("a:1", json.dumps(TURNS), chat=True)
+
+
+def test_a_column_of_messages_is_a_conversation() -> None:
+    (found,) = field("parquet", {"a": parquet({"messages": [TURNS, []]})}, "messages")
+    assert (found.chat, json.loads(found.text)) == (True, TURNS)
+
+
+def test_a_list_that_is_no_conversation_is_refused_by_line() -> None:
+    with pytest.raises(InputError, match="a:1: field 'm': not a conversation; it must be a list of turns"):
+        field("jsonl", {"a": b'{"m": ["x"]}\n'}, "m")
+
+
 def test_snippets_that_share_an_id_are_joined() -> None:
     found = plain("snippets", {"a": b"1_1\t0.5\tOne &amp;\n1_2\t1\ttwo.\n2\t-1\tAlone.\n"})
     assert found == [Document("a:1", "One & two."), Document("a:2", "Alone.")]
