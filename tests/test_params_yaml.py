@@ -28,7 +28,7 @@ def test_a_setting_that_stays_the_same_changes_no_line(file: Path, tmp_path: Pat
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_one_setting_changes_one_line(file: Path, tmp_path: Path) -> None:
     changed = [line for line in changed_lines(file, tmp_path, ["mask.seed=7"]) if line[0] != "@"]
-    assert changed == ["-  seed: 0", "+  seed: 7"]
+    assert changed == ["-  seed: 0  # of the metric `random`", "+  seed: 7  # of the metric `random`"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

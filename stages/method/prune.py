@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from stages.method.checks import checked
 from stages.method.choose import choose
 from stages.method.measure import measure
 from stages.method.operate import operate
@@ -26,8 +27,9 @@ from stages.pruning.sites import Masks, all_kept_masks
 class Pruned:
     """A pruned model with what led to it.
 
-    model: in host memory, in the dense model's dtype. masks: bool [units] by site name over the dense model's
-    units, True = kept. history: an entry for each round, ready for JSON.
+    model: in host memory, in the dense model's dtype, in evaluation mode with frozen weights. masks: bool
+    [units] by site name over the dense model's units, True = kept. history: an entry for each round, ready
+    for JSON.
     """
 
     model: PreTrainedModel
@@ -56,14 +58,17 @@ def prune_model(
 ) -> Pruned:
     """Prune channels of a dense model over several rounds and heal what is left, without training.
 
-    model: a decoder of a supported family, weights frozen, in host memory; it stays as it is. text:
-    calibration ids, int64 [sequences, tokens] by domain (text.calibration.pack_text makes them of strings).
-    `on_step` is called with the name of each round, and with "surgery", before it begins. `take_round` may
-    keep what it measures, for prunings that share rounds. Raises InputError
-    for a family, a budget or widths that cannot be pruned, and for activations that are not finite.
+    model: a decoder of a supported family; it stays as it is. text: calibration ids, int64 [sequences,
+    tokens] by domain (text.calibration.pack_text makes them of strings). `on_step` is called with the name
+    of each round, and with "surgery", before it begins. `take_round` may keep what it measures, for prunings
+    that share rounds. Host memory holds the model three times over during a round.
+
+    Raises InputError for settings out of their range, text that is not the model's, a family, a budget or
+    widths that cannot be pruned, and activations that are not finite.
     """
+    settings = checked(settings, text, vocabulary=_vocabulary(model))
     # Rounds chain through masks: the model of a round is a copy, which nobody needs once it is measured.
-    dense = open_experts(copy.deepcopy(model))
+    dense = open_experts(_in_host_memory(copy.deepcopy(model)))
     masks: dict[str, Tensor] = all_kept_masks(dense)
     scores = {name: torch.zeros(len(mask), dtype=torch.float64) for name, mask in masks.items()}
     history = []
@@ -76,3 +81,15 @@ def prune_model(
     on_step("surgery")
     operate(dense, masks, text, settings)
     return Pruned(close_experts(dense), masks, history)
+
+
+def _in_host_memory(model: PreTrainedModel) -> PreTrainedModel:
+    """The model in evaluation mode with frozen weights, on the CPU: captures and surgery want it there."""
+    moved: Any = model  # transformers' types leave out the argument of `to`
+    ready: PreTrainedModel = moved.to("cpu").eval().requires_grad_(False)
+    return ready
+
+
+def _vocabulary(model: PreTrainedModel) -> int:
+    embeddings: Any = model.get_input_embeddings()  # transformers' types leave out that these have a weight
+    return len(embeddings.weight)

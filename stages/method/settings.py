@@ -50,12 +50,12 @@ class Surgery:
 class Settings:
     """All settings of a pruning; the defaults are those of params.yaml.
 
-    mixture: how much each domain of the text counts. rounds: the share of `budget.sparsity` reached after
-    each round, by the name of the round, rising to 1. metric: a key of pruning.importance.METRICS; seed: of
-    the random metric. device: as `compute.device` of params.yaml.
+    mixture: how much each domain of the text counts; empty: all alike. rounds: the share of `budget.sparsity`
+    reached after each round, by the name of the round, rising to 1. metric: a key of
+    pruning.importance.METRICS; seed: of the random metric. device: as `compute.device` of params.yaml.
     """
 
-    mixture: Mapping[str, float]
+    mixture: Mapping[str, float] = field(default_factory=dict)
     rounds: Mapping[str, float] = field(default_factory=lambda: {"r1": 0.34, "r2": 0.67, "r3": 1.0})
     metric: str = "taylor"
     seed: int = 0
