@@ -10,6 +10,7 @@ from torch import nn
 from transformers import LlamaForCausalLM
 
 from stages.common.errors import InputError
+from stages.pruning.hooks import hooked
 from stages.pruning.offloading import Offloading
 from stages.pruning.optimizer import BETAS
 from stages.pruning.reconstruction import reconstruct
@@ -66,14 +67,10 @@ def test_the_refits_before_it_divide_each_tokens_error_by_its_streams_length() -
     masks = half_masks(model)
     seen: dict[str, torch.Tensor] = {}
     layer = model.model.layers[0]
-    handles = [
-        layer.mlp.down_proj.register_forward_pre_hook(lambda _, args: seen.update(x=args[0])),
-        layer.register_forward_hook(lambda _, args, output: seen.update(stream=output)),
-    ]
-    with torch.no_grad():
+    before = [(layer.mlp.down_proj, lambda _, inputs: seen.update(x=inputs[0]))]
+    after = [(layer, lambda _, inputs, output: seen.update(stream=output))]
+    with torch.no_grad(), hooked(before, after):
         model(IDS)
-    for handle in handles:
-        handle.remove()
     x = seen["x"].flatten(0, 1).double() / seen["stream"].flatten(0, 1).double().norm(dim=1, keepdim=True)
     weight, kept = layer.mlp.down_proj.weight.detach().double(), masks["0/mlp"]
     pull = (0.15 * x[:, kept].square().sum(0)).sqrt()

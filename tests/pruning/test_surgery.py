@@ -1,15 +1,18 @@
 """Cutting and healing whole models."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from stages.common.errors import InputError
 from stages.pruning.decoder import decoder_parameters
+from stages.pruning.hooks import hooked
 from stages.pruning.settings import Healing
 from stages.pruning.sites import all_kept_masks, channel_mask, output_projection, sites_of, unit_parameters
 from stages.pruning.surgery import prune
@@ -49,14 +52,15 @@ def pruned(
 @torch.no_grad()
 def masked_logits(model: LlamaForCausalLM, masks: dict[str, torch.Tensor]) -> torch.Tensor:
     """The dense model's logits with the masked channels set to zero: what a cut must compute."""
-    handles = []
-    for site in sites_of(model):
-        kept = channel_mask(site, masks[site.name])
-        projection = output_projection(model, site)
-        handles.append(projection.register_forward_pre_hook(lambda _, args, kept=kept: (args[0] * kept,)))
-    logits: torch.Tensor = model(IDS).logits
-    for handle in handles:
-        handle.remove()
+
+    def zeroing(kept: torch.Tensor) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], Any]:
+        return lambda _, inputs: (inputs[0] * kept,)
+
+    with hooked(
+        (output_projection(model, site), zeroing(channel_mask(site, masks[site.name])))
+        for site in sites_of(model)
+    ):
+        logits: torch.Tensor = model(IDS).logits
     return logits
 
 
@@ -103,10 +107,8 @@ def test_residual_healing_of_one_layer_is_the_regression_of_its_definition() -> 
     masks = random_masks(model, ("mlp",))
     seen: list[torch.Tensor] = []
     projection = model.model.layers[0].mlp.down_proj
-    handle = projection.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
-    with torch.no_grad():
+    with torch.no_grad(), hooked([(projection, lambda _, inputs: seen.append(inputs[0].detach()))]):
         model(IDS)
-    handle.remove()
     x = seen[0].flatten(0, 1).double()
     weight, kept = projection.weight.detach().double(), masks["0/mlp"]
     pull = (0.01 * x[:, kept].square().sum(0)).sqrt()
