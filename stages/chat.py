@@ -1,4 +1,4 @@
-"""Tool: talk to a checkpoint, for a first impression that no number gives."""
+"""Tool: talk to a checkpoint, to see what measures do not show."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Tool: switch an optional pipeline on, that is, write its dvc.yaml, from which on DVC knows of it."""
+"""Tool: switch an optional pipeline on by writing its dvc.yaml, which is how DVC finds a pipeline."""
 
 from pathlib import Path
 

@@ -19,8 +19,8 @@ def main() -> None:
     params = read_params()
     model, tokenizer = load_dense(params.model)
     masks = all_kept_masks(open_experts(model))
-    # What is written does not depend on `prune`, so neither does the stage; but what the model's family
-    # refuses of it is said here, before text is made and read.
+    # What is written does not depend on `prune`, so neither does the stage; but a kind of site that
+    # the model's family refuses is refused here, before text is made and read.
     chosen_sites(model, params.prune.sites, params.prune.widths, params.prune.width_multiple)
     close_experts(model)
     with artifacts.atomic(MODEL) as directory:

@@ -34,8 +34,8 @@ def schedule(params: Params) -> list[str]:
     ]
     for name in params.chain():
         item = params.rounds[name]
-        share = item.progress * params.prune.sparsity
-        lines.append(f"  {item.after} -> {name}: {share:.1%} of the decoder's parameters removed")
+        removed = item.progress * params.prune.sparsity
+        lines.append(f"  {item.after} -> {name}: {removed:.1%} of the decoder's parameters removed")
     lines.append(f"  {params.surgery.after} -> surgery: {params.surgery.heal} healing -> data/pruned")
     return lines
 

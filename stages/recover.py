@@ -39,7 +39,7 @@ def main() -> None:
     training = Training(**params.recover.model_dump())
     tokenizer, pruned_card = load_tokenizer(PRUNED), read_card(PRUNED)
     sequences = read_text(RECOVERY_TEXT)
-    # A sign for the model card, on text that is trained on; held-out text is evaluate's.
+    # Measured for the model card, on text that is trained on; the evaluate stage measures on held-out text.
     check = torch.cat([ids[:1] for ids in sequences.values()])
     student, teacher, autocast = _models(params)
     before = _fit(student, teacher, check)
@@ -118,7 +118,7 @@ def _fit(student: PreTrainedModel, teacher: PreTrainedModel, input_ids: Tensor) 
 
 
 def _refuse_many(params: Params) -> None:
-    """Optimiser and both models must be whole in one process on one device."""
+    """Raise InputError unless there is one process with one device, which must hold optimizer and models."""
     if params.compute.device == SHARDED:
         raise InputError(f"params.yaml: compute.device: {SHARDED}: recover needs one device; use auto")
     processes = os.environ.get("WORLD_SIZE", "1")

@@ -1,4 +1,4 @@
-"""Tool: a grid of experiments, through DVC or in one process, and the page of what they say."""
+"""Tool: a grid of experiments, through DVC or in one process, and the page of their results."""
 
 import re
 import shlex
@@ -143,7 +143,10 @@ def _grid(name: str, file: Path, axis: str | None = None) -> Grid:
 
 
 def _part(experiments: list[Experiment], part: str) -> list[Experiment]:
-    """Every so-many-th: parts by a multiple of the number of draws have a single draw of the text each."""
+    """Part k of n: experiment number k and every n-th after it.
+
+    Where n is a multiple of the number of draws, a part has one draw of the text, which it then makes once.
+    """
     match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", part)
     if match is None or int(match[1]) > int(match[2]):
         raise InputError(f"--part: {part}: write it as 2/3, the second of three")

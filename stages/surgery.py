@@ -50,8 +50,8 @@ def main() -> None:
         history = read_json(last / "history.json")
         card = model_card(params, history, check.shape[1], before, after, proof)
         (directory / "README.md").write_text(card, encoding="utf-8")
-    share = 1 - after.decoder / before.decoder
-    summary("surgery", f"{after.parameters:,} parameters, {share:.1%} of the decoder removed, in {PRUNED}")
+    removed = 1 - after.decoder / before.decoder
+    summary("surgery", f"{after.parameters:,} parameters, {removed:.1%} of the decoder removed, in {PRUNED}")
 
 
 @torch.no_grad()

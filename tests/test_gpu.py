@@ -1,4 +1,4 @@
-"""On an accelerator: the same results as on the CPU, and models that are larger than the device's share."""
+"""On an accelerator: the same results as on the CPU, and models larger than the memory they are given."""
 
 import copy
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The dense model, wherever params.yaml says that it comes from.
+"""The dense model, loaded from the source that params.yaml names.
 
 Code that comes with a model is never run: only architectures that transformers itself knows are loaded.
 """
@@ -50,7 +50,8 @@ def load_dense(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenize
     params.yaml when the model cannot be read, its weights are incomplete, or, before they are fetched, when
     its architecture cannot be pruned.
     """
-    # A model from the hub can take an hour: whoever watches sees the libraries' bars, a log does not.
+    # A model from the hub can take an hour, so a terminal shows the libraries' bars; a log does not need
+    # them.
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
     with _locate(source) as location:
@@ -93,12 +94,12 @@ def _load(location: _Location) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     options = {"revision": location.revision, "trust_remote_code": False}
     if location.gguf_file:
         options["gguf_file"] = location.gguf_file
-    # Read once and passed on: a GGUF file is parsed anew, in seconds, for every question about it.
+    # Read once and passed on, because otherwise each of these calls parses a GGUF file again, for seconds.
     config = AutoConfig.from_pretrained(location.name, **options)
     family_of(config)
     tokenizer = AutoTokenizer.from_pretrained(location.name, config=config, **options)
     dtype = torch.float32 if location.gguf_file else "auto"
-    # transformers' types leave out what it returns when it is asked for a report.
+    # transformers' type annotations leave out the pair that it returns with output_loading_info.
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         location.name, config=config, dtype=dtype, output_loading_info=True, **options
     )

@@ -1,4 +1,4 @@
-"""Loading of the checkpoints that stages pass on."""
+"""Loading of the checkpoints that this pipeline writes."""
 
 import json
 import struct
@@ -12,7 +12,7 @@ from transformers.utils import logging
 
 from stages.common.errors import InputError
 
-# What the libraries raise at files that are missing, broken or of another kind.
+# What the libraries raise for files that are missing, broken or of another kind.
 UNREADABLE = (
     OSError, RuntimeError, ValueError, KeyError, TypeError, ImportError, struct.error, SafetensorError,
 )  # fmt: skip
@@ -25,7 +25,7 @@ def load_model(directory: Path, dtype: str) -> PreTrainedModel:
     """
     logging.disable_progress_bar()
     try:
-        # transformers' types leave out what it returns when it is asked for a report.
+        # transformers' type annotations leave out the pair that it returns with output_loading_info.
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             directory,
             dtype=getattr(torch, dtype),

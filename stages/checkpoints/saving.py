@@ -1,6 +1,6 @@
-"""Saving of pruned models, so that transformers 4 and 5 read them alike.
+"""Saving of pruned models, so that transformers 4 and 5 read the same model.
 
-One whose layers differ in size comes with a small modelling file.
+A model whose layers differ in size is saved with a small modelling file.
 """
 
 from pathlib import Path
@@ -13,9 +13,10 @@ from stages.checkpoints.old_names import old_names
 from stages.common.artifacts import read_json, write_json
 from stages.pruning.decoder import decoder_layers
 
-# The stock class builds every layer from the config's own (dense) numbers; this one then builds each anew
-# from a copy of the config with that layer's numbers. Under from_pretrained both happen without memory.
-# `per_layer_config` means something to late versions of transformers only; to others it is any other entry.
+# The stock class builds every layer from the config's own (dense) numbers; this one then replaces each layer
+# by one built from a copy of the config with that layer's numbers. Under from_pretrained both happen without
+# memory. `per_layer_config` means something to late versions of transformers only; to others it is any other
+# entry.
 TEMPLATE = '''\
 """{base} whose decoder layers differ in size: `per_layer_config` in the config says in what."""
 
@@ -72,12 +73,12 @@ def in_precision(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
 def save_model(model: PreTrainedModel, directory: Path) -> None:
     """Save a pruned model: config and weights, and where layers differ in size its modelling file.
 
-    Where they do not, the stock class loads the checkpoint and no file is written. What transformers 4 knows
-    by another name stands twice in the config (see old_names).
+    Where they do not, the stock class loads the checkpoint and no file is written. An entry that transformers
+    4 knows by another name is in the config under both (see old_names).
     """
     config = model.config
     directory.mkdir(parents=True, exist_ok=True)
-    # A class that came from such a file brings it along.
+    # A class that was itself loaded from such a file saves it again without help.
     if config.is_heterogeneous and hasattr(transformers, type(model).__name__):
         base = type(model).__name__
         name = f"Pruned{base}"

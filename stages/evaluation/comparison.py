@@ -1,4 +1,4 @@
-"""Two states of the project side by side: what was set, what came of it, and which of it is worse."""
+"""Two states of the project side by side: settings, measures, and which measures became worse."""
 
 import json
 from collections.abc import Iterator, Mapping

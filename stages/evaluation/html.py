@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: no network, no script, no picture beside it."""
+"""The report as one HTML file that needs nothing else: no network, no script, no other file."""
 
 import re
 from collections.abc import Mapping

@@ -69,7 +69,7 @@ def local_task(name: str, items: Path) -> ConfigurableTask:
 
 @contextmanager
 def errors_only() -> Iterator[None]:
-    """Keep lm-eval's warnings back where they are known to be beside the point."""
+    """Hold back those of lm-eval's warnings that do not apply here."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -37,7 +37,7 @@ class Accuracy:
 
 
 class _Model(HFLM):  # type: ignore[misc]
-    """lm-eval's wrapper of a loaded model, whose progress bar is silent when nobody watches."""
+    """lm-eval's wrapper of a loaded model, whose progress bar is silent where stderr is not a terminal."""
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         quiet = disable_tqdm or not sys.stderr.isatty()

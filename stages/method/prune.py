@@ -60,14 +60,15 @@ def prune_model(
 
     model: a decoder of a supported family; it stays as it is. text: calibration ids, int64 [sequences,
     tokens] by domain (text.calibration.pack_text makes them of strings). `on_step` is called with the name
-    of each round, and with "surgery", before it begins. `take_round` may keep what it measures, for prunings
-    that share rounds. Host memory holds the model three times over during a round.
+    of each round, and with "surgery", before it begins. `take_round` may keep what it measures and give it
+    again, where several prunings have rounds in common. Host memory holds the model three times over during a
+    round.
 
     Raises InputError for settings out of their range, text that is not the model's, a family, a budget or
     widths that cannot be pruned, and activations that are not finite.
     """
     settings = checked(settings, text, vocabulary=_vocabulary(model))
-    # Rounds chain through masks: the model of a round is a copy, which nobody needs once it is measured.
+    # Rounds chain through masks, not models: the copy that a round measures is dropped afterwards.
     dense = open_experts(_in_host_memory(copy.deepcopy(model)))
     masks: dict[str, Tensor] = all_kept_masks(dense)
     scores = {name: torch.zeros(len(mask), dtype=torch.float64) for name, mask in masks.items()}

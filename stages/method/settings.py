@@ -12,8 +12,8 @@ class Budget:
     """How much goes, and where from.
 
     sparsity: share of the decoder layers' parameters to remove. widths: one width for all layers, or
-    each its own. width_multiple: kept mlp widths are multiples of it. floor: the smallest share of its units
-    that a site keeps. sites: the kinds of site that are pruned.
+    each its own. width_multiple: kept mlp widths are multiples of it. floor: the smallest fraction of its
+    units that a site keeps. sites: the kinds of site that are pruned.
     """
 
     sparsity: float = 0.2
@@ -50,8 +50,8 @@ class Surgery:
 class Settings:
     """All settings of a pruning; the defaults are those of params.yaml.
 
-    mixture: how much each domain of the text counts; empty: all alike. rounds: the share of `budget.sparsity`
-    reached after each round, by the name of the round, rising to 1. metric: a key of
+    mixture: how much each domain of the text counts; empty: all the same. rounds: the fraction of
+    `budget.sparsity` reached after each round, by the name of the round, rising to 1. metric: a key of
     pruning.importance.METRICS; seed: of the random metric. device: as `compute.device` of params.yaml.
     """
 

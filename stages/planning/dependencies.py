@@ -48,7 +48,7 @@ def with_code(text: str, root: Path) -> str:
 
 
 def _replace(deps: Any, code: list[str]) -> None:
-    # Item by item, because comments hang on the positions of a list and move along only so.
+    # Item by item, because a comment belongs to a position in the list, and moves only when items do.
     for position in reversed([n for n, path in enumerate(deps) if path.startswith("stages/")]):
         del deps[position]
     for position, path in enumerate(code):
@@ -92,16 +92,16 @@ def _imports(file: str, root: Path) -> set[str]:
 
 
 def _named_files(module: str, root: Path) -> set[str]:
-    """Files beside a module that are no code and that a string in it names."""
-    beside = (root / module).parent
+    """Files in a module's folder that are not code and that a string in the module names."""
+    folder = (root / module).parent
     return {
-        (beside / node.value).relative_to(root).as_posix()
+        (folder / node.value).relative_to(root).as_posix()
         for node in ast.walk(_tree(module, root))
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and re.fullmatch(r"[\w.-]+\.\w+", node.value)
         and not node.value.endswith((".py", ".yaml"))
-        and (beside / node.value).is_file()
+        and (folder / node.value).is_file()
     }
 
 

@@ -13,8 +13,8 @@ from stages.pruning.decoder import decoder_parameters
 from stages.pruning.experts import open_experts
 from stages.pruning.sites import sites_of
 
-# Of the speed of large matrix products, what forward and backward passes reach: in the default run on two
-# cores and, on an H200, with Qwen2.5-7B's shapes (data/bench).
+# Forward and backward passes reach this fraction of the speed of large matrix products: measured in the
+# default run on two cores and, on an H200, with Qwen2.5-7B's shapes (data/bench).
 EFFICIENCY = 0.6
 # Starting Python, importing the libraries and loading a model.
 START_SECONDS = 8.0
@@ -24,7 +24,7 @@ ITEM_TOKENS = 100
 
 @dataclass(frozen=True)
 class Work:
-    """A stage: how many times it runs, and of each time the tokens, operations and bytes left on disk."""
+    """A stage: how many times it runs, and for each run its tokens, operations and bytes left on disk."""
 
     name: str
     runs: int
@@ -44,14 +44,14 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     activations (weights are frozen), and again where checkpointing repeats the forward pass. Healing runs
     a dense and a pruned stream and sums, at each site of k kept channels and d outputs, k (k + d) products
     per token, of which half-precision devices do half as many a second (TF32); reconstruction takes three
-    more streams an epoch, for its gradients are with respect to weights too. Attention scores, solving,
+    more streams an epoch, because its gradients are with respect to weights too. Attention scores, solving,
     and tasks without a limit on their items are left out.
     """
     corpus, domains = params.corpus, len(params.mixture)
     forward = 2.0 * macs_per_token(model)
     decoder = decoder_parameters(model)
     weight_bytes = torch.finfo(getattr(torch, params.compute.dtype)).bits // 8
-    # A copy, for other multiply-adds are counted of experts that are closed.
+    # A copy, because multiply-adds are counted with the experts closed.
     sites = sites_of(open_experts(copy.deepcopy(model)), tuple(params.prune.sites))
     channels = sum(site.channels for site in sites)
     hidden = model.config.hidden_size

@@ -80,7 +80,8 @@ class Offloading:
         that what many layers share is moved once."""
         if isinstance(value, Tensor):
             if id(value) not in known:
-                # The original is kept beside its copy, or its id could be given to another tensor.
+                # The original is kept with its copy, because otherwise its id could be given to another
+                # tensor.
                 known[id(value)] = (value, value.to(self.device))
             return known[id(value)][1]
         if isinstance(value, tuple | list):
@@ -92,7 +93,8 @@ class Offloading:
     def _bring(self, layer: nn.Module) -> nn.Module:
         if self._copies is None:
             return layer.to(self.device)
-        # A stream of the thread's own: weights are pageable, so their copy blocks whoever asks for it.
+        # A stream of the thread's own: weights are pageable, so the thread that asks for their copy waits for
+        # it.
         stream = torch.cuda.Stream(self.device)
         with torch.cuda.stream(stream):
             layer.to(self.device)

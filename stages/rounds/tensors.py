@@ -1,4 +1,4 @@
-"""Masks and scores of a round; what every safetensors file of the pipeline has in common."""
+"""The masks and scores of a round as files, and reading and writing of any safetensors file."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ def write_masks(path: Path, masks: Mapping[str, Tensor]) -> None:
 
 
 def read_masks(path: Path) -> dict[str, Tensor]:
-    """Read masks; each keeps something."""
+    """Read masks. Raises InputError for one that is not bool or keeps nothing."""
     masks, _ = read_tensors(path)
     for name, mask in masks.items():
         if mask.dtype != torch.bool or mask.dim() != 1 or not bool(mask.any()):
@@ -34,7 +34,7 @@ def write_scores(path: Path, scores: Mapping[str, Tensor]) -> None:
 
 
 def read_scores(path: Path) -> dict[str, Tensor]:
-    """Read summed scores; all are finite."""
+    """Read summed scores. Raises InputError for scores that are not float64 or not finite."""
     scores, _ = read_tensors(path)
     for name, values in scores.items():
         if values.dtype != torch.float64 or values.dim() != 1 or not bool(torch.isfinite(values).all()):

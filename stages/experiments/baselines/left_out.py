@@ -18,7 +18,8 @@ FILE = TABLES / "left_out.json"
 NOTE = (
     "Held-out perplexity / dense, geometric means over the domains. In the mix: one pruning, on the text of "
     "all domains. Left out: a pruning for each domain, on the text of all the others, scored on that domain "
-    "alone; so are the columns of the domains. Methods that read no text are not here, because they cannot change."
+    "alone; so are the columns of the domains. Methods that read no text are not in the table, because "
+    "theirs would be the same."
 )
 COLUMNS = ("method", "in the mix", "left out", "change")
 

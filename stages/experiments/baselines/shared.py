@@ -1,4 +1,4 @@
-"""What all baselines are given, and one of them run on it."""
+"""What all baselines are given, and how one of them is run on it."""
 
 import sys
 from collections.abc import Iterator, Mapping

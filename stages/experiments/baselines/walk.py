@@ -1,4 +1,4 @@
-"""The calibration text's residual stream through a model, layer by layer, and what channels do there."""
+"""The calibration text's residual stream through a model, layer by layer, with statistics of the channels."""
 
 from collections.abc import Callable, Mapping
 
@@ -23,7 +23,7 @@ Visit = Callable[[nn.Module, list[Site], Mapping[str, ChannelSums]], bool]
 
 
 def batches(sequences: Sequences) -> list[Tensor]:
-    """All text, every token counting alike, int64 [at most BATCH, tokens] each."""
+    """All text in batches of ids, int64 [at most BATCH, tokens]; every token counts the same."""
     return list(torch.cat(list(sequences.values())).split(BATCH))
 
 
@@ -31,7 +31,7 @@ def batches(sequences: Sequences) -> list[Tensor]:
 def walk(model: PreTrainedModel, sites: list[Site], sequences: Sequences, visit: Visit) -> None:
     """Call `visit` on every layer with the statistics of what the output projections of its sites read.
 
-    A layer that was changed runs again, so that the next one is measured on what it will really get.
+    A layer that was changed runs again, because the next one is measured on the output of the changed layer.
     """
     hidden, calls = enter(model, batches(sequences), Offloading(model.device))
     for index, layer in enumerate(decoder_layers(model)):
@@ -48,7 +48,7 @@ def walk(model: PreTrainedModel, sites: list[Site], sequences: Sequences, visit:
 def streams(model: PreTrainedModel, batch: Tensor) -> list[Tensor]:
     """The residual stream before every layer and after the last one, [batch, tokens, d] each.
 
-    The model's own list of hidden states is not used, for its last one has passed the final norm.
+    The model's own list of hidden states is not used, because its last one has passed the final norm.
     """
     (hidden,), calls = enter(model, [batch], Offloading(model.device))
     states = [hidden.to(model.device)]

@@ -1,8 +1,8 @@
 """Width pruning as the baselines do it, re-implemented on this project's statistics, metrics and cuts.
 
 Every method takes a dense model, calibration text and a share of the decoder's parameters, and cuts the model
-in place. What is a head in the originals is a KV group with its query heads here: models with grouped queries
-can lose nothing smaller without another kind of attention.
+in place. Where the originals remove a head, a KV group with its query heads is removed here, because a
+model with grouped queries can lose nothing smaller without another kind of attention.
 """
 
 import copy
@@ -55,7 +55,7 @@ def magnitude(model: PreTrainedModel, sequences: Sequences, share: float) -> Non
 def wanda_sp(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
     """mean_i |W_ij| ||x_j||, every layer by the same share: Wanda (Sun et al. 2023) for whole channels.
 
-    As FLAP's authors run it (their Wanda-sp): a layer is measured on what the layers cut before it put out.
+    As FLAP's authors run it (their Wanda-sp): a layer is measured on the output of the layers already cut.
     """
     sites, costs = baseline_sites(model), unit_costs(model, baseline_sites(model))
     budget = budget_of(model, share) / len(decoder_layers(model))
@@ -86,7 +86,7 @@ def flap(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
 
     Their default (weighted input feature variance, adaptive over attention and mlp). As in their program the
     scores of attention are squared first, a head's is the mean of its channels', and the ranking is by score,
-    the budget by parameters. What goes is replaced by its mean, in the projection's bias.
+    the budget by parameters. Removed channels are replaced by their mean, in the projection's bias.
     """
     sites = baseline_sites(model)
     tokens = sum(ids.numel() for ids in sequences.values())
@@ -101,7 +101,8 @@ def flap(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
             weight = projection(layer, site).weight.detach().cpu()
             found = METRICS["fluctuation"](weight, statistics, torch.Generator())
             channels = standardised(found.square() if site.kind == ATTENTION else found)
-            # The ranking divides by what a unit costs; theirs does not.
+            # Our ranking divides scores by the parameters of a unit, theirs does not: this undoes the
+            # division.
             scores[site.name] = channels.view(site.units, -1).mean(dim=1) * costs[site.name]
         return False
 
@@ -128,8 +129,8 @@ def taylor(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
 def gisp(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
     """GISP (Wang et al. 2025): |w dL/dw| averaged over a head or channel, ranked globally, in steps.
 
-    The model is cut after every step and measured anew. Steps are equal in parameters and each reads the next
-    part of every domain's text, so that the whole text is read about once, as by the other methods.
+    The model is cut after every step and measured again. Steps are equal in parameters and each reads the
+    next part of every domain's text, so that the whole text is read about once, as by the other methods.
     """
     sites, costs = baseline_sites(model), unit_costs(model, baseline_sites(model))
     kept = all_kept(sites)

@@ -1,7 +1,7 @@
 """The pipeline from capture to held-out perplexity in one process and in memory, for many experiments.
 
-What each stage does is the stages' own code; files and the start of a process for every stage are what is
-left out, which on an accelerator are most of the time. Zero-shot accuracy and latency are not measured.
+Every step is the stages' own code. What is saved is the files between stages and the start of a process for
+each, which on an accelerator are most of the time. Zero-shot accuracy and latency are not measured.
 """
 
 import copy

@@ -121,7 +121,7 @@ def test_a_failed_baseline_is_a_row_that_says_why_and_the_others_run(inside: Pat
     before = read_records(inside / "data/baselines/baselines.json")
     assert compare("--baseline", "magnitude").exit_code == 0
     assert read_records(inside / "data/baselines/baselines.json") == before
-    # Another evaluation makes other rows: none of these may stand beside them.
+    # Another evaluation makes other rows: none of these may stand in one table with them.
     params = (inside / "params.yaml").read_text(encoding="utf-8")
     (inside / "params.yaml").write_text(params.replace("decode_tokens: 2", "decode_tokens: 3"))
     assert compare("--baseline", "optipfair-static").exit_code == 1
