@@ -3,28 +3,27 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from ruamel.yaml import YAML
 
 from stages.common.artifacts import Sequence, write_sequences
 from stages.evaluate import main
 from tests.evaluation.test_tasks import ITEMS, write_items
-from tests.project import PARAMS
+from tests.project import ROOT, read_yaml, write_params
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    params = YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8"))
+    params = read_yaml()
     params["benchmarks"] = {"piqa": params["benchmarks"]["piqa"]}
     params["compute"]["device"] = "cpu"
     params["evaluate"] |= {"prompt_tokens": 16, "decode_tokens": 2, "repeats": 1}
-    YAML().dump(params, tmp_path / "params.yaml")
+    write_params(tmp_path, params)
     rows = [Sequence(domain, ("d",), tuple(range(5, 21))) for domain in ("news", "code")]
     write_sequences(tmp_path / "data/corpus/heldout.parquet", rows, {})
     (tmp_path / "data/benchmarks").mkdir()
     write_items(tmp_path / "data/benchmarks/piqa.jsonl", [ITEMS["piqa"][0]] * 3)
     monkeypatch.chdir(tmp_path)
     # The process that measures memory starts here as well.
-    monkeypatch.setenv("PYTHONPATH", str(PARAMS.parent))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return tmp_path
 
 

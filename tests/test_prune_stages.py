@@ -19,19 +19,25 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages import capture, mask, model, surgery
 from stages.checkpoints.loading import load_model
-from stages.common.artifacts import Sequence, read_json, read_sequences, write_json, write_sequences
+from stages.common.artifacts import Sequence, read_json, read_sequences, write_sequences
 from stages.common.params import read_params
 from stages.method.from_params import method_settings
 from stages.method.prune import prune_model
 from stages.pruning.decoder import decoder_parameters
-from stages.pruning.sites import all_kept_masks
 from stages.pruning.sizes import widths
 from stages.rounds.captures import read_captures
-from stages.rounds.tensors import read_masks, read_scores, write_masks, write_scores
+from stages.rounds.tensors import read_masks, read_scores
 from stages.text.calibration import read_text
-from tests.common.test_params import write
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
-from tests.project import LABEL, ROOT
+from tests.project import (
+    ROOT,
+    change,
+    model_at,
+    random_sequences,
+    read_yaml,
+    write_dense_round,
+    write_params,
+)
 from tests.pruning.test_families import tiny
 
 CHANGES: dict[str, Any] = {
@@ -50,20 +56,14 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A directory as the stages before capture leave it; the argument changes its params."""
 
     def make(**changes: Any) -> Path:
-        write(tmp_path, CHANGES | {key.replace("__", "."): value for key, value in changes.items()})
+        more = {key.replace("__", "."): value for key, value in changes.items()}
+        write_params(tmp_path, change(read_yaml(), CHANGES | more))
         monkeypatch.chdir(tmp_path)
         shutil.copytree(dense_dir, "data/model")
         generator = torch.Generator().manual_seed(0)
-        rows = [
-            Sequence(domain, ("d",), tuple(torch.randint(0, 258, (24,), generator=generator).tolist()))
-            for domain in ("news", "self")
-            for _ in range(4)
-        ]
+        rows = random_sequences(("news", "self"), 24, generator)
         write_sequences(Path("data/corpus/calibration.parquet"), rows, {})
-        write_masks(Path("data/rounds/dense/masks.safetensors"), all_kept_masks(make_tiny_model()))
-        zeros = {name: 0.0 * mask for name, mask in all_kept_masks(make_tiny_model()).items()}
-        write_scores(Path("data/rounds/dense/scores.safetensors"), zeros)
-        write_json(Path("data/rounds/dense/history.json"), [])
+        write_dense_round(tmp_path, make_tiny_model())
         return tmp_path
 
     return make
@@ -101,7 +101,7 @@ def test_a_checkpoint_that_does_not_load_gets_no_final_name(
 ) -> None:
     directory = project()
     monkeypatch.setattr(surgery, "save_model", lambda model, path: model.save_pretrained(path))
-    write(directory, {**CHANGES, "prune.widths": "per_layer"})
+    write_params(directory, change(read_yaml(), {**CHANGES, "prune.widths": "per_layer"}))
     result = run_all()
     assert result.exit_code == 1
     assert "data/pruned: the checkpoint does not load in a fresh process" in result.output
@@ -124,8 +124,8 @@ def test_other_families_go_the_whole_way(
     source = tmp_path / "source"
     tiny(family, vocab_size=258).save_pretrained(source)
     make_tiny_tokenizer().save_pretrained(source)
-    origin = {"source": "path", "path": str(source), **LABEL, "name": family}
-    write(directory, {**CHANGES, "model": origin, **changes})
+    origin = model_at(source) | {"name": family}
+    write_params(directory, change(read_yaml(), {**CHANGES, "model": origin, **changes}))
     result = CliRunner().invoke(model.main, [])
     assert result.exit_code == 0, result.output
     dense = load_file(source / "model.safetensors")
@@ -157,12 +157,14 @@ def test_widths_that_experts_cannot_have_are_refused_once_they_are_set(
     directory = project()
     tiny("mixtral", vocab_size=258).save_pretrained(tmp_path / "source")
     make_tiny_tokenizer().save_pretrained(tmp_path / "source")
-    origin = {"source": "path", "path": str(tmp_path / "source"), **LABEL, "name": "m"}
-    write(directory, {**CHANGES, "model": origin, "prune.width_multiple": 8})
+    origin = model_at(tmp_path / "source")
+    write_params(directory, change(read_yaml(), {**CHANGES, "model": origin, "prune.width_multiple": 8}))
     for stage, arguments in ((model.main, []), (capture.main, ["r1"])):
         assert CliRunner().invoke(stage, arguments).exit_code == 0
     # DVC may have either of the stages from before, with other settings.
-    write(directory, {**CHANGES, "model": origin, "prune.width_multiple": 8, **changes})
+    write_params(
+        directory, change(read_yaml(), {**CHANGES, "model": origin, "prune.width_multiple": 8, **changes})
+    )
     for stage in (capture.main, mask.main):
         result = CliRunner().invoke(stage, ["r1"])
         assert result.exit_code == 1

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from dvc.utils.hydra import apply_overrides
@@ -18,7 +17,7 @@ from stages.baselines import main as baselines
 from stages.common.params import Params, read_params
 from stages.evaluation.sections import headline_rows
 from stages.experiments.study.grid import grid
-from tests.project import ROOT
+from tests.project import ROOT, read_yaml
 from tests.test_rerun import EXPERIMENTS, QUEUES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -180,7 +179,7 @@ def test_make_study_runs_what_the_readme_shows() -> None:
     block = next(block for block in blocks("sh") if "stages.study queue" in block)
     named = [line.split("#")[0].strip() for line in block.splitlines()]
     assert [line for line in lines if line in named] == named[1:]
-    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params = read_yaml()
     assert f"The small grid is {len(grid('small', params).experiments())} experiments" in README
 
 
@@ -199,7 +198,7 @@ def test_make_baselines_passes_its_options_on() -> None:
 
 def test_the_params_of_the_readme_are_valid() -> None:
     (block,) = blocks("yaml")
-    data: dict[str, Any] = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    data = read_yaml()
     Params.model_validate(data | YAML(typ="safe").load(block))
 
 

@@ -19,15 +19,14 @@ from stages import recover, recovered
 from stages.checkpoints.model_card import Measures, model_card
 from stages.checkpoints.proof import Proof
 from stages.checkpoints.saving import save_model
-from stages.common.artifacts import Sequence, write_json, write_sequences
+from stages.common.artifacts import write_json, write_sequences
 from stages.common.params import read_params
 from stages.pruning.cutting import cut
 from stages.pruning.sites import all_kept_masks
 from stages.recovering import snapshots
-from tests.common.test_params import write
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
 from tests.evaluation.evidence import evaluation, history, write_evidence
-from tests.project import ROOT
+from tests.project import ROOT, change, random_sequences, read_yaml, write_params
 
 CHANGES: dict[str, Any] = {
     "corpus.sequence_length": 24,
@@ -52,7 +51,7 @@ snapshots.SECONDS, snapshots.SHARE = 0.0, 1e9
 write = snapshots.write_snapshot
 
 def write_and_die(path, snapshot):
-    write(path, snapshot)
+    write_params(path, change(read_yaml(), snapshot))
     if len(snapshot.losses) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -66,7 +65,8 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A directory as surgery leaves it; `kept` mlp channels in each of the three layers."""
 
     def make(kept: tuple[int, int, int] = (32, 32, 32), **changes: Any) -> Path:
-        write(tmp_path, CHANGES | {key.replace("__", "."): value for key, value in changes.items()})
+        more = {key.replace("__", "."): value for key, value in changes.items()}
+        write_params(tmp_path, change(read_yaml(), CHANGES | more))
         monkeypatch.chdir(tmp_path)
         Path("data").mkdir()
         Path("data/model").symlink_to(dense_dir)
@@ -83,11 +83,7 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
         card = model_card(read_params(), rounds, 24, measures, measures, proof)
         Path("data/pruned/README.md").write_text(card, encoding="utf-8")
         generator = torch.Generator().manual_seed(0)
-        rows = [
-            Sequence(domain, ("d",), tuple(torch.randint(0, 258, (24,), generator=generator).tolist()))
-            for domain in ("news", "self")
-            for _ in range(4)
-        ]
+        rows = random_sequences(("news", "self"), 24, generator)
         write_sequences(Path("data/corpus/recovery.parquet"), rows, {})
         return tmp_path
 
@@ -245,7 +241,10 @@ def test_a_pruned_model_that_is_missing_is_one_message(project: Callable[..., Pa
 def test_measures_stand_beside_the_dense_ones_and_not_in_the_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(tmp_path, {"rounds": {"r2": {"after": "dense", "progress": 1.0}}, "surgery.after": "r2"})
+    write_params(
+        tmp_path,
+        change(read_yaml(), {"rounds": {"r2": {"after": "dense", "progress": 1.0}}, "surgery.after": "r2"}),
+    )
     monkeypatch.chdir(tmp_path)
     write_evidence(Path("data"))
     latency = json.loads(Path("data/evaluations/pruned.json").read_text())["latency"]

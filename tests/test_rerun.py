@@ -15,27 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from stages.experiments.study.results import read_results
-from tests.project import LABEL, ROOT
+from tests.project import ENVIRONMENT, ROOT, change, lines_of, model_at, read_yaml, text, write_params
 
-ROLES = ("AUTHOR", "COMMITTER")
 pytestmark = pytest.mark.slow
 PAGES = ["page"]
 REPORTS = ["report", "page", "publish"]
-WORDS = ["channel", "prune", "mask", "heal", "round", "corpus", "sample", "metric", "weight", "layer", "leaf"]
-
-
-def text(seed: int, documents: int = 60) -> str:
-    """Lines of text that differ between seeds and share no run of 13 words."""
-    return "\n".join(
-        " ".join(
-            f"{WORDS[(seed + line * 7 + word * (line % 5 + 1)) % len(WORDS)]}{line * word % 17}"
-            for word in range(30)
-        )
-        for line in range(documents)
-    )
 
 
 class Project:
@@ -57,9 +43,9 @@ class Project:
         tickets = [json.dumps({"body": line}) for line in text(3).splitlines()]
         (directory / "tickets.jsonl").write_text("\n".join(tickets) + "\n", encoding="utf-8")
         (directory / "items.jsonl").write_text("\n".join(items) + "\n", encoding="utf-8")
-        params = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-        params["model"] = {"source": "path", "path": str(dense), **LABEL}
-        params["domains"] = {name: self.domain(name) for name in ("alpha", "news")}
+        params = read_yaml()
+        params["model"] = model_at(dense)
+        params["domains"] = {name: lines_of(f"{name}.txt") for name in ("alpha", "news")}
         params["mixture"] = {"alpha": 1.0, "news": 1.0, "self": 1.0}
         params["benchmarks"] = {"openbookqa": {"source": "path", "path": "items.jsonl"}}
         params["sample"] |= {"documents": 4, "tokens": 96, "batch_size": 4}
@@ -74,24 +60,14 @@ class Project:
             self.run(command)
         self.before = params
 
-    @staticmethod
-    def domain(name: str) -> dict[str, Any]:
-        return {"source": "path", "path": f"{name}.txt", "reader": {"format": "lines"}, "documents": 60}
-
     def write(self, params: dict[str, Any]) -> None:
-        with (self.directory / "params.yaml").open("w", encoding="utf-8") as file:
-            YAML(typ="safe").dump(params, file)
+        write_params(self.directory, params)
 
     def run(self, command: list[str], errors: bool = False) -> str:
         """What a command prints to stdout, and to stderr where asked for; it must succeed."""
-        binaries = Path(sys.executable).parent
-        environment = os.environ | {
-            "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
-            "HF_HUB_OFFLINE": "1",
-            "HF_DATASETS_OFFLINE": "1",
-            "DVC_NO_ANALYTICS": "1",
-            **{f"GIT_{role}_{what}": "tester@example.org" for role in ROLES for what in ("NAME", "EMAIL")},
-        }
+        environment = os.environ | ENVIRONMENT | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+        # The project has its own copy of the code.
+        del environment["PYTHONPATH"]
         done = subprocess.run(
             command, cwd=self.directory, env=environment, capture_output=True, text=True, check=False
         )
@@ -100,14 +76,7 @@ class Project:
 
     def repro(self, changes: dict[str, Any], target: str | None = None) -> list[str]:
         """The stages that ran, in order, after `a.b.c: value` changes to the first params."""
-        params = YAML(typ="safe").load((self.directory / "params.yaml").read_text(encoding="utf-8"))
-        for key, value in changes.items():
-            *groups, last = key.split(".")
-            group = params
-            for name in groups:
-                group = group[name]
-            group[last] = value
-        self.write(params)
+        self.write(change(read_yaml(self.directory / "params.yaml"), changes))
         return stages_run(self.run(["dvc", "repro", *([target] if target else [])]))
 
     def enable(self, name: str) -> str:
@@ -200,7 +169,7 @@ def test_scores_and_budgets_leave_the_first_capture(project: Project, key: str, 
 
 
 def test_a_domain_added_runs_its_source_the_corpus_and_what_follows(project: Project) -> None:
-    changes = {"domains.gamma": Project.domain("gamma"), "mixture.gamma": 1.0}
+    changes = {"domains.gamma": lines_of("gamma.txt"), "mixture.gamma": 1.0}
     assert project.repro(changes, "capture@r1") == ["sources@gamma", "corpus", "capture@r1"]
     # Taken out again, the domain's file stays in data/sources, so the corpus is made once more; its bytes are
     # the same and nothing follows. (In `dvc exp run --temp` and the queue no such file is left.)

@@ -9,14 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from click import Command
 from click.testing import CliRunner, Result
-from ruamel.yaml import YAML
 
 from stages import benchmarks, corpus, model, recovery_corpus, sample, sources
 from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.common.artifacts import read_documents, read_sequences
 from tests.bad_inputs.local import ITEM
 from tests.conftest import make_tiny_tokenizer
-from tests.project import LABEL, ROOT
+from tests.project import lines_of, model_at, read_yaml, write_params
 from tests.pruning.test_families import tiny
 
 Project = Callable[..., Path]
@@ -27,17 +26,10 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Make a folder with params.yaml and local inputs, and go there; arguments replace groups of params."""
 
     def make(**groups: Any) -> Path:
-        params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+        params = read_yaml()
         params |= {
-            "model": {"source": "path", "path": str(dense_dir), **LABEL},
-            "domains": {
-                "tales": {
-                    "source": "path",
-                    "path": "tales.txt",
-                    "reader": {"format": "lines"},
-                    "documents": 50,
-                }
-            },
+            "model": model_at(dense_dir),
+            "domains": {"tales": lines_of("tales.txt", 50)},
             "mixture": {"tales": 1.0, "self": 1.0},
             "recover": {**params["recover"], "steps": 10, "batch_size": 10},
             "benchmarks": {"openbookqa": {"source": "path", "path": "quiz.jsonl"}},
@@ -51,8 +43,7 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
             },
             **groups,
         }
-        with (tmp_path / "params.yaml").open("w") as file:
-            YAML().dump(params, file)
+        write_params(tmp_path, params)
         tales = [f"Tale {index}: they lived in house number {index * 7} until today." for index in range(50)]
         (tmp_path / "tales.txt").write_text("\n".join(tales))
         (tmp_path / "quiz.jsonl").write_text(f"{json.dumps(ITEM)}\n" * 2)
@@ -120,7 +111,7 @@ def test_what_a_family_cannot_be_pruned_by_is_refused_with_the_model(
     make_tiny_tokenizer().save_pretrained(tmp_path / "source")
     prune = {"sparsity": 0.2, "widths": "uniform", "width_multiple": 8, "floor": 0.1, "sites": ["mlp"]}
     root = project(
-        model={"source": "path", "path": "source", **LABEL, "name": family},
+        model=model_at("source") | {"name": family},
         prune=prune | changes,
     )
     result = run(model.main)

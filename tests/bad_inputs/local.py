@@ -6,19 +6,18 @@ from typing import Any
 
 from click import Command
 from click.testing import CliRunner
-from ruamel.yaml import YAML
 
-from tests.project import LABEL, PARAMS
+from tests.project import change, lines_of, model_at, read_yaml, write_params
 
-LINES = {"source": "path", "path": "tales.txt", "reader": {"format": "lines"}, "documents": 50}
+LINES = lines_of("tales.txt", 50)
 ITEM = {"question": "Which sinks?", "choices": ["a stone", "ice"], "labels": ["A", "B"], "answer": "A"}
 
 
 def local_params(model: Path, **changes: Any) -> dict[str, Any]:
     """params.yaml on local inputs; a change is `group__key=value`, or `group=value` for a whole group."""
-    params: dict[str, Any] = YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8"))
+    params = read_yaml()
     params |= {
-        "model": {"source": "path", "path": str(model), **LABEL},
+        "model": model_at(model),
         "domains": {"tales": LINES},
         "mixture": {"tales": 1.0, "self": 1.0},
         "benchmarks": {"openbookqa": {"source": "path", "path": "quiz.jsonl"}},
@@ -28,19 +27,12 @@ def local_params(model: Path, **changes: Any) -> dict[str, Any]:
     params["surgery"] |= {"sequences": 12}
     params["prune"] |= {"width_multiple": 1}
     params["evaluate"] |= {"limit": 4, "prompt_tokens": 8, "decode_tokens": 2, "repeats": 1}
-    for key, value in changes.items():
-        *groups, last = key.split("__")
-        group = params
-        for name in groups:
-            group = group[name]
-        group[last] = value
-    return params
+    return change(params, {key.replace("__", "."): value for key, value in changes.items()})
 
 
 def make_project(root: Path, params: dict[str, Any]) -> None:
     """Write params.yaml and the local inputs that `local_params` names into `root`."""
-    with (root / "params.yaml").open("w", encoding="utf-8") as file:
-        YAML(typ="safe").dump(params, file)
+    write_params(root, params)
     tales = [f"Tale {index}: they lived in house number {index * 7} until today." for index in range(50)]
     (root / "tales.txt").write_text("\n".join(tales), encoding="utf-8")
     (root / "quiz.jsonl").write_text(f"{json.dumps(ITEM)}\n" * 2, encoding="utf-8")

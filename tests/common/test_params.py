@@ -4,29 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from stages.common.errors import InputError
 from stages.common.params import read_params
-from tests.project import PARAMS
-
-
-def write(directory: Path, changes: dict[str, Any]) -> Path:
-    """The default params with `a.b.c: value` changes; a value of ... deletes the key."""
-    data = YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8"))
-    for key, value in changes.items():
-        *groups, last = key.split(".")
-        target = data
-        for group in groups:
-            target = target[group]
-        if value is ...:
-            del target[last]
-        else:
-            target[last] = value
-    path = directory / "params.yaml"
-    with path.open("w", encoding="utf-8") as file:
-        YAML(typ="safe").dump(data, file)
-    return path
+from tests.project import PARAMS, change, read_yaml, write_params
 
 
 def test_the_default_file_is_valid() -> None:
@@ -82,7 +63,7 @@ ZERO = {
     ],
 )
 def test_a_bad_setting_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    path = write(tmp_path, changes)
+    path = write_params(tmp_path, change(read_yaml(), changes))
     with pytest.raises(InputError) as caught:
         read_params(path)
     assert message in str(caught.value)
@@ -90,14 +71,14 @@ def test_a_bad_setting_is_named(tmp_path: Path, changes: dict[str, Any], message
 
 
 def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
-    path = write(tmp_path, {"prune.sparsity": 2.0, "corpus.ngram": 0})
+    path = write_params(tmp_path, change(read_yaml(), {"prune.sparsity": 2.0, "corpus.ngram": 0}))
     with pytest.raises(InputError) as caught:
         read_params(path)
     assert len(str(caught.value).splitlines()) == 2
 
 
 def test_a_cycle_of_rounds_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path, {"rounds.r1.after": "r3"})
+    path = write_params(tmp_path, change(read_yaml(), {"rounds.r1.after": "r3"}))
     with pytest.raises(InputError, match="rounds: r1 -> r2 -> r3 -> r1: a cycle"):
         read_params(path)
 

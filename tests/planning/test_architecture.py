@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from ruamel.yaml import YAML
 from transformers import AutoConfig
 
 from stages import plan
@@ -17,7 +16,7 @@ from stages.common.errors import InputError
 from stages.common.params import PathModel
 from stages.planning.architecture import configured_architecture, read_shapes
 from tests.conftest import make_tiny_model
-from tests.project import LABEL, PARAMS
+from tests.project import LABEL, PARAMS, read_yaml
 from tests.test_export import checkpoint, written
 from tests.text.loopback import environment, hub
 
@@ -32,7 +31,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def made_of(project: Path, dense_dir: Path, **changes: Any) -> None:
     """data/model as its stage left it, of the model of params.yaml but for `changes`."""
     shutil.copytree(dense_dir, project / "data/model")
-    model = YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8"))["model"] | changes
+    model = read_yaml()["model"] | changes
     lock = {"stages": {"model": {"params": {"params.yaml": {"model": model}}}}}
     (project / "dvc.lock").write_text(json.dumps(lock), encoding="utf-8")
 

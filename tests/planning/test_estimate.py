@@ -5,18 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ruamel.yaml import YAML
 
 from stages.common.params import Params
 from stages.planning.architecture import read_shapes
 from stages.planning.estimate import Work, estimate_work, measure_speed
 from tests.conftest import make_tiny_model
-from tests.project import PARAMS
+from tests.project import read_yaml
 from tests.pruning.test_families import tiny
 
 
 def params(**groups: dict[str, Any]) -> Params:
-    data = YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8"))
+    data = read_yaml()
     for group, changes in groups.items():
         data[group] |= changes
     return Params.model_validate(data)
