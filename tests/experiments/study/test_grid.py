@@ -12,7 +12,7 @@ from stages.common.params import Params, read_params
 from stages.experiments.study.cost import EXPERIMENT_SECONDS, runs_of, seconds
 from stages.experiments.study.grid import Grid, grid
 from stages.experiments.study.settings import changed, overrides
-from stages.planning.estimate import read_shapes
+from stages.planning.architecture import read_shapes
 from tests.project import ROOT, read_yaml
 
 PARAMS = read_yaml()
