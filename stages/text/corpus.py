@@ -12,37 +12,37 @@ from stages.common.artifacts import Document, Sequence
 from stages.common.errors import InputError
 from stages.common.params import PARAMS_FILE, SELF_DOMAIN, Corpus
 from stages.text.guard import Guard
-from stages.text.overlap import Run
+from stages.text.overlap import NGram
 from stages.text.packing import Counts, Packed, Packing, Tokens, pack_documents, place
 from stages.text.shortage import Shortage
 
 
 @dataclass
 class Split:
-    """The sequences of a split, the counts of each domain, and the runs of words in its text."""
+    """The sequences of a split, the counts of each domain, and the n-grams in its text."""
 
     sequences: list[Sequence] = field(default_factory=list)
     counts: dict[str, Counts] = field(default_factory=dict)
-    runs: set[Run] = field(default_factory=set)
+    ngrams: set[NGram] = field(default_factory=set)
 
     def add(self, domain: str, packed: Packed) -> None:
-        """Take in what a domain gave."""
+        """Add the sequences of a domain."""
         self.sequences += packed.rows
         self.counts[domain] = packed.counts
-        self.runs |= packed.runs
+        self.ngrams |= packed.ngrams
 
     def metadata(self, settings: Corpus) -> dict[str, object]:
-        """What the split's file tells about itself."""
+        """What the split's file holds besides its sequences: counts by domain, and the settings."""
         counts = {domain: asdict(counted) for domain, counted in self.counts.items()}
         return {"domains": counts, "settings": settings.model_dump()}
 
 
 def build_corpus(
-    sources: Mapping[str, list[Document]], tokens: Tokens, benchmarks: set[Run], settings: Corpus
+    sources: Mapping[str, list[Document]], tokens: Tokens, benchmarks: set[NGram], settings: Corpus
 ) -> tuple[Split, Split]:
     """Calibration and held-out sequences of every domain, as many of each as the settings ask for.
 
-    The model's own text is calibrated on only. A calibration document that shares a run of words with a
+    The model's own text is calibrated on only. A calibration document that has an n-gram in common with a
     benchmark, or with held-out text of any domain, is dropped and counted. Raises InputError when a domain
     has too little text.
     """
@@ -71,21 +71,21 @@ def build_rest(
     most: Mapping[str, int],
     heldout: Split,
     tokens: Tokens,
-    benchmarks: set[Run],
+    benchmarks: set[NGram],
     settings: Corpus,
 ) -> Split:
     """As many sequences of calibration documents as there are, at most `most` of each of its domains.
 
-    Of every document so much is taken that they fill the domain if all are long enough. What is in the
-    calibration split is in here too; text that shares a run of words with a benchmark or with `heldout`
-    is not. Raises InputError for a domain without a single sequence.
+    Of each document the same number of tokens is taken, enough to fill the domain if all are long enough. The
+    calibration split's documents are in here too; those with an n-gram in common with a benchmark or with
+    `heldout` are not. Raises InputError for a domain without a single sequence.
     """
     rest = Split()
     for domain, wanted in most.items():
         documents, _ = split_documents(domain, sources[domain], settings)
-        share = math.ceil(wanted / max(1, len(documents)))
+        per_document = math.ceil(wanted / max(1, len(documents)))
         guard = Guard(sources[domain], _avoided(benchmarks, heldout), settings.ngram)
-        packed = pack_documents(documents, Packing(domain, tokens, settings, guard), share, wanted)
+        packed = pack_documents(documents, Packing(domain, tokens, settings, guard), per_document, wanted)
         rest.add(domain, packed)
         if not packed.rows:
             raise InputError(
@@ -99,15 +99,15 @@ def split_documents(
     domain: str, documents: Iterable[Document], settings: Corpus
 ) -> tuple[list[Document], list[Document]]:
     """Calibration and held-out documents, each in the order of their hashes; `self` has no held-out ones."""
-    share = 0.0 if domain == SELF_DOMAIN else settings.heldout_share
+    fraction = 0.0 if domain == SELF_DOMAIN else settings.heldout_share
     placed = sorted((place(settings.seed, domain, item.document), item.document, item) for item in documents)
-    calibration = [item for place, _, item in placed if place >= share]
-    heldout = [item for place, _, item in placed if place < share]
+    calibration = [item for place, _, item in placed if place >= fraction]
+    heldout = [item for place, _, item in placed if place < fraction]
     return calibration, heldout
 
 
-def _avoided(benchmarks: set[Run], heldout: Split) -> dict[str, set[Run]]:
-    return {"overlap_benchmarks": benchmarks, "overlap_heldout": heldout.runs}
+def _avoided(benchmarks: set[NGram], heldout: Split) -> dict[str, set[NGram]]:
+    return {"overlap_benchmarks": benchmarks, "overlap_heldout": heldout.ngrams}
 
 
 def _fill(
@@ -115,16 +115,16 @@ def _fill(
 ) -> None:
     """Pack as many sequences of a domain into the split as `setting` says, or raise InputError.
 
-    Of one document a sequence's worth of tokens is taken, for long ones would otherwise fill the split alone;
-    where the documents are too few for that, as much more of each as is needed.
+    Of each document the tokens of one sequence are taken, because long documents would otherwise fill the
+    split alone; where the documents are too few for that, as many more of each as are needed.
     """
-    settings, share = packing.settings, 1
+    settings, per_document = packing.settings, 1
     wanted = getattr(settings, setting)
-    packed = pack_documents(documents, packing, share, wanted)
+    packed = pack_documents(documents, packing, per_document, wanted)
     while len(packed.rows) < wanted and packed.cut:
         missing = wanted * settings.sequence_length / max(1, packed.counts.tokens)
-        share = max(share + 1, math.ceil(share * missing))
-        packed = pack_documents(documents, packing, share, wanted)
+        per_document = max(per_document + 1, math.ceil(per_document * missing))
+        packed = pack_documents(documents, packing, per_document, wanted)
     split.add(packing.domain, packed)
     if len(packed.rows) < wanted:
         counts = packed.counts

@@ -9,22 +9,22 @@ from stages.common.errors import InputError
 from stages.common.params import SELF_DOMAIN, Params
 from stages.common.paths import DATA
 from stages.text.benchmark_items import parse_items
-from stages.text.overlap import Run, runs_of_items
+from stages.text.overlap import NGram, ngrams_of_items
 from stages.text.packing import Tokens, tokens_of
 
 
-def corpus_inputs(params: Params, data: Path = DATA) -> tuple[dict[str, list[Document]], Tokens, set[Run]]:
-    """From `data`: every domain's documents, the model's tokenizer, the runs of words in the benchmarks."""
+def corpus_inputs(params: Params, data: Path = DATA) -> tuple[dict[str, list[Document]], Tokens, set[NGram]]:
+    """From `data`: every domain's documents, the model's tokenizer, the n-grams of the benchmarks."""
     sources = {
         domain: read_documents(data / "sources" / f"{domain}.parquet")
         for domain in [*params.domains, SELF_DOMAIN]
     }
-    runs: set[Run] = set()
+    found: set[NGram] = set()
     for task in progress(params.benchmarks, label="benchmarks", unit="tasks"):
         path = data / "benchmarks" / f"{task}.jsonl"
         if not path.exists():
             raise InputError(f"{path}: not found; run `dvc repro`")
         items = [item for _, item in parse_items(str(path), path.read_bytes())]
-        runs |= runs_of_items(items, params.corpus.ngram)
+        found |= ngrams_of_items(items, params.corpus.ngram)
     model = data / "model"
-    return sources, tokens_of(load_tokenizer(model), model), runs
+    return sources, tokens_of(load_tokenizer(model), model), found

@@ -12,10 +12,10 @@ from stages.common.params import Corpus
 from stages.text.boundaries import beginning, separator
 from stages.text.conversations import Render, contents, no_template, renderer
 from stages.text.guard import Guard
-from stages.text.overlap import Run, word_runs
+from stages.text.overlap import NGram, ngrams
 
-# Characters of text a token: as many are usual, and more than the other are not worth tokenising, because
-# the tokens beyond the share would only be cut off.
+# Characters of text a token: _USUAL are the usual number. _MOST are all that is tokenised for each token
+# wanted, because the tokens beyond those wanted would only be cut off.
 _USUAL, _MOST = 4, 16
 
 
@@ -57,11 +57,11 @@ class Packing:
 
 @dataclass
 class Packed:
-    """The sequences of a domain, their counts and runs; cut: whether of a document only a part was taken."""
+    """The sequences of a domain, their counts and n-grams; cut: whether a document was taken in part only."""
 
     rows: list[Sequence] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
-    runs: set[Run] = field(default_factory=set)
+    ngrams: set[NGram] = field(default_factory=set)
     cut: bool = False
 
 
@@ -105,24 +105,24 @@ def pack(
     return rows
 
 
-def pack_documents(documents: list[Document], packing: Packing, share: int, wanted: int) -> Packed:
-    """At most `wanted` sequences of a domain; share: sequences' worth of tokens taken of one document."""
+def pack_documents(documents: list[Document], packing: Packing, per_document: int, wanted: int) -> Packed:
+    """At most `wanted` sequences of a domain, of each document at most `per_document` sequences' tokens."""
     packed = Packed()
-    pieces = _pieces(packed, documents, packing, share)
+    pieces = _pieces(packed, documents, packing, per_document)
     packed.rows = pack(packing.domain, pieces, packing.settings.sequence_length, wanted)
     packed.counts.sequences = len(packed.rows)
     return packed
 
 
 def _pieces(
-    packed: Packed, documents: list[Document], packing: Packing, share: int
+    packed: Packed, documents: list[Document], packing: Packing, per_document: int
 ) -> Iterator[tuple[str, list[int]]]:
     counts, tokens = packed.counts, packing.tokens
     for item in documents:
         counts.documents += 1
-        ids, texts, cut = (_chat if item.chat else _excerpt)(item, packing, share)
-        runs = {run for text in texts for run in word_runs(text, packing.settings.ngram)}
-        overlap = packing.guard.overlap(runs)
+        ids, texts, cut = (_chat if item.chat else _excerpt)(item, packing, per_document)
+        found = {one for text in texts for one in ngrams(text, packing.settings.ngram)}
+        overlap = packing.guard.overlap(found)
         if overlap:
             setattr(counts, overlap, getattr(counts, overlap) + 1)
             continue
@@ -130,29 +130,29 @@ def _pieces(
         ids = [*tokens.before, *ids, *tokens.after]
         counts.tokens += len(ids)
         counts.characters += sum(map(len, texts))
-        packed.runs |= runs
+        packed.ngrams |= found
         yield item.document, ids
 
 
-def _chat(item: Document, packing: Packing, share: int) -> tuple[list[int], list[str], bool]:
+def _chat(item: Document, packing: Packing, per_document: int) -> tuple[list[int], list[str], bool]:
     """The ids of a conversation from its first turn on, what its turns say, and whether it has more.
 
-    The template's own words, which all conversations share, are no overlap.
+    The template's own words do not count as overlap, because all conversations have them.
     """
-    most = share * packing.settings.sequence_length
+    most = per_document * packing.settings.sequence_length
     text = packing.tokens.render(item.text)
     ids = packing.tokens.encode(text[: most * _MOST])
     return ids[:most], contents(item.text), len(text) > most * _MOST or len(ids) > most
 
 
-def _excerpt(item: Document, packing: Packing, share: int) -> tuple[list[int], list[str], bool]:
+def _excerpt(item: Document, packing: Packing, per_document: int) -> tuple[list[int], list[str], bool]:
     """The ids taken of a document, their text, and whether the document has more.
 
     A long document is entered at the start of a line chosen by hash: its opening is seldom like the rest
     (imports and a docstring in code, a definition in an encyclopedia).
     """
     settings = packing.settings
-    most = share * settings.sequence_length
+    most = per_document * settings.sequence_length
     room = max(0, len(item.text) - most * _USUAL)
     offset = int(room * place(settings.seed, f"{packing.domain}:start", item.document))
     start = item.text.rfind("\n", 0, offset) + 1
@@ -163,7 +163,7 @@ def _excerpt(item: Document, packing: Packing, share: int) -> tuple[list[int], l
 
 
 def place(seed: int, domain: str, document: str) -> float:
-    """A number in [0, 1) that looks random and depends on these three only."""
+    """A pseudo-random number in [0, 1) that depends on these three only."""
     digest = hashlib.blake2b(f"{domain}:{document}".encode(), key=str(seed).encode(), digest_size=8).digest()
     # 53 bits, so that the quotient cannot round up to 1.
     return (int.from_bytes(digest) >> 11) / 2**53

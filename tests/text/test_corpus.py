@@ -8,7 +8,7 @@ from stages.common.artifacts import Document
 from stages.common.errors import InputError
 from stages.common.params import Corpus
 from stages.text.corpus import build_corpus, build_rest, split_documents
-from stages.text.overlap import word_runs
+from stages.text.overlap import ngrams
 from stages.text.packing import Tokens, pack
 
 BYTES = Tokens(lambda text: list(text.encode()), lambda ids: bytes(ids).decode(errors="replace"), (), (0,))
@@ -28,7 +28,7 @@ def settings(**changes: Any) -> Corpus:
 
 
 def numbered(count: int, words: int = 8, start: int = 0) -> list[Document]:
-    """Documents without a run of words in common."""
+    """Documents without an n-gram in common."""
     return [
         Document(f"d{index}", " ".join(f"w{index}x{word}" for word in range(words)))
         for index in range(start, start + count)
@@ -93,7 +93,7 @@ def test_documents_are_closed_by_the_end_token() -> None:
 def test_calibration_text_shared_with_a_benchmark_is_dropped_and_counted() -> None:
     sources = {"a": numbered(60, words=4)}
     used, _ = split_documents("a", sources["a"], settings())
-    calibration, _ = build_corpus(sources, BYTES, word_runs(used[0].text, 3), settings())
+    calibration, _ = build_corpus(sources, BYTES, ngrams(used[0].text, 3), settings())
     assert calibration.counts["a"].overlap_benchmarks == 1
     assert used[0].document not in {name for row in calibration.sequences for name in row.documents}
 
@@ -129,7 +129,7 @@ def test_the_rest_has_no_text_of_benchmarks_or_held_out_text() -> None:
     used, held = split_documents("a", sources["a"], settings())
     copy = Document(used[1].document, held[0].text)
     sources["a"] = [copy if item == used[1] else item for item in sources["a"]]
-    benchmark = word_runs(used[0].text, 3)
+    benchmark = ngrams(used[0].text, 3)
     _, heldout = build_corpus(sources, BYTES, benchmark, settings())
     counts = build_rest(sources, {"a": 100}, heldout, BYTES, benchmark, settings()).counts["a"]
     assert (counts.overlap_benchmarks, counts.overlap_heldout) == (1, 1)
