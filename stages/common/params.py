@@ -4,6 +4,7 @@ No field has a default: the file is the only place where a value comes from, so 
 change a result and is not a dependency of any stage.
 """
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,16 +23,17 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 HubId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")]
 Package = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$")]
 Positive = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
+# The smallest range among the generators that are seeded: that of numpy, which lm-eval uses.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 Metric = Literal["fisher", "taylor", "wanda", "fluctuation", "magnitude", "random"]
 GRADIENT_METRICS: frozenset[str] = frozenset({"fisher", "taylor"})
 
 
 class Group(BaseModel):
-    """A mapping of params.yaml: strict types, no unknown keys, immutable."""
+    """A mapping of params.yaml: strict types, finite numbers, no unknown keys, immutable."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class ArchiveContent(Group):
@@ -291,6 +293,10 @@ class Params(Group):
             problems.append(f"domains.{SELF_DOMAIN}: the name is taken by text sampled from the model")
         if self.mixture and not any(self.mixture.values()):
             problems.append("mixture: all weights are 0; at least one domain must count")
+        if not math.isfinite(sum(self.mixture.values())):
+            problems.append(
+                "mixture: the sum of the weights is not finite; only their ratios count, lower them"
+            )
         return problems
 
     def _round_problems(self) -> list[str]:

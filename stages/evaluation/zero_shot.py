@@ -1,6 +1,7 @@
 """Zero-shot accuracy through lm-eval's stock prompts, on local items or on stock tasks from the hub."""
 
 import logging
+import math
 import random
 import sys
 from collections.abc import Iterator, Mapping
@@ -42,6 +43,11 @@ class _Model(HFLM):  # type: ignore[misc]
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         quiet = disable_tqdm or not sys.stderr.isatty()
         results: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=quiet)
+        if any(math.isnan(likelihood) for likelihood, _ in results):
+            raise InputError(
+                "zero-shot tasks: the model gives no number as a likelihood; with compute.dtype: float16 use "
+                "bfloat16 or float32, otherwise the checkpoint is broken"
+            )
         return results
 
 
@@ -58,7 +64,8 @@ def score_tasks(
     benchmarks: task -> its file of items, or None for a task as lm-eval ships it.
     limit: items per task, drawn with `seed`, the same ones for every model; 0 takes all.
     batch_size: choices at a time to begin with; halved whenever memory runs out.
-    Raises InputError for a task that is unknown or is not scored by accuracy.
+    Raises InputError for a task that is unknown or is not scored by accuracy, and for a model whose
+    likelihoods are not numbers.
     """
     if not benchmarks:
         return {}

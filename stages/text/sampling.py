@@ -8,7 +8,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.common.artifacts import Document
 from stages.common.console import progress
-from stages.common.params import Sample
+from stages.common.errors import InputError
+from stages.common.params import PARAMS_FILE, Sample
 from stages.text.boundaries import start
 
 
@@ -21,6 +22,7 @@ def sample_documents(
     Each starts as text/boundaries.py says that a text starts; where: the directory the tokenizer is from.
     An end-of-text token does not stop a document: it is kept in the text, and what the model writes next
     follows. A document's random numbers depend on the seed and its own number only, not on its batch.
+    Raises InputError where the model's logits are no numbers.
     """
     draws = torch.stack([_draws(settings, number) for number in range(settings.documents)])
     steps = progress(
@@ -53,5 +55,10 @@ def _choose(logits: torch.Tensor, draws: torch.Tensor, temperature: float) -> to
     """[batch, 1] token ids: where the cumulative probability first exceeds the draw."""
     # On the CPU in float64: MPS has no float64, and rounding must not depend on the device's float32 sums.
     cumulative = (logits.cpu().double() / temperature).softmax(dim=-1).cumsum(dim=-1)
+    if not bool(torch.isfinite(cumulative).all()):
+        raise InputError(
+            f"{PARAMS_FILE}: compute.dtype: {str(logits.dtype).removeprefix('torch.')}: the model's logits "
+            "are not finite, so its text would be noise; use bfloat16 or float32"
+        )
     chosen = torch.searchsorted(cumulative, draws[:, None] * cumulative[:, -1:], right=True)
     return chosen.clamp(max=logits.shape[-1] - 1).to(logits.device)

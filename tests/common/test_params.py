@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from stages.common import params
 from stages.common.errors import InputError
 from stages.common.params import read_params
 from tests.project import PARAMS, change, read_yaml, write_params
@@ -38,6 +39,14 @@ ZERO = {
         ({"domains.news.reader": {"format": "jsonl"}}, "domains.news.reader.field: missing"),
         (ZERO, "mixture: all weights are 0"),
         ({"mixture.news": -1.0}, "mixture.news: -1.0: "),
+        ({"mixture.news": float("inf")}, "mixture.news: inf: Input should be a finite number"),
+        ({"prune.sparsity": float("nan")}, "prune.sparsity: nan: Input should be a finite number"),
+        ({"sample.temperature": float("inf")}, "sample.temperature: inf: Input should be a finite number"),
+        ({"rounds.r1.progress": float("nan")}, "rounds.r1.progress: nan: Input should be a finite number"),
+        ({"surgery.ridge": float("inf")}, "surgery.ridge: inf: Input should be a finite number"),
+        ({"recover.clip": float("inf")}, "recover.clip: inf: Input should be a finite number"),
+        ({"mixture.news": 1e308, "mixture.code": 1e308}, "mixture: the sum of the weights is not finite"),
+        ({"mask.seed": 2**64}, "mask.seed: 18446744073709551616: Input should be less than 4294967296"),
         ({"mixture.poetry": 1.0}, "mixture.poetry: no such domain"),
         ({"mixture.news": ...}, "mixture: domain news has no weight"),
         ({"rounds.r2.progress": 0.2}, "rounds.r2.progress: 0.2: must be more than the 0.34"),
@@ -93,3 +102,18 @@ def test_yaml_that_does_not_parse_is_named(tmp_path: Path) -> None:
     path.write_text("prune: [", encoding="utf-8")
     with pytest.raises(InputError, match="not valid YAML"):
         read_params(path)
+
+
+def test_a_number_too_large_for_yaml_is_not_finite_either(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    text = PARAMS.read_text(encoding="utf-8")
+    assert text.count("  news: 1.0\n") == 1
+    path.write_text(text.replace("  news: 1.0\n", "  news: 1e400\n"), encoding="utf-8")
+    with pytest.raises(InputError, match=r"mixture\.news: inf: Input should be a finite number"):
+        read_params(path)
+
+
+def test_every_number_of_params_is_finite() -> None:
+    models = [one for one in vars(params).values() if isinstance(one, type) and issubclass(one, params.Group)]
+    assert len(models) > 20
+    assert all(one.model_config["allow_inf_nan"] is False for one in models)

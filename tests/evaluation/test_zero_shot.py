@@ -107,3 +107,11 @@ def test_nothing_is_printed_where_nobody_watches(model, tokenizer, items, tmp_pa
     path = write_items(tmp_path / "arc_challenge.jsonl", items)
     score_tasks(model, tokenizer, {"arc_challenge": path}, 4, 0, 4)
     assert capfd.readouterr().err == ""
+
+
+def test_likelihoods_that_are_not_numbers_are_refused(tokenizer, items, tmp_path):
+    broken = make_tiny_model().eval()
+    broken.model.norm.weight.data.fill_(float("nan"))
+    path = write_items(tmp_path / "arc_challenge.jsonl", items)
+    with pytest.raises(InputError, match="the model gives no number as a likelihood"):
+        score_tasks(broken, tokenizer, {"arc_challenge": path}, 0, 0, 4)

@@ -39,3 +39,14 @@ def test_a_low_temperature_is_greedy_decoding(tiny_model: Factory) -> None:
     written = model.generate(start, max_new_tokens=12, min_new_tokens=12, do_sample=False, eos_token_id=-1)
     greedy = tokenizer.decode(written[0, 1:])
     assert {item.text for item in sampled(model, temperature=1e-4)} == {greedy}
+
+
+def test_logits_that_are_not_numbers_are_refused(tiny_model: Factory) -> None:
+    model = tiny_model().half()
+    # Activations beyond what float16 holds: infinite in the layer, no number after its norm.
+    model.model.layers[1].mlp.down_proj.weight.data.fill_(60000.0)
+    message = (
+        r"params.yaml: compute.dtype: float16: the model's logits are not finite, .* use bfloat16 or float32"
+    )
+    with pytest.raises(InputError, match=message):
+        sampled(model)
