@@ -8,7 +8,8 @@ from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.checkpoints.model_card import Measures, model_card
 from stages.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
 from stages.checkpoints.saving import save_model, save_tokenizer
-from stages.common.artifacts import atomic, read_json
+from stages.common.artifacts import read_json
+from stages.common.atomic import atomic
 from stages.common.console import counter, is_first, stage, summary
 from stages.common.params import read_params
 from stages.common.paths import CALIBRATION, MODEL, PRUNED, ROUNDS
@@ -18,7 +19,7 @@ from stages.method.text import healing_text
 from stages.pruning.decoder import decoder_layers, decoder_parameters
 from stages.pruning.experts import close_experts, open_experts
 from stages.pruning.loss import sequence_losses
-from stages.rounds.tensors import read_masks
+from stages.rounds.tensors import check_kept, read_masks
 from stages.text.calibration import read_text
 
 
@@ -29,7 +30,8 @@ def main() -> None:
     last = ROUNDS / params.surgery.after
     device = resolve_device(params.compute.device)
     model = open_experts(load_model(MODEL, params.compute.dtype))
-    masks = read_masks(last / "masks.safetensors")
+    masks, history = read_masks(last / "masks.safetensors"), read_json(last / "history.json")
+    check_kept(masks, history, last)
     text, settings = read_text(CALIBRATION), method_settings(params)
     # A first sign for the model card, on text the pruning saw; held-out text is evaluate's.
     check = torch.cat([ids[:1] for ids in healing_text(text, settings).values()])
@@ -47,7 +49,6 @@ def main() -> None:
         tokenizer = load_tokenizer(MODEL)
         save_tokenizer(tokenizer, directory)
         proof = prove_load(model, directory, check[:PROOF_ROWS, :PROOF_TOKENS], PRUNED, tokenizer)
-        history = read_json(last / "history.json")
         card = model_card(params, history, check.shape[1], before, after, proof)
         (directory / "README.md").write_text(card, encoding="utf-8")
     removed = 1 - after.decoder / before.decoder

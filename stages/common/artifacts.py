@@ -1,14 +1,12 @@
 """Typed reading and atomic writing of everything that passes between stages.
 
-A reader checks what it reads (columns, dtypes, shapes, finite values) and raises InputError that names the
-file; a writer works under a temporary name and renames at the end, so a final name is always whole.
+A reader checks what it reads (checksums, columns, dtypes, shapes, finite values) and raises InputError that
+names the file; a writer works under a temporary name and renames at the end, so a final name is always whole.
 """
 
 import json
-import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stages.common.atomic import atomic as atomic
 from stages.common.errors import InputError
 
 DOCUMENTS_SCHEMA = pa.schema([("document", pa.string()), ("text", pa.string()), ("chat", pa.bool_())])
 SEQUENCES_SCHEMA = pa.schema(
     [("domain", pa.string()), ("documents", pa.list_(pa.string())), ("input_ids", pa.list_(pa.int32()))]
 )
+
+
+# DVC hands out what is in its cache unread; a stage that is forced makes its output anew.
+AGAIN = "delete it and run the stage that writes it with `dvc repro --force --single-item STAGE`"
 
 
 @dataclass(frozen=True)
@@ -40,27 +43,6 @@ class Sequence:
     domain: str
     documents: tuple[str, ...]
     input_ids: tuple[int, ...]
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `path`, to be made a file or a directory; rename it when all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _remove(temporary)
-    try:
-        yield temporary
-        _remove(path)
-        temporary.rename(path)
-    finally:
-        _remove(temporary)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> None:
@@ -97,7 +79,10 @@ def read_sequences(path: Path) -> list[Sequence]:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON, keys in the order given, with a final newline; NaN and infinity are refused."""
+    """Write JSON, keys in the order given, with a final newline. Raises InputError for NaN and infinity."""
+    key = _not_finite(data)
+    if key is not None:
+        raise InputError(f"{path}: {key}: would not be a finite number; set compute.dtype: float32")
     with atomic(path) as temporary:
         temporary.write_text(
             json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
@@ -122,18 +107,32 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not valid JSON: {error}") from None
 
 
+def _not_finite(data: Any) -> str | None:
+    """Where in nested data the first number stands that is not finite, as `a.b.0`; None without one."""
+    items = data.items() if isinstance(data, Mapping) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in items:
+        if isinstance(value, float) and not math.isfinite(value):
+            return str(key)
+        inner = _not_finite(value)
+        if inner is not None:
+            return f"{key}.{inner}"
+    return None
+
+
 def _write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
     with atomic(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, write_page_checksum=True)
 
 
 def _read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run `dvc repro`") from None
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: not a Parquet file: {error}") from None
+    # A page whose checksum does not match is an OSError.
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: damaged, or not a Parquet file: {reason}; {AGAIN}") from None
     if not table.schema.equals(schema, check_metadata=False):
         raise InputError(f"{path}: has columns {table.schema.to_string()}; expected {schema.to_string()}")
     for column in table.columns:

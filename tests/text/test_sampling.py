@@ -2,9 +2,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from transformers import LlamaForCausalLM
 
 from stages.common.artifacts import Document
+from stages.common.errors import InputError
 from stages.common.params import Sample
 from stages.text.sampling import sample_documents
 from tests.conftest import make_tiny_tokenizer
