@@ -95,5 +95,5 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
         tensor = tensors[name]
         whole.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         # A bool of another byte than 0 or 1 would pass for True: the bytes count, not the values.
-        whole.update(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy())
+        whole.update(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy().data)
     return whole.hexdigest()

