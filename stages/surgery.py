@@ -1,5 +1,7 @@
 """Stage: the dense model cut by the last round's masks, healed, and written as the smaller checkpoint."""
 
+from dataclasses import asdict
+
 import torch
 from transformers import PreTrainedModel
 
@@ -8,7 +10,7 @@ from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.checkpoints.model_card import Measures, model_card
 from stages.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
 from stages.checkpoints.saving import save_model, save_tokenizer
-from stages.common.artifacts import read_json
+from stages.common.artifacts import read_json, write_json
 from stages.common.atomic import atomic
 from stages.common.console import counter, is_first, stage, summary
 from stages.common.params import read_params
@@ -40,7 +42,7 @@ def main() -> None:
         process_group(device),
         counter("surgery", "layer", len(decoder_layers(model))) as bar,
     ):
-        operate(model, masks, text, settings, bar.update)
+        healed = operate(model, masks, text, settings, bar.update)
     if not is_first():
         return
     after = _measure(close_experts(model), check, device)
@@ -49,10 +51,16 @@ def main() -> None:
         tokenizer = load_tokenizer(MODEL)
         save_tokenizer(tokenizer, directory)
         proof = prove_load(model, directory, check[:PROOF_ROWS, :PROOF_TOKENS], PRUNED, tokenizer)
-        card = model_card(params, history, check.shape[1], before, after, proof)
+        card = model_card(params, history, check.shape[1], before, after, healed, proof)
         (directory / "README.md").write_text(card, encoding="utf-8")
+        write_json(directory / "healing.json", asdict(healed))
     removed = 1 - after.decoder / before.decoder
-    summary("surgery", f"{after.parameters:,} parameters, {removed:.1%} of the decoder removed, in {PRUNED}")
+    tried = ", ".join(f"{method} {value:.3f}" for method, value in healed.divergences.items())
+    summary(
+        "surgery",
+        f"{after.parameters:,} parameters, {removed:.1%} of the decoder removed, healed by {healed.method}"
+        f"{f' (divergence from the dense model: {tried} nats)' if tried else ''}, in {PRUNED}",
+    )
 
 
 @torch.no_grad()

@@ -38,6 +38,7 @@ def healed(model: LlamaForCausalLM, device: torch.device) -> LlamaForCausalLM:
         {"text": IDS},
         {"text": 1.0},
         Healing("residual", 0.5, 0.1),
+        left_out={},
         device=device,
         batch_size=2,
         on_layer=lambda: None,

@@ -125,7 +125,7 @@ def small_params(name: str, source: Path) -> Params:
     data["sample"] |= {"documents": 8, "tokens": 48}
     data["corpus"] |= {"sequence_length": 64, "calibration_sequences": 4, "heldout_sequences": 1}
     data["capture"] |= {"sequences": 2}
-    data["surgery"] |= {"sequences": 4}
+    data["surgery"] |= {"sequences": 3, "choice_sequences": 1}
     write_params(Path(), data)
     return read_params()
 

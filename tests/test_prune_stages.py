@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ CHANGES: dict[str, Any] = {
     "corpus.sequence_length": 24,
     "corpus.calibration_sequences": 4,
     "capture.sequences": 2,
-    "surgery.sequences": 4,
+    "surgery.sequences": 3,
+    "surgery.choice_sequences": 1,
     "prune.width_multiple": 1,
     "domains": {"news": {"source": "path", "path": "*", "reader": {"format": "text"}, "documents": 1}},
     "mixture": {"news": 2.0, "self": 1.0},
@@ -92,6 +94,11 @@ def test_the_result_is_a_complete_checkpoint_for_stock_classes(project: Callable
     }
     card = (pruned / "README.md").read_text(encoding="utf-8")
     assert "license: apache-2.0" in card
+    healing = read_json(pruned / "healing.json")
+    assert healing["method"] == min(healing["divergences"], key=healing["divergences"].get)
+    assert f"- healing: `{healing['method']}`" in card
+    assert f"`residual` {healing['divergences']['residual']:.4f}" in card
+    assert f"healed by {healing['method']} (divergence from the dense model: least_squares " in result.output
     assert f"| parameters | {make_tiny_model().num_parameters():,} | {model.num_parameters():,} |" in card
     assert f"- transformers {transformers.__version__}: loaded in a fresh process" in card
 
@@ -256,7 +263,7 @@ def two_processes(*stage: str) -> None:
 
 def test_two_processes_say_what_one_does(project: Callable[..., Path]) -> None:
     """Three sequences a domain, so that the shares are of different size."""
-    directory = project(capture__sequences=3, surgery__sequences=3, prune__sites=["mlp", "attention"])
+    directory = project(capture__sequences=3, prune__sites=["mlp", "attention"])
     run_all()
     one = read_captures(directory / "data/rounds/r1/statistics.safetensors")
     weights = load_file(directory / "data/pruned/model.safetensors")
@@ -269,7 +276,11 @@ def test_two_processes_say_what_one_does(project: Callable[..., Path]) -> None:
             for name, values in statistics.items():
                 found = getattr(two[domain].statistics[site], name)
                 assert torch.allclose(found, values, rtol=1e-4, atol=1e-12), (domain, site, name)
+    chosen = read_json(directory / "data/pruned/healing.json")
     two_processes("stages.surgery")
+    again = read_json(directory / "data/pruned/healing.json")
+    assert again["method"] == chosen["method"]
+    assert again["divergences"] == pytest.approx(chosen["divergences"], rel=1e-3)
     healed = load_file(directory / "data/pruned/model.safetensors")
     assert healed.keys() == weights.keys()
     assert all(torch.allclose(healed[name], weights[name], atol=1e-4) for name in weights)
@@ -284,6 +295,7 @@ def test_the_stages_are_prune_model_with_files_between(project: Callable[..., Pa
     result = prune_model(model, read_text(Path("data/corpus/calibration.parquet")), method_settings(params))
     masks = read_masks(directory / "data/rounds/r3/masks.safetensors")
     assert all(torch.equal(masks[name], mask) for name, mask in result.masks.items())
+    assert asdict(result.healing) == read_json(directory / "data/pruned/healing.json")
     assert result.history == read_json(directory / "data/rounds/r3/history.json")
     saved = load_model(directory / "data/pruned", "float32").state_dict()
     assert saved.keys() == result.model.state_dict().keys()

@@ -22,6 +22,7 @@ from stages.checkpoints.saving import save_model
 from stages.common.artifacts import write_json, write_sequences
 from stages.common.params import read_params
 from stages.pruning.cutting import cut
+from stages.pruning.settings import Healed
 from stages.pruning.sites import all_kept_masks
 from stages.recovering import snapshots
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
@@ -32,7 +33,8 @@ CHANGES: dict[str, Any] = {
     "corpus.sequence_length": 24,
     "corpus.calibration_sequences": 4,
     "capture.sequences": 2,
-    "surgery.sequences": 4,
+    "surgery.sequences": 3,
+    "surgery.choice_sequences": 1,
     "domains": {"news": {"source": "path", "path": "*", "reader": {"format": "text"}, "documents": 1}},
     "mixture": {"news": 2.0, "self": 1.0},
     "compute.device": "cpu",
@@ -45,6 +47,7 @@ WEIGHTS = Path("data/recovered/model.safetensors")
 KILLED = """
 import os, signal
 from stages import recover
+from stages.pruning.settings import Healed
 from stages.recovering import snapshots
 
 snapshots.SECONDS, snapshots.SHARE = 0.0, 1e9
@@ -80,7 +83,7 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
         measures, proof = Measures(1000, 1500, 5.0), Proof("5", type(model).__name__, 48, 1e-6)
         prune = {"widths": "uniform", "width_multiple": 1, "sites": ["mlp"]}
         rounds = [{**entry, "prune": prune, "sequences": {"news": 2}} for entry in history()]
-        card = model_card(read_params(), rounds, 24, measures, measures, proof)
+        card = model_card(read_params(), rounds, 24, measures, measures, Healed("residual", {}), proof)
         Path("data/pruned/README.md").write_text(card, encoding="utf-8")
         generator = torch.Generator().manual_seed(0)
         rows = random_sequences(("news", "self"), 24, generator)

@@ -51,7 +51,7 @@ class Project:
         params["sample"] |= {"documents": 4, "tokens": 96, "batch_size": 4}
         params["corpus"] |= {"sequence_length": 32, "calibration_sequences": 4, "heldout_sequences": 2}
         params["capture"] |= {"sequences": 2}
-        params["surgery"] |= {"sequences": 4}
+        params["surgery"] |= {"sequences": 3, "choice_sequences": 1}
         params["prune"] |= {"width_multiple": 1}
         params["recover"] |= {"steps": 2, "batch_size": 3}
         params["evaluate"] |= {"limit": 4, "prompt_tokens": 8, "decode_tokens": 2, "repeats": 1}
@@ -264,7 +264,7 @@ axes:
   domain:
     question: Which?
     show: choice
-    settings: {rounds: 1, mixture.self: 0.0, capture.sequences: 1, surgery.sequences: 2}
+    settings: {rounds: 1, mixture.self: 0.0, capture.sequences: 1, surgery.sequences: 1}
     points: {alpha: {only: alpha}}
 """
 

@@ -7,6 +7,7 @@ import transformers
 
 from stages.checkpoints.proof import Proof
 from stages.common.params import Domain, HubDomain, HubModel, ModelSource, PackageDomain, PackageModel, Params
+from stages.pruning.settings import Healed
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,13 @@ def model_card(
     sequence_length: int,
     before: Measures,
     after: Measures,
+    healed: Healed,
     proof: Proof,
 ) -> str:
     """Markdown with the hub's front matter.
 
     history: the entries of the rounds; before, after: the dense and the pruned model's measures;
-    proof: how the checkpoint was loaded back.
+    healed: what healing did; proof: how the checkpoint was loaded back.
     """
     model, surgery, last = params.model, params.surgery, history[-1]
     prune = last["prune"]
@@ -63,8 +65,9 @@ def model_card(
         f"(multiples of {prune['width_multiple']}), sites: {', '.join(prune['sites'])}",
         f"- calibration: {max(last['sequences'].values())} sequences of {sequence_length} tokens "
         f"from each of {sum(weight > 0 for weight in params.mixture.values())} domains ({mixture})",
-        f"- healing: `{surgery.heal}`, alpha {surgery.alpha:g}, ridge {surgery.ridge:g}, "
+        f"- healing: `{healed.method}`, alpha {surgery.alpha:g}, ridge {surgery.ridge:g}, "
         f"{surgery.sequences} sequences a domain{_reconstruction(params)}; no training end to end",
+        *_choice(surgery.choice_sequences, healed),
         "",
         "| round | decoder removed | calibration loss before it, mean over domains |",
         "| --- | ---: | ---: |",
@@ -86,6 +89,16 @@ def data_set(domain: Domain) -> str:
     if isinstance(domain, HubDomain):
         return domain.id
     return domain.package if isinstance(domain, PackageDomain) else domain.path
+
+
+def _choice(sequences: int, healed: Healed) -> list[str]:
+    if not healed.divergences:
+        return []
+    found = ", ".join(f"`{method}` {value:.4f}" for method, value in healed.divergences.items())
+    return [
+        f"- that healing was chosen by mean divergence from the dense model on {sequences} other sequences a "
+        f"domain, nats per token: {found}"
+    ]
 
 
 def _reconstruction(params: Params) -> str:

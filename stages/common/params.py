@@ -221,10 +221,11 @@ class Reconstruct(Group):
 
 class Surgery(Group):
     after: Name
-    heal: Literal["none", "least_squares", "residual"]
+    heal: Literal["none", "least_squares", "residual", "auto"]
     alpha: Annotated[float, Field(ge=0, le=1)]
     ridge: Annotated[float, Field(gt=0)]
     sequences: Positive
+    choice_sequences: Positive
     batch_size: Positive
     reconstruct: Reconstruct
 
@@ -344,17 +345,22 @@ class Params(Group):
                 f"mask.metric: {self.mask.metric}: needs gradients; set capture.gradients: true, "
                 "or choose wanda, fluctuation, magnitude or random"
             )
-        if self.surgery.reconstruct.epochs and self.surgery.heal != "residual":
+        if self.surgery.reconstruct.epochs and self.surgery.heal not in ("auto", "residual"):
             problems.append(
                 f"surgery.heal: {self.surgery.heal}: reconstruction starts from the residual refit; set "
-                "surgery.heal: residual, or surgery.reconstruct.epochs: 0"
+                "surgery.heal: residual (with it, auto is the same), or surgery.reconstruct.epochs: 0"
             )
+        there = self.corpus.calibration_sequences
         for group, used in (("capture", self.capture.sequences), ("surgery", self.surgery.sequences)):
-            if used > self.corpus.calibration_sequences:
-                problems.append(
-                    f"{group}.sequences: {used}: more than corpus.calibration_sequences: "
-                    f"{self.corpus.calibration_sequences}"
-                )
+            if used > there:
+                problems.append(f"{group}.sequences: {used}: more than corpus.calibration_sequences: {there}")
+        left = there - self.surgery.sequences
+        if self.chooses_healing() and 0 <= left < self.surgery.choice_sequences:
+            problems.append(
+                f"surgery.choice_sequences: {self.surgery.choice_sequences}: surgery.sequences: "
+                f"{self.surgery.sequences} leaves {left} of corpus.calibration_sequences: {there}, and heal: "
+                "auto chooses by text that no refit has read; raise the last, or lower one of the others"
+            )
         if self.evaluate.limit == 1 and self.benchmarks:
             problems.append("evaluate.limit: 1: a standard error needs at least 2 items; 0 takes all")
         if len(set(self.prune.sites)) != len(self.prune.sites):
@@ -365,6 +371,10 @@ class Params(Group):
                 "query_heads takes them out of groups that stay; choose one of the two"
             )
         return problems
+
+    def chooses_healing(self) -> bool:
+        """Whether surgery tries several ways of healing; reconstruction starts from the residual refit."""
+        return self.surgery.heal == "auto" and not self.surgery.reconstruct.epochs
 
     def chain(self) -> list[str]:
         """The rounds from the first to `surgery.after`; stops where a cycle would begin."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
+from typing import get_args
 
 import torch
 
@@ -10,8 +11,9 @@ from stages.checkpoints.devices import resolve_device
 from stages.common.errors import InputError
 from stages.common.params import GRADIENT_METRICS
 from stages.method.settings import Budget, Settings, Surgery
-from stages.method.text import Text
+from stages.method.text import Text, choice_text
 from stages.pruning.importance import METRICS
+from stages.pruning.settings import Heal
 from stages.pruning.sites import KINDS
 
 
@@ -31,7 +33,11 @@ def checked(settings: Settings, text: Text, vocabulary: int) -> Settings:
     ]
     if problems:
         raise InputError("\n".join(problems))
-    return replace(settings, mixture=settings.mixture or dict.fromkeys(text, 1.0))
+    settings = replace(settings, mixture=settings.mixture or dict.fromkeys(text, 1.0))
+    if settings.surgery.healing.method == "auto":
+        # Too little text is refused here rather than after all rounds.
+        choice_text(text, settings)
+    return settings
 
 
 def _text_problems(text: Text, vocabulary: int) -> Iterator[str]:
@@ -95,13 +101,14 @@ def _metric_problems(settings: Settings) -> Iterator[str]:
 
 def _surgery_problems(surgery: Surgery) -> Iterator[str]:
     healing, training = surgery.healing, surgery.healing.reconstruction
-    if healing.method not in ("none", "least_squares", "residual"):
-        yield f"settings: surgery.healing.method: {healing.method}: must be none, least_squares or residual"
+    if healing.method not in get_args(Heal):
+        methods = ", ".join(get_args(Heal))
+        yield f"settings: surgery.healing.method: {healing.method}: must be one of {methods}"
     if not 0 <= healing.alpha <= 1:
         yield f"settings: surgery.healing.alpha: {healing.alpha}: must be between 0 and 1"
     if not healing.ridge > 0:
         yield f"settings: surgery.healing.ridge: {healing.ridge}: must be above 0"
-    for name in ("sequences", "batch_size"):
+    for name in ("sequences", "choice_sequences", "batch_size"):
         value = getattr(surgery, name)
         if value < 1:
             yield f"settings: surgery.{name}: {value}: must be 1 or more"

@@ -20,6 +20,7 @@ from stages.method.settings import Settings
 from stages.method.text import Text
 from stages.pruning.capture import DomainCapture
 from stages.pruning.experts import close_experts, open_experts
+from stages.pruning.settings import Healed
 from stages.pruning.sites import Masks, all_kept_masks
 
 
@@ -29,12 +30,13 @@ class Pruned:
 
     model: in host memory, in the dense model's dtype, in evaluation mode with frozen weights. masks: bool
     [units] by site name over the dense model's units, True = kept. history: an entry for each round, ready
-    for JSON.
+    for JSON. healing: what it did.
     """
 
     model: PreTrainedModel
     masks: dict[str, Tensor]
     history: list[dict[str, Any]]
+    healing: Healed
 
 
 TakeRound = Callable[[PreTrainedModel, Masks, Text, Settings, str], dict[str, DomainCapture]]
@@ -80,8 +82,8 @@ def prune_model(
         masks, scores = choice.masks, choice.scores
         history.append(choice.history)
     on_step("surgery")
-    operate(dense, masks, text, settings)
-    return Pruned(close_experts(dense), masks, history)
+    healing = operate(dense, masks, text, settings)
+    return Pruned(close_experts(dense), masks, history, healing)
 
 
 def _in_host_memory(model: PreTrainedModel) -> PreTrainedModel:

@@ -39,10 +39,14 @@ class Capture:
 
 @dataclass(frozen=True)
 class Surgery:
-    """How the cut model is healed, and by how many sequences of each domain, in batches of `batch_size`."""
+    """How the cut model is healed, and by how many sequences of each domain, in batches of `batch_size`.
 
-    healing: Healing = field(default_factory=lambda: Healing("residual", 0.9, 0.15))
+    choice_sequences: as many of each domain, after those, make the choice where healing is `auto`.
+    """
+
+    healing: Healing = field(default_factory=lambda: Healing("auto", 0.9, 0.15))
     sequences: int = 22
+    choice_sequences: int = 2
     batch_size: int = 8
 
 

@@ -42,10 +42,11 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
 
     A token costs two operations per multiply-add forward, as many again for gradients with respect to
     activations (weights are frozen), and again where checkpointing repeats the forward pass. Healing runs
-    a dense and a pruned stream and sums, at each site of k kept channels and d outputs, k (k + d) products
-    per token, of which half-precision devices do half as many a second (TF32); reconstruction takes three
-    more streams an epoch, because its gradients are with respect to weights too. Attention scores, solving,
-    and tasks without a limit on their items are left out.
+    a pruned stream, with `residual` a dense one too, and sums, at each site of k kept channels and d outputs,
+    k (k + d) products per token, of which half-precision devices do half as many a second (TF32); `auto` does
+    both, and runs three streams of the text that it chooses by. Reconstruction takes three more streams an
+    epoch, because its gradients are with respect to weights too. Attention scores, solving, and tasks
+    without a limit on their items are left out.
     """
     corpus, domains = params.corpus, len(params.mixture)
     forward = 2.0 * macs_per_token(model)
@@ -59,12 +60,14 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     sampled = params.sample.documents * params.sample.tokens
     captured = domains * params.capture.sequences * corpus.sequence_length
     used = sum(weight > 0 for weight in params.mixture.values())
-    healed = 0 if params.surgery.heal == "none" else used * params.surgery.sequences * corpus.sequence_length
+    surgery, auto = params.surgery, params.chooses_healing()
+    healed = 0 if surgery.heal == "none" else used * surgery.sequences * corpus.sequence_length
+    chosen_by = used * surgery.choice_sequences * corpus.sequence_length if auto else 0
     kept = [site.channels * (1 - params.prune.sparsity) for site in sites]
     slower = 1 if params.compute.dtype == "float32" else 2
-    healing = (4.0 + 6.0 * params.surgery.reconstruct.epochs) * decoder + 2.0 * slower * sum(
-        k * (k + hidden) for k in kept
-    )
+    refits = 2 if auto else 1
+    streams = refits + (surgery.heal != "least_squares") + 3 * surgery.reconstruct.epochs
+    healing = 2.0 * streams * decoder + 2.0 * slower * refits * sum(k * (k + hidden) for k in kept)
     scored = (domains - (SELF_DOMAIN in params.mixture)) * corpus.heldout_sequences * corpus.sequence_length
     asked = params.evaluate.limit * len(params.benchmarks) * ITEM_TOKENS
     timed = (
@@ -85,7 +88,9 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
             4.0 * statistics * domains * channels,
         ),
         Work("mask, each round", len(params.rounds), 0, 0.0, 0.0),
-        Work("surgery", 1, healed, healed * healing, pruned_bytes),
+        Work(
+            "surgery", 1, healed + chosen_by, healed * healing + chosen_by * 3 * 2.0 * decoder, pruned_bytes
+        ),
         Work("evaluate dense", 1, scored + asked, (scored + asked) * forward, 0.0),
         Work("evaluate pruned", 1, scored + asked + timed, (scored + asked + timed) * forward, 0.0),
     ]

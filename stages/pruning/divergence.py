@@ -23,8 +23,15 @@ def divergences(student: PreTrainedModel, teacher: PreTrainedModel, input_ids: T
     with torch.no_grad():
         target = teacher.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
     hidden = student.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+    return divergences_of_hidden(hidden, target, head_logits(student), head_logits(teacher))
+
+
+def divergences_of_hidden(
+    hidden: Tensor, target: Tensor, student_logits: Logits, teacher_logits: Logits
+) -> Tensor:
+    """The same of hidden states that the heads read, [batch, tokens, d] of student and of teacher."""
     chunked = cast(Callable[..., Tensor], _ChunkedDivergence.apply)
-    return chunked(hidden, target, head_logits(student), head_logits(teacher))
+    return chunked(hidden, target, student_logits, teacher_logits)
 
 
 class _ChunkedDivergence(torch.autograd.Function):

@@ -1,5 +1,6 @@
 """Next-token loss without ever holding the logits of a whole batch."""
 
+import copy
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -26,9 +27,14 @@ def sequence_losses(model: PreTrainedModel, input_ids: Tensor, every: int = 1) -
     return chunked_loss(hidden[:, :-1][:, chosen], input_ids[:, 1:][:, chosen], head_logits(model))
 
 
-def head_logits(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
-    """The head: takes hidden states [..., d], gives float32 logits [..., vocabulary], soft cap included."""
+def head_logits(model: PreTrainedModel, device: torch.device | None = None) -> Callable[[Tensor], Tensor]:
+    """The head: takes hidden states [..., d], gives float32 logits [..., vocabulary], soft cap included.
+
+    device: where a copy of the head computes; None: the model's own head where it is.
+    """
     embeddings = model.get_output_embeddings()
+    if device is not None and device != embeddings.weight.device:
+        embeddings = copy.deepcopy(embeddings).to(device)
     softcap = getattr(model.config, "final_logit_softcapping", None)
 
     def logits(hidden: Tensor) -> Tensor:

@@ -1,9 +1,11 @@
-"""The settings of surgery, in a file of their own, so that code which only passes them on imports no more."""
+"""The settings of surgery and what it reports, in a file of their own, so that code which only passes them on
+imports no more."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Heal = Literal["none", "least_squares", "residual"]
+Heal = Literal["none", "least_squares", "residual", "auto"]
 
 
 @dataclass(frozen=True)
@@ -32,3 +34,15 @@ class Healing:
     alpha: float
     ridge: float
     reconstruction: Reconstruction | None = None
+
+
+@dataclass(frozen=True)
+class Healed:
+    """What healing did.
+
+    method: the one whose refits the model has. divergences: where there was a choice, of each method mean
+    KL(dense || pruned) in nats per token on text left out of the refits; otherwise empty.
+    """
+
+    method: Heal
+    divergences: Mapping[Heal, float]

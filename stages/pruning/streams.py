@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from stages.pruning.decoder import decoder_layers
 from stages.pruning.hooks import hooked
 from stages.pruning.offloading import Offloading
+from stages.pruning.parallel import own_rows
 from stages.pruning.sites import Site, linear
 
 # Where a norm follows a projection: these keep the quotient finite for a token of length 0, and the inverse
@@ -49,6 +50,24 @@ class Streams:
     weights: list[float]
 
 
+def own_batches(
+    sequences: Mapping[str, Tensor], mixture: Mapping[str, float], batch_size: int
+) -> tuple[list[Tensor], list[float]]:
+    """The batches of token ids that this process reads, and how much a token of each counts.
+
+    sequences: int64 [count, tokens] by domain. A batch is of one domain, so that one weight of `mixture`
+    holds for all its tokens.
+    """
+    pairs = [
+        (batch, mixture[domain])
+        for domain, rows in sequences.items()
+        for own in [own_rows(rows)]
+        if len(own)
+        for batch in own.split(batch_size)
+    ]
+    return [batch for batch, _ in pairs], [weight for _, weight in pairs]
+
+
 def enter(
     model: PreTrainedModel, batches: list[Tensor], offloading: Offloading
 ) -> tuple[list[Tensor], Calls]:
@@ -71,6 +90,16 @@ def enter(
     return hidden, Calls(arguments)
 
 
+def leave(model: PreTrainedModel, batch: Tensor, hidden: Tensor) -> Tensor:
+    """What the head reads, [batch, tokens, d], where `hidden` is the residual stream after the last layer.
+
+    batch: the token ids, which the model's own forward asks for. Both are where the model is.
+    """
+    with _replaced(decoder_layers(model), lambda *_, **__: hidden):
+        read: Tensor = model.base_model(input_ids=batch, use_cache=False).last_hidden_state
+    return read
+
+
 @contextmanager
 def _passed_over(layers: nn.ModuleList) -> Iterator[list[tuple[Tensor, dict[str, Any]]]]:
     """In the context layers only note what they are called with: (hidden states, other arguments)."""
@@ -80,10 +109,17 @@ def _passed_over(layers: nn.ModuleList) -> Iterator[list[tuple[Tensor, dict[str,
         calls.append((hidden_states, others))
         return hidden_states
 
-    for layer in layers:
-        layer.forward = note
-    try:
+    with _replaced(layers, note):
         yield calls
+
+
+@contextmanager
+def _replaced(layers: nn.ModuleList, forward: Callable[..., Tensor]) -> Iterator[None]:
+    """In the context `forward` is that of every layer."""
+    for layer in layers:
+        layer.forward = forward
+    try:
+        yield
     finally:
         for layer in layers:
             del layer.forward

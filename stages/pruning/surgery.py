@@ -1,28 +1,26 @@
 """Surgery: cut a model by its masks and heal what is left, one decoder layer at a time."""
 
-import copy
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import groupby
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
+from stages.common.errors import InputError
+from stages.pruning.comparison import Comparison
 from stages.pruning.cutting import cut_layer, pruned_sites
 from stages.pruning.decoder import decoder_layers
-from stages.pruning.healing import Moments, ridge_refit
 from stages.pruning.offloading import Offloading
-from stages.pruning.parallel import from_first, own_rows
-from stages.pruning.reconstruction import reconstruct
-from stages.pruning.settings import Healing
-from stages.pruning.sites import Masks, Site, channel_mask
+from stages.pruning.settings import Heal, Healed, Healing
+from stages.pruning.sites import Masks, Site
 from stages.pruning.sizes import resize_config
-from stages.pruning.streams import Calls, Streams, enter, projection, watching
+from stages.pruning.streams import Streams, enter, own_batches, projection
+from stages.pruning.surgeon import Surgeon
 
-# The smallest squared length that an error is divided by.
-NO_LENGTH = 1e-6
+# What `auto` chooses from.
+CANDIDATES: tuple[Heal, ...] = ("least_squares", "residual")
 
 
 @torch.no_grad()
@@ -33,10 +31,11 @@ def prune(
     mixture: Mapping[str, float],
     healing: Healing,
     *,
+    left_out: Mapping[str, Tensor],
     device: torch.device,
     batch_size: int,
     on_layer: Callable[[], object],
-) -> None:
+) -> Healed:
     """Cut `model` in place and refit the output projection W of every cut site by ridge regression.
 
         W' = argmin sum_t w_t ||target_t - W' x_t[kept]||^2 + a pull towards W[:, kept]  (healing.ridge_refit)
@@ -44,6 +43,9 @@ def prune(
         target_t = W x_dense,t + alpha (h_dense,t - h_pruned,t)    for the method `residual`
         target_t = W x_t                                           for `least_squares`
         no refit, the kept columns stay as they are                for `none`
+
+    `auto` heals by `least_squares` and by `residual`, side by side, and keeps the one whose next-token
+    distributions are nearer to the dense model's on the text `left_out` (comparison.Comparison).
 
     t: tokens of the healing text. x: what enters W in the pruned model, x_dense in the dense one. h: the
     residual stream to which the sublayer's output is added. w: the weight of a token. Where a norm follows
@@ -55,164 +57,99 @@ def prune(
     removed stays bit-identical. With `healing.reconstruction` all weights of a layer with cut sites are then
     trained against what the dense layer gives (reconstruction.reconstruct).
 
-    model: in host memory. sequences: the healing text, int64 [count, tokens] by domain. mixture: w by domain.
+    model: in host memory. sequences: the healing text, int64 [count, tokens] by domain. left_out: other text
+    of the same domains, which only `auto` reads. mixture: w by domain.
     With reconstruction w is also divided by the squared length of the dense stream after the sublayer:
     training can change the streams of a few tokens of enormous length so much that they would ruin the next
     layer's refit for all others; reconstruction divides its errors in the same way.
 
-    device: computes, and holds one layer, its healed copy, one Gram matrix and a few batches at a time;
+    device: computes, and holds one layer, its healed copies, one Gram matrix and a few batches at a time;
     everything else stays in host memory. on_layer: called after each layer. In a process group each process
     reads its own rows of the text and all end with the same weights. Raises InputError where masks do not fit
     the model and where activations are not finite.
+
+    Returns the method that healed, with what `auto` chose it by.
     """
     layers = decoder_layers(model)
     by_layer: dict[int, list[Site]] = {}
     for site in pruned_sites(model, masks):
         by_layer.setdefault(site.layer, []).append(site)
+    healed = Healed("none", {})
     if healing.method == "none":
         for index, layer in enumerate(layers):
             for site in by_layer.get(index, []):
                 cut_layer(layer, site, masks[site.name])
             on_layer()
     elif by_layer:
-        # Batches do not cross domains, so that one weight holds for all tokens of a batch.
-        batches, weights = [], []
-        for domain, rows in sequences.items():
-            own = own_rows(rows)
-            for batch in own.split(batch_size) if len(own) else ():
-                batches.append(batch)
-                weights.append(mixture[domain])
         offloading = Offloading(device)
-        hidden, calls = enter(model, batches, offloading)
-        surgeon = _Surgeon(healing, masks, offloading, calls, Streams(list(hidden), hidden, weights))
-        count = max(by_layer) + 1
-        for index, layer in enumerate(offloading.layers(layers, count)):
-            layers[index] = surgeon.layer(index, layer, by_layer.get(index, [])).to("cpu")
-            on_layer()
-        for _ in range(count, len(layers)):
-            on_layer()
-    resize_config(model.config, masks)
-
-
-@dataclass(frozen=True)
-class Targets:
-    """What the refits of one sublayer are held against, a tensor for each batch, in host memory.
-
-    values: result + alpha h of the dense model, float32 [batch, tokens, d]. token_weights: float32
-    [batch, tokens], optional: without them all tokens of a batch count alike.
-    """
-
-    values: list[Tensor]
-    token_weights: list[Tensor] | None
-
-
-class _Surgeon:
-    """The two streams at the depth reached so far, and what every layer is healed with."""
-
-    def __init__(
-        self, healing: Healing, masks: Masks, offloading: Offloading, calls: Calls, streams: Streams
-    ) -> None:
-        self.healing, self.masks, self.offloading = healing, masks, offloading
-        self.calls, self.streams = calls, streams
-
-    def layer(self, index: int, layer: nn.Module, sites: list[Site]) -> nn.Module:
-        """The layer cut and healed, with both streams moved through it."""
-        # A copy, because the dense stream needs the layer as it was until its last batch is through.
-        healed = copy.deepcopy(layer)
-        targets = self._dense_pass(index, layer, sites)
-        # The experts of one block are healed together, in one pass.
-        for sublayer, together in groupby(sites, key=lambda site: site.sublayer.result):
-            self._heal(index, healed, list(together), targets.get(sublayer))
-        if sites and self.healing.reconstruction is not None:
-            reconstruct(
-                healed,
-                lambda hidden: self.calls.run(index, healed, hidden),
-                self.streams,
-                self.offloading,
-                self.healing.reconstruction,
-                seed=index,
+        methods = CANDIDATES if healing.method == "auto" else (healing.method,)
+        settings = [replace(healing, method=method) for method in methods]
+        surgeons = _surgeons(model, settings, masks, own_batches(sequences, mixture, batch_size), offloading)
+        if healing.method == "auto":
+            comparison = Comparison(
+                model, left_out, mixture, len(methods), batch_size=batch_size, offloading=offloading
             )
-        if not sites or not self._moves_on(sites[-1]):
-            for number, (hidden,) in enumerate(self.offloading.fetch(self.streams.pruned)):
-                self.streams.pruned[number] = self.offloading.store(self.calls.run(index, healed, hidden))
-        return healed
-
-    def _moves_on(self, site: Site) -> bool:
-        """Whether healing the site takes the pruned stream to the layer's end: no weight changes after it."""
-        return site.ends_layer and self.healing.reconstruction is None
-
-    def _dense_pass(self, index: int, layer: nn.Module, sites: list[Site]) -> dict[str, Targets]:
-        """Move the dense stream through a layer; return the targets of its sublayers, by Sublayer.result.
-
-        Only the method `residual` has a dense stream; for others there are no targets.
-        """
-        if self.healing.method != "residual":
-            return {}
-        # One site stands for all of its sublayer: they have one target.
-        first = {site.sublayer.result: site for site in reversed(sites)}
-        weighted = self.healing.reconstruction is not None
-        targets = {result: Targets([], [] if weighted else None) for result in first}
-        for number, (hidden,) in enumerate(self.offloading.fetch(self.streams.dense)):
-            with watching(layer, list(first.values())) as seen:
-                self.streams.dense[number] = self.offloading.store(self.calls.run(index, layer, hidden))
-            for result, site in first.items():
-                watched, held = seen[site.name], targets[result]
-                # float32, because the difference of two streams is far smaller than either of them.
-                entering, made = watched.entering.float(), watched.result.float()
-                held.values.append(self.offloading.store(made + self.healing.alpha * entering))
-                if held.token_weights is not None:
-                    squared_length = (entering + made).square().sum(-1).clamp_min(NO_LENGTH)
-                    held.token_weights.append(self.offloading.store(squared_length.reciprocal()))
-        return targets
-
-    def _heal(self, index: int, layer: nn.Module, sites: list[Site], targets: Targets | None) -> None:
-        """Refit the projections of a sublayer's sites on the pruned stream and cut the sites out of `layer`,
-        in place.
-
-        targets: of the sublayer; None: each projection is held against its own output on the pruned stream.
-        After the last site of a layer the pruned stream may move on: where nothing but the residual addition
-        follows, the projection's part of the output is exchanged and no further pass is needed.
-        """
-        projections = {site.name: projection(layer, site) for site in sites}
-        moments, kept = {}, {}
-        for name, site in ((site.name, site) for site in sites):
-            weight = projections[name].weight
-            kept[name] = channel_mask(site, self.masks[name]).nonzero().squeeze(1).to(weight.device)
-            moments[name] = Moments(len(kept[name]), len(weight), weight.device)
-        others, inputs = [], []
-        for number, (hidden, target, token_weights) in enumerate(self._pruned_batches(targets)):
-            with watching(layer, sites) as seen:
-                output = self.calls.run(index, layer, hidden)
-            for site in sites:
-                watched = seen[site.name]
-                goal = watched.output if target is None else watched.goal(target, self.healing.alpha)
-                # Removed channels do not reach the others: the uncut layer's kept inputs are the cut layer's.
-                x = watched.x.index_select(-1, kept[site.name])
-                moments[site.name].add(x, goal, self.streams.weights[number], token_weights)
-                if self._moves_on(site):
-                    others.append(self.offloading.store(output - watched.output))
-                    inputs.append(self.offloading.store(x))
-        for site in sites:
-            cut_layer(layer, site, self.masks[site.name])
-            module = projections[site.name]
-            refitted = ridge_refit(
-                moments[site.name].over_processes(), module.weight.detach(), self.healing.ridge
-            )
-            module.weight.data = from_first(refitted)
-        for number, (other, x) in enumerate(self.offloading.fetch(others, inputs)):
-            self.streams.pruned[number] = self.offloading.store(other + F.linear(x, module.weight))
-
-    def _pruned_batches(
-        self, targets: Targets | None
-    ) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
-        """Each batch of the pruned stream on the device, with its target and its token weights, if any."""
-        if targets is None:
-            for (hidden,) in self.offloading.fetch(self.streams.pruned):
-                yield hidden, None, None
-        elif targets.token_weights is None:
-            for hidden, target in self.offloading.fetch(self.streams.pruned, targets.values):
-                yield hidden, target, None
+            healed = _heal_by_the_best(model, by_layer, surgeons, comparison, on_layer)
         else:
-            weighted = (self.streams.pruned, targets.values, targets.token_weights)
-            for hidden, target, token_weights in self.offloading.fetch(*weighted):
-                yield hidden, target, token_weights
+            healed, (surgeon,), count = Healed(healing.method, {}), surgeons, max(by_layer) + 1
+            for index, layer in enumerate(offloading.layers(layers, count)):
+                layers[index] = surgeon.layer(index, layer, by_layer.get(index, [])).to("cpu")
+                on_layer()
+            for _ in range(count, len(layers)):
+                on_layer()
+    resize_config(model.config, masks)
+    return healed
+
+
+def _surgeons(
+    model: PreTrainedModel,
+    settings: list[Healing],
+    masks: Masks,
+    text: tuple[list[Tensor], list[float]],
+    offloading: Offloading,
+) -> list[Surgeon]:
+    """One for each of the settings, all before the first layer."""
+    batches, weights = text
+    hidden, calls = enter(model, batches, offloading)
+    return [
+        Surgeon(one, masks, offloading, calls, streams)
+        for one in settings
+        for streams in [Streams(list(hidden) if one.method == "residual" else [], list(hidden), weights)]
+    ]
+
+
+def _heal_by_the_best(
+    model: PreTrainedModel,
+    by_layer: Mapping[int, list[Site]],
+    surgeons: list[Surgeon],
+    comparison: Comparison,
+    on_layer: Callable[[], object],
+) -> Healed:
+    """Heal by every surgeon; leave the model with the refits of the one that ends nearest to the dense model.
+
+    Healed layers differ in nothing but the output projections of cut sites, so only those are kept of each.
+    """
+    layers = decoder_layers(model)
+    offloading, last = comparison.offloading, max(by_layer)
+    refits: list[dict[Site, Tensor]] = [{} for _ in surgeons]
+    for index, layer in enumerate(offloading.layers(layers, len(layers))):
+        sites = by_layer.get(index, [])
+        healed = [one.layer(index, layer, sites) if index <= last else layer for one in surgeons]
+        comparison.advance(index, layer, healed)
+        for kept, one in zip(refits, healed, strict=True):
+            kept |= {site: projection(one, site).weight.data.to("cpu") for site in sites}
+        layers[index] = healed[0].to("cpu")
+        on_layer()
+    divergences = {
+        one.healing.method: value for one, value in zip(surgeons, comparison.divergences(model), strict=True)
+    }
+    for method, value in divergences.items():
+        if not math.isfinite(value):
+            raise InputError(
+                f"surgery.heal: auto: healed by {method}, the model's divergence from the dense one is "
+                f"{value}; use compute.dtype: float32, or another method"
+            )
+    best = min(range(len(surgeons)), key=lambda number: divergences[surgeons[number].healing.method])
+    for site, weight in refits[best].items():
+        projection(layers[site.layer], site).weight.data = weight
+    return Healed(surgeons[best].healing.method, divergences)

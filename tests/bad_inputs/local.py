@@ -24,7 +24,7 @@ def local_params(model: Path, **changes: Any) -> dict[str, Any]:
     }
     params["sample"] |= {"documents": 8, "tokens": 48}
     params["corpus"] |= {"sequence_length": 16, "calibration_sequences": 12, "heldout_sequences": 4}
-    params["surgery"] |= {"sequences": 12}
+    params["surgery"] |= {"sequences": 11, "choice_sequences": 1}
     params["prune"] |= {"width_multiple": 1}
     params["evaluate"] |= {"limit": 4, "prompt_tokens": 8, "decode_tokens": 2, "repeats": 1}
     return change(params, {key.replace("__", "."): value for key, value in changes.items()})

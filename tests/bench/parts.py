@@ -142,6 +142,7 @@ def surgery(setup: Setup, model: PreTrainedModel, ids: torch.Tensor) -> Timing:
             {"text": ids},
             {"text": 1.0},
             HEALING,
+            left_out={},
             device=setup.device,
             batch_size=setup.batch,
             on_layer=lambda: None,

@@ -8,6 +8,7 @@ import pytest
 from stages.common import params
 from stages.common.errors import InputError
 from stages.common.params import read_params
+from stages.method.from_params import method_settings
 from tests.project import PARAMS, change, read_yaml, write_params
 
 
@@ -64,6 +65,10 @@ ZERO = {
             {"surgery.heal": "none", "surgery.reconstruct.epochs": 1},
             "surgery.heal: none: reconstruction starts from the residual refit",
         ),
+        (
+            {"surgery.choice_sequences": 3},
+            "surgery.choice_sequences: 3: surgery.sequences: 22 leaves 2 of corpus.calibration_sequences: 24",
+        ),
         ({"surgery.reconstruct.learning_rate": 0.0}, "surgery.reconstruct.learning_rate: 0.0: "),
         ({"recover.steps": -1}, "recover.steps: -1: "),
         ({"recover.learning_rate": 0}, "recover.learning_rate: 0: "),
@@ -77,6 +82,12 @@ def test_a_bad_setting_is_named(tmp_path: Path, changes: dict[str, Any], message
         read_params(path)
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("named", [{"surgery.heal": "residual"}, {"surgery.reconstruct.epochs": 1}])
+def test_without_a_choice_healing_may_read_all_text(tmp_path: Path, named: dict[str, Any]) -> None:
+    params = read_params(write_params(tmp_path, change(read_yaml(), {"surgery.sequences": 24, **named})))
+    assert method_settings(params).surgery.healing.method == "residual"
 
 
 def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:

@@ -19,7 +19,10 @@ from tests.project import PARAMS
 
 Make = Callable[..., LlamaForCausalLM]
 SMALL = Settings(
-    budget=Budget(width_multiple=1), capture=Capture(sequences=1), surgery=Surgery(sequences=2), device="cpu"
+    budget=Budget(width_multiple=1),
+    capture=Capture(sequences=1),
+    surgery=Surgery(sequences=2, choice_sequences=1),
+    device="cpu",
 )
 
 
@@ -114,6 +117,13 @@ def test_settings_out_of_their_range_are_refused_before_anything_runs(tiny_model
         prune_model(tiny_model(), tokens("news", "code"), REFUSED[message], on_step=steps.append)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+    assert steps == []
+
+
+def test_too_little_text_to_choose_healing_by_is_refused_before_anything_runs(tiny_model: Make) -> None:
+    steps: list[str] = []
+    with pytest.raises(InputError, match=r"choice_sequences: 2: domain news has 3 .* healing reads 22"):
+        prune_model(tiny_model(), tokens("news"), Settings(), on_step=steps.append)
     assert steps == []
 
 

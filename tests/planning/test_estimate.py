@@ -30,14 +30,14 @@ def test_tokens_are_what_the_stages_read(dense_dir: Path) -> None:
     # Eight domains with the model's own text, which is never scored.
     assert stages["capture, each round"].tokens == 8 * 5 * 256
     assert stages["capture, each round"].runs == 3
-    assert stages["surgery"].tokens == 8 * 22 * 256
+    assert stages["surgery"].tokens == 8 * (22 + 2) * 256
     assert stages["evaluate dense"].tokens == 7 * 8 * 256 + 2 * 40 * 100
 
 
 def test_a_domain_of_weight_0_is_captured_but_not_healed_by(dense_dir: Path) -> None:
     stages = work(params(mixture={"news": 0.0}), dense_dir)
     assert stages["capture, each round"].tokens == 8 * 5 * 256
-    assert stages["surgery"].tokens == 7 * 22 * 256
+    assert stages["surgery"].tokens == 7 * (22 + 2) * 256
 
 
 def test_the_channels_of_experts_are_counted(tmp_path: Path) -> None:
@@ -70,6 +70,16 @@ def test_statistics_take_what_the_capture_writes(dense_dir: Path) -> None:
 def test_without_healing_surgery_reads_nothing(dense_dir: Path) -> None:
     surgery = work(params(surgery={"heal": "none"}), dense_dir)["surgery"]
     assert (surgery.tokens, surgery.operations) == (0, 0.0)
+
+
+def test_the_choice_of_healing_takes_both_ways_and_the_text_it_reads(dense_dir: Path) -> None:
+    operations = {
+        heal: work(params(surgery={"heal": heal}), dense_dir)["surgery"].operations
+        for heal in ("least_squares", "residual", "auto")
+    }
+    decoder = sum(weight.numel() for weight in make_tiny_model().model.layers.parameters())
+    streams = 8 * 2 * 256 * 3 * 2 * decoder
+    assert operations["auto"] == operations["least_squares"] + operations["residual"] + streams
 
 
 def test_the_pruned_weights_are_smaller_by_the_sparsity(dense_dir: Path) -> None:

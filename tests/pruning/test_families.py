@@ -108,6 +108,7 @@ def pruned(
         {"d": IDS},
         {"d": 1.0},
         Healing(method, 0.5, 0.01, reconstruction),
+        left_out={},
         device=torch.device("cpu"),
         batch_size=4,
         on_layer=lambda: None,

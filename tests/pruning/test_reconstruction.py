@@ -41,6 +41,7 @@ def pruned(
         {"text": IDS},
         {"text": 1.0},
         Healing("residual", 0.6, 0.15, reconstruction),
+        left_out={},
         device=CPU,
         batch_size=2,
         on_layer=lambda: None,

@@ -42,6 +42,7 @@ def pruned(
         {"text": IDS},
         {"text": 1.0},
         Healing(method, **options),
+        left_out={},
         device=torch.device("cpu"),
         batch_size=batch_size,
         on_layer=lambda: None,

@@ -46,7 +46,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "benchmarks": {},
         "compute": {"device": "cpu", "dtype": "float32", "launch": "python"},
     }
-    data["corpus"]["calibration_sequences"] = data["surgery"]["sequences"] = 4
+    data["corpus"]["calibration_sequences"] = 4
+    data["surgery"] |= {"sequences": 3, "choice_sequences": 1}
     data["capture"]["sequences"] = 2
     data["prune"]["width_multiple"] = 4
     data["evaluate"] |= {"prompt_tokens": 8, "decode_tokens": 2, "repeats": 1}

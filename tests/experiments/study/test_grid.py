@@ -53,8 +53,7 @@ def test_a_point_of_several_axes_is_one_experiment() -> None:
     default = points["draw", "default"].experiments[0]
     assert default.settings == ()
     assert {name for (name, _), point in points.items() if point.experiments[0] is default} == {
-        *("draw", "metric", "sparsity", "widths", "sites", "healing", "reconstruction", "alpha", "ridge"),
-        "tokens",
+        *("draw", "metric", "sparsity", "widths", "sites", "healing", "reconstruction", "ridge", "tokens"),
     }
 
 

@@ -59,7 +59,7 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
     params["sample"] |= {"documents": 6, "tokens": 48, "batch_size": 6}
     params["corpus"] |= {"sequence_length": 24, "calibration_sequences": 6, "heldout_sequences": 3}
     params["capture"] |= {"sequences": 2}
-    params["surgery"] |= {"sequences": 6}
+    params["surgery"] |= {"sequences": 5, "choice_sequences": 1}
     params["prune"] |= {"width_multiple": 1}
     monkeypatch.chdir(tmp_path)
     # A fresh process for every checkpoint takes long and is tested elsewhere.
