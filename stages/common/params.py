@@ -1,256 +1,89 @@
-"""The types and checks of params.yaml.
+"""params.yaml: its groups together, the checks that span them, and how it is read.
 
-No field has a default: the file is the only place where a value comes from, so this module cannot
-change a result and is not a dependency of any stage.
+The types of the groups are in common/schema. No field of any has a default: the file is the only place where
+a value comes from, so none of this can change a result, and none is a dependency of a stage.
 """
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.common.errors import InputError
+from stages.common.problems import problems_of
+from stages.common.schema.base import Group, Name, Seed
+from stages.common.schema.groups import (
+    GRADIENT_METRICS,
+    Capture,
+    Compute,
+    Corpus,
+    Evaluate,
+    Export,
+    Mask,
+    Prune,
+    Recover,
+    Round,
+    Sample,
+    Surgery,
+)
+from stages.common.schema.sources import (
+    Benchmark,
+    Domain,
+    FieldReader,
+    FileLabel,
+    HubDomain,
+    HubModel,
+    ModelSource,
+    PackageBenchmark,
+    PackageContent,
+    PackageDomain,
+    PackageModel,
+    PathBenchmark,
+    PathDomain,
+    PathModel,
+    PlainReader,
+    Reader,
+    StockBenchmark,
+)
+
+# All other code imports from here, wherever a type is defined.
+__all__ = [
+    "DENSE",
+    "GRADIENT_METRICS",
+    "PARAMS_FILE",
+    "SELF_DOMAIN",
+    "Benchmark",
+    "Corpus",
+    "Domain",
+    "FieldReader",
+    "FileLabel",
+    "Group",
+    "HubDomain",
+    "HubModel",
+    "ModelSource",
+    "Name",
+    "PackageBenchmark",
+    "PackageContent",
+    "PackageDomain",
+    "PackageModel",
+    "Params",
+    "PathBenchmark",
+    "PathDomain",
+    "PathModel",
+    "PlainReader",
+    "Reader",
+    "Sample",
+    "Seed",
+    "StockBenchmark",
+    "read_params",
+]
 
 PARAMS_FILE = Path("params.yaml")
 SELF_DOMAIN = "self"
 DENSE = "dense"
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-HubId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")]
-Package = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$")]
-Positive = Annotated[int, Field(ge=1)]
-# The smallest range among the generators that are seeded: that of numpy, which lm-eval uses.
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-Metric = Literal["fisher", "taylor", "wanda", "fluctuation", "magnitude", "random"]
-GRADIENT_METRICS: frozenset[str] = frozenset({"fisher", "taylor"})
-
-
-class Group(BaseModel):
-    """A mapping of params.yaml: strict types, finite numbers, no unknown keys, immutable."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class ArchiveContent(Group):
-    """What is taken of an archive of the package index.
-
-    `member` is a path or glob inside the archive; `outer.tar.gz!inner` looks inside a nested archive.
-    `sha256` is that of the member's bytes, or of all matching members (see text/packages.py).
-    """
-
-    source: Literal["package"]
-    archive: Literal["wheel", "sdist"]
-    member: str
-    sha256: Sha256
-
-
-class PackageContent(ArchiveContent):
-    """Files inside one pinned archive."""
-
-    package: Package
-
-
-class ModelLabel(Group):
-    """What the model card says of the dense model."""
-
-    name: str
-    licence: str
-
-
-class FileLabel(ModelLabel):
-    """Of a model that is not read from the hub: `base_model` is its id there, null where it has none."""
-
-    base_model: HubId | None
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-class PackageModel(ArchiveContent, FileLabel):
-    """A GGUF file inside an archive, or cut into parts that are a member of an archive each.
-
-    `package` is one package or a list of them, in the order in which their members make the file; `member`
-    matches one file in each, and `sha256` is that of the whole.
-    """
-
-    package: Annotated[list[Package], Field(min_length=1), BeforeValidator(_listed)]
-
-
-class HubModel(ModelLabel):
-    """A model id on the hub, at a pinned revision (branch names move: prefer a commit)."""
-
-    source: Literal["hub"]
-    id: str
-    revision: str
-
-
-class PathModel(FileLabel):
-    """A local checkpoint directory or GGUF file."""
-
-    source: Literal["path"]
-    path: str
-
-
-ModelSource = Annotated[PackageModel | HubModel | PathModel, Field(discriminator="source")]
-
-
-class PlainReader(Group):
-    """text: a file is a document. lines: a line is one. The others: see text/readers.py."""
-
-    format: Literal["text", "lines", "snippets", "mediawiki", "python", "docstrings", "worked_answers"]
-
-
-class FieldReader(Group):
-    """jsonl: a field of each JSON line. csv, parquet: a column. Text, or (not in csv) chat messages."""
-
-    format: Literal["jsonl", "csv", "parquet"]
-    field: str
-
-
-Reader = Annotated[PlainReader | FieldReader, Field(discriminator="format")]
-
-
-class PackageDomain(PackageContent):
-    reader: Reader
-    documents: Positive
-
-
-class HubDomain(Group):
-    """A data set on the hub, streamed; `config: null` when it has only one."""
-
-    source: Literal["hub"]
-    id: str
-    config: str | None
-    revision: str
-    split: str
-    field: str
-    documents: Positive
-
-
-class PathDomain(Group):
-    """Local files: a path or glob."""
-
-    source: Literal["path"]
-    path: str
-    reader: Reader
-    documents: Positive
-
-
-Domain = Annotated[PackageDomain | HubDomain | PathDomain, Field(discriminator="source")]
-
-
-class StockBenchmark(Group):
-    """A task as lm-eval ships it, its items fetched from the hub by lm-eval."""
-
-    source: Literal["stock"]
-
-
-class PathBenchmark(Group):
-    """A local JSON-lines file for a task in evaluation/tasks.py."""
-
-    source: Literal["path"]
-    path: str
-
-
-class PackageBenchmark(PackageContent):
-    """A JSON-lines file in an archive for a task in evaluation/tasks.py."""
-
-
-Benchmark = Annotated[PackageBenchmark | PathBenchmark | StockBenchmark, Field(discriminator="source")]
-
-
-class Sample(Group):
-    documents: Positive
-    tokens: Positive
-    temperature: Annotated[float, Field(gt=0)]
-    batch_size: Positive
-    seed: Seed
-
-
-class Corpus(Group):
-    sequence_length: Annotated[int, Field(ge=8)]
-    calibration_sequences: Positive
-    heldout_sequences: Positive
-    heldout_share: Annotated[float, Field(gt=0, lt=1)]
-    ngram: Annotated[int, Field(ge=2)]
-    seed: Seed
-
-
-class Compute(Group):
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|sharded|cuda(:\d+)?)$")]
-    dtype: Literal["float32", "bfloat16", "float16"]
-    launch: Annotated[str, Field(pattern=r"^python( -m torch\.distributed\.run( [\w.:=-]+)*)?$")]
-
-
-class Capture(Group):
-    sequences: Positive
-    gradients: bool
-    checkpointing: bool
-    batch_size: Positive
-
-
-class Mask(Group):
-    metric: Metric
-    seed: Seed
-
-
-class Prune(Group):
-    sparsity: Annotated[float, Field(gt=0, lt=1)]
-    widths: Literal["uniform", "per_layer"]
-    width_multiple: Positive
-    floor: Annotated[float, Field(gt=0, lt=1)]
-    sites: Annotated[list[Literal["mlp", "attention", "query_heads"]], Field(min_length=1)]
-
-
-class Round(Group):
-    after: Name
-    progress: Annotated[float, Field(gt=0, le=1)]
-
-
-class Reconstruct(Group):
-    epochs: Annotated[int, Field(ge=0)]
-    learning_rate: Annotated[float, Field(gt=0)]
-    batch_size: Positive
-
-
-class Surgery(Group):
-    after: Name
-    heal: Literal["none", "least_squares", "residual", "auto"]
-    alpha: Annotated[float, Field(ge=0, le=1)]
-    ridge: Annotated[float, Field(gt=0)]
-    sequences: Positive
-    choice_sequences: Positive
-    batch_size: Positive
-    reconstruct: Reconstruct
-
-
-class Evaluate(Group):
-    limit: Annotated[int, Field(ge=0)]
-    batch_size: Positive
-    seed: Seed
-    prompt_tokens: Positive
-    decode_tokens: Positive
-    repeats: Positive
-
-
-class Recover(Group):
-    steps: Annotated[int, Field(ge=0)]
-    batch_size: Positive
-    micro_batch_size: Positive
-    learning_rate: Annotated[float, Field(gt=0)]
-    warmup: Annotated[float, Field(ge=0, lt=1)]
-    clip: Annotated[float, Field(gt=0)]
-    seed: Seed
-
-
-class Export(Group):
-    precision: Literal["f32", "f16", "bf16", "q8_0"]
 
 
 class Params(Group):
@@ -405,25 +238,3 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
         return Params.model_validate(data)
     except ValidationError as error:
         raise InputError("\n".join(problems_of(path, error))) from None
-
-
-def problems_of(path: Path, error: ValidationError) -> list[str]:
-    """What pydantic found in a file, a line each: `file: key: value: what would be right`."""
-    lines: list[str] = []
-    for item in error.errors():
-        if item["type"] == "value_error" and not item["loc"]:
-            lines += [f"{path}: {problem}" for problem in str(item["ctx"]["error"]).splitlines()]
-            continue
-        key = ".".join(_location(item["loc"]))
-        value: Any = item["input"]
-        shown = "" if item["type"] in {"missing", "extra_forbidden"} else f"{value!r}: "
-        message = {"extra_forbidden": "unknown key", "missing": "missing"}.get(item["type"], item["msg"])
-        lines.append(f"{path}: {key}: {shown}{message}")
-    return lines
-
-
-def _location(loc: tuple[int | str, ...]) -> list[str]:
-    # pydantic inserts the tag of a union (`domains.news.package.sha256`); the file has no such key.
-    places = {"model": {1}, "domains": {2, 4}, "benchmarks": {2}}.get(str(loc[0]), set())
-    last = len(loc) - 1
-    return [str(part) for index, part in enumerate(loc) if index not in places or index == last]

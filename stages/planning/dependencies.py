@@ -11,10 +11,15 @@ from ruamel.yaml import YAML
 
 from stages.common.errors import InputError
 
-# The rule for what is left out: these files say how a setting is checked, how an error is worded and what a
-# terminal shows. None of them holds a value or computes one, so none can change what a stage writes.
-CANNOT_CHANGE_A_RESULT = frozenset(
-    {"stages/common/console.py", "stages/common/errors.py", "stages/common/params.py"}
+# The rule for what is left out: these files and folders say how a setting is checked, how an error is worded
+# and what a terminal shows. None of them holds a value or computes one, so none can change what a stage
+# writes.
+CANNOT_CHANGE_A_RESULT = (
+    "stages/common/console.py",
+    "stages/common/errors.py",
+    "stages/common/params.py",
+    "stages/common/problems.py",
+    "stages/common/schema/",
 )
 
 
@@ -67,7 +72,7 @@ def code_of(file: str, root: Path) -> list[str]:
     """What running `file` reads of the project's code, sorted: modules, and the templates that they name."""
     modules = closure(file, root)
     templates = {template for module in modules for template in _named_files(module, root)}
-    return sorted((modules | templates) - CANNOT_CHANGE_A_RESULT)
+    return sorted(file for file in modules | templates if not file.startswith(CANNOT_CHANGE_A_RESULT))
 
 
 def closure(file: str, root: Path) -> set[str]:
@@ -76,11 +81,12 @@ def closure(file: str, root: Path) -> set[str]:
     waiting = {file}
     while waiting:
         seen |= waiting
-        waiting = set().union(*(_imports(one, root) for one in waiting)) - seen
+        waiting = set().union(*(imports(one, root) for one in waiting)) - seen
     return seen
 
 
-def _imports(file: str, root: Path) -> set[str]:
+def imports(file: str, root: Path) -> set[str]:
+    """The project's modules that `file` itself imports, as paths below `root`."""
     names = []
     for node in ast.walk(_tree(file, root)):
         if isinstance(node, ast.Import):

@@ -13,7 +13,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.common.errors import InputError
-from stages.common.params import Group, Name, Params, Seed, problems_of
+from stages.common.params import Group, Name, Params, Seed
+from stages.common.problems import problems_of
 from stages.experiments.study.settings import Tree, changed, overrides
 
 AXES_FILE = Path(__file__).with_name("grid.yaml")
