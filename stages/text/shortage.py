@@ -8,7 +8,7 @@ from stages.common.params import PARAMS_FILE, SELF_DOMAIN, Corpus
 
 # Characters of text that are a token, roughly.
 _CHARACTERS = 4
-# Documents of which chance may leave a split without any.
+# With fewer documents than this, chance may leave a split without any.
 _FEW_DOCUMENTS = 20
 
 
@@ -17,8 +17,8 @@ class Shortage:
     """What a domain gave to a split that it could not fill.
 
     setting: the key of `corpus` that asks for the sequences. documents: all of the domain. used: those in
-    this split, of which `benchmarks` and `heldout` were dropped for text that they share with these. tokens:
-    of the others, taken whole.
+    this split. benchmarks, heldout: how many of them were dropped, because they have text in common with
+    benchmark items or held-out text. tokens: of the others, taken whole.
     """
 
     domain: str

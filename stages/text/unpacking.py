@@ -13,8 +13,8 @@ from typing import IO, Any, cast
 
 from stages.common.errors import InputError
 
-# What an archive may unpack to, in times its size: text is seldom packed to a twentieth, a bomb to a
-# thousandth. Small archives of repetitive text get the second, in bytes.
+# An archive may unpack to MOST_TIMES its own size: text is seldom packed to a twentieth of its size, a bomb
+# to a thousandth. It may always unpack to AT_LEAST bytes, because small archives of repetitive text exist.
 MOST_TIMES, AT_LEAST = 100, 256 * 2**20
 _OPENERS: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open,
@@ -25,11 +25,11 @@ _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EO
 
 
 class TooLargeError(InputError):
-    """An archive unpacks to more than one of its size may."""
+    """An archive unpacks to more than most_bytes."""
 
 
 def most_bytes(archive: Path) -> int:
-    """How much an archive may unpack to."""
+    """The number of bytes that an archive may unpack to."""
     return max(MOST_TIMES * archive.stat().st_size, AT_LEAST)
 
 
