@@ -10,7 +10,7 @@ from stages.checkpoints.model_card import base_model, data_set
 from stages.common.artifacts import atomic, read_card
 from stages.common.console import stage, summary
 from stages.common.params import read_params
-from stages.common.paths import DATA, EVALUATIONS, PUBLISHED, ROUNDS
+from stages.common.paths import DATA, EVALUATIONS, HEALING, PUBLISHED, ROUNDS
 from stages.evaluation.card import evaluated_card, front_matter
 from stages.evaluation.metrics import build_metrics, read_evidence
 
@@ -23,7 +23,7 @@ def main(name: str) -> None:
     """Write data/published/NAME: data/NAME, its model card with the figures of data/evaluations."""
     params = read_params()
     checkpoint, target = DATA / name, PUBLISHED / name
-    evidence = read_evidence(EVALUATIONS, ROUNDS / params.surgery.after / "history.json", name)
+    evidence = read_evidence(EVALUATIONS, ROUNDS / params.surgery.after / "history.json", HEALING, name)
     data = front_matter(
         f"{params.model.name}-{name}",
         params.model.licence,

@@ -5,9 +5,20 @@ import click
 from stages.common.artifacts import atomic, read_json, write_json
 from stages.common.console import headline, stage, summary
 from stages.common.params import read_params
-from stages.common.paths import EVALUATIONS, METRICS, PLOTS, PRUNED, REPORT_HTML, REPORT_MARKDOWN, ROUNDS
+from stages.common.paths import (
+    EVALUATIONS,
+    FIGURE_DATA,
+    HEALING,
+    METRICS,
+    PLOTS,
+    PRUNED,
+    REPORT_HTML,
+    REPORT_MARKDOWN,
+    ROUNDS,
+)
 from stages.evaluation.blocks import COLUMNS
 from stages.evaluation.comparison import compare
+from stages.evaluation.figure_data import figure_tables
 from stages.evaluation.figures import draw_figures
 from stages.evaluation.metrics import build_metrics, read_evidence
 from stages.evaluation.revision import read_commit, read_workspace
@@ -41,9 +52,12 @@ def main(show: bool, revision: str | None, figures_at: str | None) -> None:
 
 def _write() -> None:
     params = read_params()
-    evidence = read_evidence(EVALUATIONS, ROUNDS / params.surgery.after / "history.json")
+    evidence = read_evidence(EVALUATIONS, ROUNDS / params.surgery.after / "history.json", HEALING)
     pictures = draw_figures(evidence)
     write_json(METRICS, build_metrics(evidence))
+    for name, table in figure_tables(evidence).items():
+        with atomic(FIGURE_DATA / f"{name}.csv") as file:
+            file.write_text(table, encoding="utf-8")
     with atomic(PLOTS) as directory:
         directory.mkdir()
         for name, picture in pictures.items():

@@ -14,7 +14,7 @@ from stages.common.artifacts import read_json, write_json
 from stages.common.atomic import atomic
 from stages.common.console import counter, is_first, stage, summary
 from stages.common.params import read_params
-from stages.common.paths import CALIBRATION, MODEL, PRUNED, ROUNDS
+from stages.common.paths import CALIBRATION, HEALING, MODEL, PRUNED, ROUNDS
 from stages.method.from_params import method_settings
 from stages.method.operate import operate
 from stages.method.text import healing_text
@@ -53,7 +53,8 @@ def main() -> None:
         proof = prove_load(model, directory, check[:PROOF_ROWS, :PROOF_TOKENS], PRUNED, tokenizer)
         card = model_card(params, history, check.shape[1], before, after, healed, proof)
         (directory / "README.md").write_text(card, encoding="utf-8")
-        write_json(directory / "healing.json", asdict(healed))
+        write_json(directory / "healing.json", {"method": healed.method, "divergences": healed.divergences})
+    write_json(HEALING, [asdict(one) for one in healed.refits])
     removed = 1 - after.decoder / before.decoder
     tried = ", ".join(f"{method} {value:.3f}" for method, value in healed.divergences.items())
     summary(

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from huggingface_hub import ModelCard
+from ruamel.yaml import YAML
 
 from stages.publish import main
 from tests.evaluation.evidence import write_evidence
@@ -12,10 +13,12 @@ from tests.project import PARAMS
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    params = PARAMS.read_text(encoding="utf-8").replace("  after: r3\n", "  after: r2\n")
-    text = params.replace("  r3: {after: r2, progress: 1.0}\n", "").replace("progress: 0.67", "progress: 1.0")
-    # The made-up evaluations are of these two domains alone.
-    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    params = YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8"))
+    # The made-up rounds end with the second.
+    params["rounds"] = {"r1": {"after": "dense", "progress": 0.5}, "r2": {"after": "r1", "progress": 1.0}}
+    params["surgery"]["after"] = "r2"
+    with (tmp_path / "params.yaml").open("w", encoding="utf-8") as file:
+        YAML(typ="safe").dump(params, file)
     write_evidence(tmp_path / "data")
     pruned = tmp_path / "data/pruned"
     pruned.mkdir()

@@ -31,7 +31,8 @@ def test_every_picture_the_page_links_is_there(project):
     assert run().exit_code == 0
     text = (project / "data/report.md").read_text()
     links = [part.split(")")[0] for part in text.split("](")[1:]]
-    assert len(links) == 4
+    # Five pictures, and the data of each.
+    assert len(links) == 10
     assert all((project / "data" / link).is_file() for link in links)
 
 

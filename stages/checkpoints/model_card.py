@@ -1,5 +1,6 @@
 """The README.md that travels with a pruned checkpoint."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,7 @@ def model_card(
     lines += [
         f"# {model.name}, pruned by {1 - after.decoder / before.decoder:.0%}",
         "",
-        f"{model.name} ({_origin(params)}) with whole channels removed by Secateurs.",
+        f"{model.name} ({origin_of(model)}) with whole channels removed by Secateurs.",
         f"The base model's licence, {model.licence}, applies. Evaluate it on your own task before use.",
         "",
         "| | dense | pruned | ratio |",
@@ -123,12 +124,15 @@ def runtimes(proof: Proof) -> list[str]:
     ]
 
 
-def _origin(params: Params) -> str:
-    model = params.model
+def origin_of(model: ModelSource) -> str:
+    """What the dense model was read from, and out of which quantisation, as far as the file's name tells."""
     if isinstance(model, HubModel):
         return f"hub id {model.id} at revision {model.revision}"
+    path = model.member if isinstance(model, PackageModel) else model.path
+    kind = re.search(r"[.-](I?Q\d\w*)\.gguf$", path, flags=re.IGNORECASE)
+    quantised = f", dequantised from {kind[1]}" if kind else ""
     if isinstance(model, PackageModel):
         first, *_, last = [*model.package, model.package[-1]]
         packages = f"package {first}" if first == last else f"packages {first} to {last}"
-        return f"{model.member.split('/')[-1]} of the {packages}"
-    return f"local files in {model.path}"
+        return f"{path.split('/')[-1]} of the {packages}{quantised}"
+    return f"local files in {path}{quantised}"

@@ -31,10 +31,19 @@ class Headline:
 
 @dataclass(frozen=True)
 class Figure:
-    """A key of FIGURES and what it shows."""
+    """A key of FIGURES, its title, which is in the picture too, and what there is to see in it."""
 
     name: str
-    caption: str
+    title: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Data:
+    """A table that a figure was drawn from: its name, and its content as CSV."""
+
+    name: str
+    csv: str
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ class Sample:
     pruned: str
 
 
-Block = Text | Table | Headline | Figure | Sample
+Block = Text | Table | Headline | Figure | Sample | Data
 
 
 @dataclass(frozen=True)

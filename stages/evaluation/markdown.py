@@ -2,7 +2,18 @@
 
 from collections.abc import Iterable, Sequence
 
-from stages.evaluation.blocks import COLUMNS, Block, Figure, Headline, Page, Sample, Section, Table, Text
+from stages.evaluation.blocks import (
+    COLUMNS,
+    Block,
+    Data,
+    Figure,
+    Headline,
+    Page,
+    Sample,
+    Section,
+    Table,
+    Text,
+)
 
 
 def to_markdown(page: Page) -> str:
@@ -32,8 +43,10 @@ def _block(block: Block) -> str:
             return markdown_table(columns, rows)
         case Headline(rows):
             return markdown_table(COLUMNS, rows)
-        case Figure(name, caption):
-            return f"![{caption}](plots/{name}.png)"
+        case Figure(name, title, note):
+            return f"![{title}](plots/{name}.png)\n\n{note}"
+        case Data(name):
+            return f"- [figures/{name}.csv](figures/{name}.csv)"
         case Sample(prompt, dense, pruned):
             titled = (("Prompt", prompt), ("Dense", dense), ("Pruned", pruned))
             return "\n\n".join(f"{title}:\n\n{_verbatim(text)}" for title, text in titled)

@@ -16,18 +16,21 @@ Metrics = dict[str, Any]
 EVALUATION_KEYS = ("perplexity", "accuracy", "cost", "samples", "settings")
 ROUND_KEYS = ("round", "progress", "metric", "sparsity", "loss", "kept", "full", "agreement")
 
+HEALING_KEYS = ("layer", "site", "before", "after")
+
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that is reported on: both evaluations and one entry per round, in order."""
+    """Everything that is reported on: both evaluations, an entry per round, in order, and per healed site."""
 
     dense: Evaluation
     pruned: Evaluation
     rounds: Sequence[Round]
+    healing: Sequence[Mapping[str, Any]]
 
 
-def read_evidence(evaluations: Path, history: Path, name: str = "pruned") -> Evidence:
-    """Read `dense.json` and `<name>.json`, which stands for the pruned one, and a round's history.
+def read_evidence(evaluations: Path, history: Path, healing: Path, name: str = "pruned") -> Evidence:
+    """Read `dense.json`, `<name>.json`, which stands for the pruned one, a round's history, and the healing.
 
     Raises InputError when a file lacks something or when the evaluations are not of the same tasks.
     """
@@ -45,7 +48,10 @@ def read_evidence(evaluations: Path, history: Path, name: str = "pruned") -> Evi
         raise InputError(f"{history}: expected a list with an entry for each round")
     for entry in rounds:
         _check_keys(history, entry, ROUND_KEYS)
-    return Evidence(dense, pruned, rounds)
+    healed = read_json(healing)
+    for entry in healed:
+        _check_keys(healing, entry, HEALING_KEYS)
+    return Evidence(dense, pruned, rounds, healed)
 
 
 def build_metrics(evidence: Evidence) -> Metrics:

@@ -1,12 +1,13 @@
 """What the report says of a run, section by section."""
 
 from stages.evaluation import sections
-from stages.evaluation.blocks import Headline, Page, Text
+from stages.evaluation.blocks import Headline, Page, Section, Text
+from stages.evaluation.figure_data import figure_tables
 from stages.evaluation.metrics import Evidence, Metrics
 
 
-def build_page(model_name: str, evidence: Evidence, metrics: Metrics) -> Page:
-    """Everything that the report says of a run."""
+def build_page(model_name: str, evidence: Evidence, metrics: Metrics, origin: Section) -> Page:
+    """Everything that the report says of a run. origin: where it comes from (provenance.provenance)."""
     sparsity, rounds = metrics["pruned"]["sparsity"], len(evidence.rounds)
     opening = Text(
         f"{sparsity['decoder']:.1%} of the decoder layers' parameters removed ({sparsity['all']:.1%} of all "
@@ -21,8 +22,10 @@ def build_page(model_name: str, evidence: Evidence, metrics: Metrics) -> Page:
             *sections.zero_shot(evidence),
             sections.cost(evidence, metrics),
             sections.rounds(evidence),
-            sections.layers(),
+            sections.layers(evidence),
             sections.agreement(),
             sections.continuations(evidence),
+            sections.data(figure_tables(evidence)),
+            origin,
         ),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from stages.evaluation.blocks import COLUMNS, Figure, Row, Sample, Section, Table, Text
+from stages.evaluation.blocks import COLUMNS, Block, Data, Figure, Row, Sample, Section, Table, Text
 from stages.evaluation.figures import FIGURES
 from stages.evaluation.metrics import Evidence, Metrics, headline, mean_agreement
 
@@ -45,24 +45,39 @@ def at(tree: Mapping[str, Any], key: str) -> Any:
 def domains(evidence: Evidence, metrics: Metrics) -> Section:
     """Held-out text, domain by domain."""
     dense, pruned, ratio = metrics["dense"], metrics["pruned"], metrics["ratio"]
-    rows = [
+    scores = evidence.dense["perplexity"]["domains"]
+    perplexity = [
         (
             domain,
-            f"{score['tokens']:,}",
             f"{dense['perplexity'][domain]:.2f}",
             f"{pruned['perplexity'][domain]:.2f}",
             f"{ratio['perplexity'][domain]:.3f}",
+        )
+        for domain in scores
+    ]
+    bits = [
+        (
+            domain,
             f"{dense['bits_per_byte'][domain]:.3f}",
             f"{pruned['bits_per_byte'][domain]:.3f}",
+            f"{score['tokens']:,}",
         )
-        for domain, score in evidence.dense["perplexity"]["domains"].items()
+        for domain, score in scores.items()
     ]
-    note = Text(
-        "Text that was held out from pruning and healing. Perplexity is per token; bits per byte do not "
-        "depend on the tokenizer."
+    note = Text("Text that was held out from pruning and healing. Perplexity is per token.")
+    other = Text(
+        "Bits per byte, which do not depend on the tokenizer, and the tokens that both were taken on:"
     )
-    columns = ("domain", "tokens", "perplexity, dense", "pruned", "ratio", "bits per byte, dense", "pruned")
-    return Section("Domains", (note, Table(columns, rows), _figure("perplexity_by_domain")))
+    return Section(
+        "Domains",
+        (
+            note,
+            Table(("perplexity", *COLUMNS[1:]), perplexity),
+            *_figure("perplexity_by_domain"),
+            other,
+            Table(("bits per byte", *COLUMNS[1:3], "tokens"), bits),
+        ),
+    )
 
 
 def zero_shot(evidence: Evidence) -> Iterable[Section]:
@@ -73,18 +88,17 @@ def zero_shot(evidence: Evidence) -> Iterable[Section]:
     rows = []
     for task, dense in tasks.items():
         values = [headline(one) for one in (dense, evidence.pruned["accuracy"][task])]
-        kind = "per character" if "acc_norm" in dense else "plain"
+        kind = "acc_norm" if "acc_norm" in dense else "acc"
         rows.append(
-            (task, kind, f"{dense['items']}", *(f"{value:.3f} ± {error:.3f}" for value, error in values))
+            (task, *(f"{value:.3f} ± {error:.3f}" for value, error in values), f"{dense['items']}", kind)
         )
     note = Text(
         "lm-eval's stock prompts, the same items for both models; ± is one standard error of the sampled "
         "items. Choices are compared by log-likelihood per character where the stock task reports that "
         "(`acc_norm`), else by plain log-likelihood (`acc`)."
     )
-    yield Section(
-        "Zero-shot tasks", (Table(("task", "choices compared", "items", *COLUMNS[1:3]), rows), note)
-    )
+    table = Table(("task", *COLUMNS[1:3], "items", "measure"), rows)
+    yield Section("Zero-shot tasks", (table, note, *_figure("accuracy_by_task")))
 
 
 def cost(evidence: Evidence, metrics: Metrics) -> Section:
@@ -127,26 +141,44 @@ def rounds(evidence: Evidence) -> Section:
         )
     note = Text(
         "Removed: share of the decoder layers' parameters, after the round. Calibration loss: mean over the "
-        "domains, nats per token, before the round's cut, of the cut and not yet healed model. Agreement: "
+        "domains, nats per token, of the model before the round's cut, not healed; every round reads other "
+        "text, so losses of two rounds differ by their text too. Agreement: "
         "mean rank correlation between the channel scores of two domains."
     )
     columns = ("round", "metric", "removed", "calibration loss", "agreement")
-    return Section("Rounds", (Table(columns, rows), note, _figure("calibration_loss")))
+    return Section("Rounds", (Table(columns, rows), note))
 
 
-def layers() -> Section:
-    """What each layer keeps."""
-    return Section("Layers", (_figure("kept_channels"),))
+def layers(evidence: Evidence) -> Section:
+    """What each layer keeps, and what it misses before and after healing."""
+    blocks: list[Block] = [*_figure("kept_channels")]
+    if evidence.healing:
+        before, after = (
+            sum(one[key] for one in evidence.healing) / len(evidence.healing) for key in ("before", "after")
+        )
+        blocks.append(
+            Text(
+                "Healing refits each cut projection, in closed form. On average over the sites, it misses "
+                f"{before:.1%} of its target's energy when it is cut, and {after:.1%} when it is healed."
+            )
+        )
+        blocks += _figure("healing_error")
+    return Section("Layers", blocks)
 
 
 def agreement() -> Section:
     """How alike the domains rank the channels."""
     note = Text(
-        "How alike two domains rank the channels: Spearman's rank correlation of their scores, over the "
-        "channels that were left before the last round. Where it is low, calibrating on one domain would "
-        "cut what the other needs."
+        "Spearman's rank correlation of two domains' scores, over the channels that were left before the "
+        "last round."
     )
-    return Section("Domain agreement", (note, _figure("domain_agreement")))
+    return Section("Domain agreement", (note, *_figure("domain_agreement")))
+
+
+def data(tables: Mapping[str, str]) -> Section:
+    """What the figures were drawn from."""
+    note = Text("What the figures show, as tables; `data/metrics.json` has all measures.")
+    return Section("Data", (note, *(Data(name, text) for name, text in tables.items())))
 
 
 def continuations(evidence: Evidence) -> Section:
@@ -159,5 +191,5 @@ def continuations(evidence: Evidence) -> Section:
     return Section("What the models write", (note, *samples))
 
 
-def _figure(name: str) -> Figure:
-    return Figure(name, FIGURES[name][0])
+def _figure(name: str) -> list[Figure]:
+    return [Figure(name, FIGURES[name].title, FIGURES[name].note)]

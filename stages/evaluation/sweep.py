@@ -7,8 +7,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from stages.evaluation.comparison import flatten
-from stages.evaluation.figures import COLOURS, INK, MARKERS, Picture, house_style, picture
 from stages.evaluation.metrics import Metrics
+from stages.evaluation.style import COLOURS, INK, MARKERS, Picture, house_style, picture
 
 Row = tuple[str, ...]
 

@@ -2,7 +2,7 @@
 imports no more."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Heal = Literal["none", "least_squares", "residual", "auto"]
@@ -37,12 +37,27 @@ class Healing:
 
 
 @dataclass(frozen=True)
+class Refit:
+    """A site and the share of its targets' energy that it misses: cut, and then refitted (healing.missed).
+
+    Both are of the refit alone, on the healing text; reconstruction, where it follows, goes further.
+    """
+
+    layer: int
+    site: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
 class Healed:
     """What healing did.
 
     method: the one whose refits the model has. divergences: where there was a choice, of each method mean
-    KL(dense || pruned) in nats per token on text left out of the refits; otherwise empty.
+    KL(dense || pruned) in nats per token on text left out of the refits; otherwise empty. refits: those that
+    the model has, in the order of the sites.
     """
 
     method: Heal
     divergences: Mapping[Heal, float]
+    refits: tuple[Refit, ...] = field(default=(), compare=False)

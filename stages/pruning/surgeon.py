@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.pruning.cutting import cut_layer
-from stages.pruning.healing import Moments, ridge_refit
+from stages.pruning.healing import Moments, missed, ridge_refit
 from stages.pruning.offloading import Offloading
 from stages.pruning.parallel import from_first
 from stages.pruning.reconstruction import reconstruct
-from stages.pruning.settings import Healing
+from stages.pruning.settings import Healing, Refit
 from stages.pruning.sites import Masks, Site, channel_mask
 from stages.pruning.streams import Calls, Streams, projection, watching
 
@@ -41,6 +41,7 @@ class Surgeon:
     ) -> None:
         self.healing, self.masks, self.offloading = healing, masks, offloading
         self.calls, self.streams = calls, streams
+        self.refits: list[Refit] = []
 
     def layer(self, index: int, layer: nn.Module, sites: list[Site]) -> nn.Module:
         """The layer cut and healed, with both streams moved through it."""
@@ -122,10 +123,10 @@ class Surgeon:
         for site in sites:
             cut_layer(layer, site, self.masks[site.name])
             module = projections[site.name]
-            refitted = ridge_refit(
-                moments[site.name].over_processes(), module.weight.detach(), self.healing.ridge
-            )
-            module.weight.data = from_first(refitted)
+            sums, cut = moments.pop(site.name).over_processes(), module.weight.detach()
+            before = missed(sums, cut)
+            module.weight.data = from_first(ridge_refit(sums, cut, self.healing.ridge))
+            self.refits.append(Refit(index, site.name, before, missed(sums, module.weight)))
         for number, (other, x) in enumerate(self.offloading.fetch(others, inputs)):
             self.streams.pruned[number] = self.offloading.store(other + F.linear(x, module.weight))
 

@@ -91,12 +91,13 @@ def prune(
             )
             healed = _heal_by_the_best(model, by_layer, surgeons, comparison, on_layer)
         else:
-            healed, (surgeon,), count = Healed(healing.method, {}), surgeons, max(by_layer) + 1
+            (surgeon,), count = surgeons, max(by_layer) + 1
             for index, layer in enumerate(offloading.layers(layers, count)):
                 layers[index] = surgeon.layer(index, layer, by_layer.get(index, [])).to("cpu")
                 on_layer()
             for _ in range(count, len(layers)):
                 on_layer()
+            healed = Healed(healing.method, {}, tuple(surgeon.refits))
     resize_config(model.config, masks)
     return healed
 
@@ -152,4 +153,4 @@ def _heal_by_the_best(
     best = min(range(len(surgeons)), key=lambda number: divergences[surgeons[number].healing.method])
     for site, weight in refits[best].items():
         projection(layers[site.layer], site).weight.data = weight
-    return Healed(surgeons[best].healing.method, divergences)
+    return Healed(surgeons[best].healing.method, divergences, tuple(surgeons[best].refits))

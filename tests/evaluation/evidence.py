@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from stages.evaluation.metrics import Evidence, read_evidence
+
 DOMAINS = ("code", "news")
 
 
@@ -73,3 +75,10 @@ def write_evidence(data: Path) -> None:
     (data / "evaluations" / "dense.json").write_text(json.dumps(dense))
     (data / "evaluations" / "pruned.json").write_text(json.dumps(pruned))
     (data / "rounds" / "r2" / "history.json").write_text(json.dumps(history()))
+    healing = [{"layer": n, "site": f"{n}/mlp", "before": 0.2 + 0.1 * n, "after": 0.1} for n in range(3)]
+    (data / "healing.json").write_text(json.dumps(healing))
+
+
+def read_back(data: Path) -> Evidence:
+    """What `write_evidence` wrote, as the stages read it."""
+    return read_evidence(data / "evaluations", data / "rounds/r2/history.json", data / "healing.json")

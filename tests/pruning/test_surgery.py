@@ -87,6 +87,25 @@ def test_a_cut_removes_the_parameters_it_was_counted_for() -> None:
     assert decoder_parameters(model) - decoder_parameters(pruned(model, masks, "none")) == counted
 
 
+@pytest.mark.parametrize("method", ["none", "least_squares", "residual"])
+def test_each_refit_says_what_it_missed_before_and_after(method: Any) -> None:
+    model = make_tiny_model().requires_grad_(False)
+    healed = prune(
+        model,
+        random_masks(model, ("mlp", "attention")),
+        {"text": IDS},
+        {"text": 1.0},
+        Healing(method, 0.5, 0.01),
+        left_out={},
+        device=torch.device("cpu"),
+        batch_size=4,
+        on_layer=lambda: None,
+    ).refits
+    kinds = [] if method == "none" else ["attention", "mlp"] * 3
+    assert [one.site.rsplit("/", 1)[-1] for one in healed] == kinds
+    assert all(0 < one.after < one.before for one in healed)
+
+
 @pytest.mark.parametrize("method", ["least_squares", "residual"])
 @pytest.mark.parametrize("kinds", [("mlp",), ("mlp", "attention")])
 def test_healing_brings_the_model_nearer_to_the_dense_one(method: str, kinds: tuple[str, ...]) -> None:
