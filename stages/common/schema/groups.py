@@ -95,4 +95,4 @@ class Recover(Group):
 
 
 class Export(Group):
-    precision: Literal["f32", "f16", "bf16", "q8_0"]
+    precision: Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
