@@ -256,6 +256,22 @@ def experiments_command() -> list[str]:
     return shlex.split(next(line for line in shown.splitlines() if "exp show" in line))
 
 
+def test_a_colleague_gets_the_pruned_model_without_running_anything(project: Project, tmp_path: Path) -> None:
+    store, clone = tmp_path / "store", tmp_path / "clone"
+    project.run(["dvc", "remote", "add", "--default", "store", str(store)])
+    project.commit()
+    project.run(["dvc", "push"])
+    project.run(["git", "clone", "--quiet", str(project.directory), str(clone)])
+    project.run(["dvc", "--cd", str(clone), "pull", "data/pruned"])
+    pruned = project.directory / "data/pruned"
+    for file in pruned.iterdir():
+        assert (clone / "data/pruned" / file.name).read_bytes() == file.read_bytes()
+    assert not (clone / "data/model").exists()
+    project.run(["dvc", "--cd", str(clone), "pull"])
+    # Nothing but the text files of the test, which are no outputs, is read from the first one's folder.
+    assert "up to date" in project.run(["dvc", "--cd", str(clone), "repro"])
+
+
 STUDY = """\
 grids: {small: {about: Made up., settings: {}, seeds: [0]}}
 axes:
