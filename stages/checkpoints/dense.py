@@ -22,6 +22,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from stages.checkpoints.folder import check_config, check_file, check_folder, use_plain_attention
 from stages.checkpoints.heads import share_head
 from stages.checkpoints.loading import UNREADABLE, check_weights, unreadable
 from stages.common.errors import InputError
@@ -85,6 +86,10 @@ def _locate(source: ModelSource) -> Iterator[_Location]:
         if not path.exists():
             raise InputError(f"{shown}: no such file or directory")
         is_file = path.is_file()
+        try:
+            (check_file if is_file else check_folder)(path)
+        except (InputError, OSError) as error:
+            raise InputError(f"{shown}: {error}") from None
         yield _Location(
             str(path.parent if is_file else path), shown, gguf_file=path.name if is_file else None
         )
@@ -97,6 +102,9 @@ def _load(location: _Location) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     # Read once and passed on, because otherwise each of these calls parses a GGUF file again, for seconds.
     config = AutoConfig.from_pretrained(location.name, **options)
     family_of(config)
+    if not location.gguf_file:
+        check_config(config.to_dict())
+    use_plain_attention(config)
     tokenizer = AutoTokenizer.from_pretrained(location.name, config=config, **options)
     dtype = torch.float32 if location.gguf_file else "auto"
     # transformers' type annotations leave out the pair that it returns with output_loading_info.

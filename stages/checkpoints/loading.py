@@ -1,6 +1,7 @@
 """Loading of the checkpoints that this pipeline writes."""
 
 import json
+import pickle
 import struct
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from stages.checkpoints.folder import check_there
 from stages.common.errors import InputError
 
 # What the libraries raise for files that are missing, broken or of another kind.
 UNREADABLE = (
-    OSError, RuntimeError, ValueError, KeyError, TypeError, ImportError, struct.error, SafetensorError,
+    OSError, RuntimeError, ValueError, KeyError, TypeError, ImportError, EOFError,
+    struct.error, SafetensorError, pickle.UnpicklingError,
 )  # fmt: skip
 
 
@@ -23,6 +26,7 @@ def load_model(directory: Path, dtype: str) -> PreTrainedModel:
 
     Raises InputError when it cannot be read, lacks weights, or has weights that are not finite.
     """
+    check_there(directory)
     logging.disable_progress_bar()
     try:
         # transformers' type annotations leave out the pair that it returns with output_loading_info.
@@ -43,6 +47,7 @@ def load_model(directory: Path, dtype: str) -> PreTrainedModel:
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a checkpoint; InputError when it cannot be read."""
+    check_there(directory)
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     except UNREADABLE as error:
@@ -61,6 +66,13 @@ def check_weights(model: PreTrainedModel, missing: set[str], where: str) -> None
 
 def unreadable(where: str, error: Exception) -> str:
     """A message with the first line of a library's error, which is the one that says what is wrong."""
+    if isinstance(error, pickle.UnpicklingError):
+        return (
+            f"{where}: cannot be loaded: a .bin file of it is damaged, or holds more than weights, which is "
+            "not read because it could run code; fetch it again, or convert it to safetensors"
+        )
+    if isinstance(error, SafetensorError):
+        return f"{where}: cannot be loaded: a .safetensors file of it is damaged ({error}); fetch it again"
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return f"{where}: cannot be loaded: {reason}"
 
