@@ -7,6 +7,9 @@ from stages.evaluation.blocks import COLUMNS, Block, Data, Figure, Row, Sample, 
 from stages.evaluation.figures import FIGURES
 from stages.evaluation.metrics import Evidence, Metrics, headline, mean_agreement
 
+# Above this share of the processors at work beforehand, times are not those of the model alone.
+BUSY = 0.25
+
 
 def headline_rows(metrics: Metrics) -> list[Row]:
     """The rows that matter most, as text: name, dense, pruned, ratio."""
@@ -121,7 +124,23 @@ def cost(evidence: Evidence, metrics: Metrics) -> Section:
         "times; medians, and the median of the pairs' ratios. Peak memory: of the same work, in a process "
         "of its own."
     )
-    return Section("Cost", (Table(COLUMNS, rows), note))
+    return Section("Cost", (Table(COLUMNS, rows), note, _spread(evidence.pruned["latency"])))
+
+
+def _spread(latency: Mapping[str, Any]) -> Text:
+    """How far the pairs were apart, and whether something else was at work."""
+    parts = []
+    for name, key in (("prefill", "prefill_ms"), ("decode", "decode_ms_per_token")):
+        low, high = latency["lowest"][key], latency["highest"][key]
+        same = ", so no difference is shown" if low <= 1 <= high else ""
+        parts.append(f"{name} {low:.2f} to {high:.2f}{same}")
+    busy = ""
+    if latency["busy"] > BUSY:
+        busy = (
+            f" The machine was busy with something else ({latency['busy']:.0%} of its processors): the times "
+            "are longer than they need be, and only the ratios mean something."
+        )
+    return Text(f"Ratios of single pairs: {'; '.join(parts)}.{busy}")
 
 
 def rounds(evidence: Evidence) -> Section:
