@@ -10,6 +10,7 @@ from stages.planning.estimate import EFFICIENCY, Work, estimate_work, measure_sp
 from stages.planning.machine import this_machine, warnings
 from stages.planning.memory import peak_memory
 from stages.planning.rounds import CURVES, rewrite_rounds
+from stages.planning.tasks import check_tasks
 
 
 @stage
@@ -20,6 +21,7 @@ def main(rounds: int | None, curve: str) -> None:
     if rounds is not None:
         rewrite_rounds(PARAMS_FILE, rounds, curve)
     params = read_params()
+    check_tasks(params)
     click.echo("\n".join([*schedule(params), "", *cost(params)]))
 
 

@@ -122,7 +122,7 @@ def test_what_is_left_out_as_unable_to_change_a_result_exists() -> None:
     assert all((ROOT / path).exists() for path in CANNOT_CHANGE_A_RESULT)
 
 
-@pytest.mark.parametrize("name", ["sample", "evaluate"])
+@pytest.mark.parametrize("name", ["sample", "perplexity", "tasks", "cost"])
 def test_a_new_model_family_runs_nothing_again_that_does_not_read_the_table(name: str) -> None:
     assert "stages/pruning/layouts.py" not in stages_of_dvc_yaml()[name]["deps"]
 

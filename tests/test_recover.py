@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from stages.pruning.settings import Healed
 from stages.pruning.sites import all_kept_masks
 from stages.recovering import snapshots
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
-from tests.evaluation.evidence import evaluation, history, write_evidence
+from tests.evaluation.evidence import evaluation, history, write_evaluation, write_evidence
 from tests.project import ROOT, change, random_sequences, read_yaml, write_params
 
 CHANGES: dict[str, Any] = {
@@ -250,9 +251,9 @@ def test_measures_stand_beside_the_dense_ones_and_not_in_the_metrics(
     )
     monkeypatch.chdir(tmp_path)
     write_evidence(Path("data"))
-    latency = json.loads(Path("data/evaluations/pruned.json").read_text())["latency"]
-    write_json(Path("data/evaluations/recovered.json"), evaluation(1.1) | {"latency": latency})
-    Path("data/evaluations/pruned.json").unlink()
+    latency = json.loads(Path("data/evaluations/pruned/cost.json").read_text())["latency"]
+    write_evaluation(Path("data/evaluations/recovered"), evaluation(1.1) | {"latency": latency}, 6)
+    shutil.rmtree("data/evaluations/pruned")
     Path("data/recovered").mkdir()
     recovery = {
         "training": {"steps": 5},

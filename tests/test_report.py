@@ -39,7 +39,7 @@ def test_every_picture_the_page_links_is_there(project):
 def test_metrics_are_nested_by_model_then_measure(project):
     assert run().exit_code == 0
     metrics = json.loads((project / "data/metrics.json").read_text())
-    assert list(metrics) == ["dense", "pruned", "ratio", "calibration"]
+    assert list(metrics) == ["dense", "pruned", "ratio", "difference", "calibration"]
     assert metrics["pruned"]["decoder_parameters"] == 800
 
 
@@ -49,21 +49,21 @@ def test_summary_names_the_pruned_model_and_the_ratios(project):
     assert next(line for line in output.splitlines() if "perplexity" in line).endswith("1.250")
 
 
+def test_a_difference_stands_with_its_own_error(project):
+    assert run().exit_code == 0
+    # 12 of 60 items lost: sqrt(0.2 * 0.8 / 59).
+    row = next(line for line in (project / "data/report.md").read_text().splitlines() if "| boolq" in line)
+    assert row.rstrip(" |").endswith("-0.200 ± 0.052")
+
+
 def test_samples_are_shown_as_they_are(project):
     assert run().exit_code == 0
     assert "\n     | return `x`\n    ```\n    end" in (project / "data/report.md").read_text()
 
 
 def test_a_missing_evaluation_is_one_message(project):
-    (project / "data/evaluations/dense.json").unlink()
+    (project / "data/evaluations/dense/tasks.json").unlink()
     result = run()
     assert result.exit_code == 1
-    assert "dense.json: not found" in result.output
+    assert "dense/tasks.json: not found" in result.output
     assert "Traceback" not in result.output
-
-
-def test_times_have_their_range_and_a_busy_machine_is_named(project):
-    assert run().exit_code == 0
-    text = (project / "data/report.md").read_text()
-    assert "prefill 0.75 to 0.90; decode 0.70 to 1.10, so no difference is shown." in text
-    assert "busy with something else (60% of its processors)" in text

@@ -97,7 +97,7 @@ def stages_run(output: str) -> list[str]:
 def project(tmp_path_factory: pytest.TempPathFactory, dense_dir: Path) -> Project:
     project = Project(tmp_path_factory.mktemp("project"), dense_dir)
     ran = project.repro({})
-    assert len(ran) == 18, ran
+    assert len(ran) == 22, ran
     return project
 
 
@@ -131,7 +131,10 @@ def test_the_recovery_runs_only_when_it_is_asked_for(project: Project) -> None:
     data = project.directory / "data"
     others = {name: (data / name).read_bytes() for name in ("metrics.json", "report.md")}
     file = project.enable("recovering")
-    names = [f"{file}:{stage}" for stage in ("corpus", "recover", "evaluate", "recovered", "publish")]
+    names = [
+        f"{file}:{stage}"
+        for stage in ("corpus", "recover", "perplexity", "tasks", "cost", "recovered", "publish")
+    ]
     assert sorted(project.repro({}, file)) == sorted(names)
     metrics = json.loads((data / "recovered.json").read_text(encoding="utf-8"))
     assert list(metrics) == ["recovered", "ratio", "recovery"]
@@ -140,19 +143,26 @@ def test_the_recovery_runs_only_when_it_is_asked_for(project: Project) -> None:
     assert all((data / name).read_bytes() == old for name, old in others.items())
 
 
-def test_evaluate_runs_the_evaluations_and_the_report(project: Project) -> None:
-    assert set(project.repro({"evaluate.limit": 6})) == {
-        "evaluate@dense",
-        "evaluate@pruned",
-        "report",
-        *PAGES,
-    }
+@pytest.mark.parametrize(
+    ("key", "value", "part"),
+    [
+        ("evaluate.limit", 6, "tasks"),
+        ("evaluate.run_generated_code", True, "tasks"),
+        ("evaluate.decode_tokens", 3, "cost"),
+    ],
+)
+def test_a_setting_of_a_part_of_the_evaluation_runs_that_part(
+    project: Project, key: str, value: Any, part: str
+) -> None:
+    ran = set(project.repro({key: value}))
+    assert ran - set(REPORTS) == {f"{part}@dense", f"{part}@pruned"}
 
 
 def test_surgery_leaves_the_dense_evaluation(project: Project) -> None:
     ran = project.repro({"surgery.alpha": 0.7})
-    assert ran[:2] == ["surgery", "evaluate@pruned"]
-    assert set(ran[2:]) == set(REPORTS)
+    assert ran[0] == "surgery"
+    assert set(ran[1:4]) == {"perplexity@pruned", "tasks@pruned", "cost@pruned"}
+    assert set(ran[4:]) == set(REPORTS)
 
 
 def test_the_progress_of_a_round_leaves_the_rounds_before(project: Project) -> None:
@@ -292,8 +302,8 @@ def test_a_study_comes_out_alike_through_dvc_and_in_one_process(project: Project
     assert "queued 3 of 3" in project.run([*study, "queue", "--axes", "axes.yaml"])
     ran = stages_run(project.run(["dvc", "exp", "run", "--run-all"]))
     # The default run is in the cache, and every experiment's text and dense evaluation too.
-    assert ran.count("surgery") == ran.count("evaluate@pruned") == 2
-    assert not {"corpus", "sample", "evaluate@dense"} & set(ran)
+    assert ran.count("surgery") == ran.count("perplexity@pruned") == 2
+    assert not {"corpus", "sample", "perplexity@dense", "tasks@dense", "cost@dense"} & set(ran)
     project.run([*study, "collect", "--axes", "axes.yaml"])
     project.run([*study, "run", "--axes", "axes.yaml", "--out", "here.csv"])
     through, here = (read_results(project.directory / file) for file in ("data/study/small.csv", "here.csv"))

@@ -21,6 +21,15 @@ DOCUMENTS_SCHEMA = pa.schema([("document", pa.string()), ("text", pa.string()), 
 SEQUENCES_SCHEMA = pa.schema(
     [("domain", pa.string()), ("documents", pa.list_(pa.string())), ("input_ids", pa.list_(pa.int32()))]
 )
+ANSWERS_SCHEMA = pa.schema(
+    [
+        ("task", pa.string()),
+        ("item", pa.string()),
+        ("metric", pa.string()),
+        ("score", pa.float64()),
+        ("text", pa.string()),
+    ]
+)
 
 
 # DVC hands out what is in its cache unread; a stage that is forced makes its output anew.
@@ -43,6 +52,17 @@ class Sequence:
     domain: str
     documents: tuple[str, ...]
     input_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class AnswerRow:
+    """How an item of a task was answered: score by the task's metric, and the text, if one was written."""
+
+    task: str
+    item: str
+    metric: str
+    score: float
+    text: str
 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> None:
@@ -76,6 +96,16 @@ def read_sequences(path: Path) -> list[Sequence]:
     if len({len(item.input_ids) for item in sequences}) != 1:
         raise InputError(f"{path}: sequences differ in length; run the corpus stage again")
     return sequences
+
+
+def write_answers(path: Path, rows: Iterable[AnswerRow]) -> None:
+    """Write the answers to all items as Parquet."""
+    _write_table(path, [asdict(row) for row in rows], ANSWERS_SCHEMA)
+
+
+def read_answers(path: Path) -> list[AnswerRow]:
+    """Read the answers to all items."""
+    return [AnswerRow(**row) for row in _read_table(path, ANSWERS_SCHEMA)]
 
 
 def write_json(path: Path, data: Any) -> None:

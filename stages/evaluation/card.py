@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from huggingface_hub import EvalResult, ModelCardData
 
 from stages.evaluation.markdown import to_section
-from stages.evaluation.metrics import Evidence, Metrics, headline
+from stages.evaluation.metrics import Evidence, Metrics
+from stages.evaluation.scores import headline, headline_metric
 from stages.evaluation.sections import cost, domains, zero_shot
 
 TASK = "text-generation"
@@ -64,7 +65,7 @@ def _results(data_sets: Mapping[str, str], evidence: Evidence) -> Iterable[EvalR
         )
     for task, accuracy in evidence.pruned["accuracy"].items():
         value, error = headline(accuracy)
-        kind = "acc_norm" if "acc_norm" in accuracy else "acc"
+        kind = headline_metric(accuracy)
         yield EvalResult(
             task_type=TASK,
             dataset_type=task,

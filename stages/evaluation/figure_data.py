@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stages.evaluation.figures import kind_of
-from stages.evaluation.metrics import Evidence, headline
+from stages.evaluation.metrics import Evidence
+from stages.evaluation.scores import headline
 
 Rows = Sequence[dict[str, Any]]
 

@@ -8,7 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from stages.evaluation.metrics import Evidence, Round, headline
+from stages.evaluation.metrics import Evidence, Round
+from stages.evaluation.scores import headline
 from stages.evaluation.style import COLOURS, GRID, MARKERS, WIDTH, Picture, house_style, picture
 
 

@@ -5,15 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
-import psutil
 import torch
 from transformers import PreTrainedModel
 
 from stages.common.console import progress
 from stages.common.errors import InputError
-
-# How long the processors are watched before anything is timed.
-BUSY_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -26,17 +22,13 @@ class Latency:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Medians of two models, and the median, lowest and highest ratio of neighbouring runs (this / against).
-
-    busy: the share of the machine's processors that was at work just before, in 0 to 1.
-    """
+    """Medians of two models; median, least and greatest ratio of neighbouring runs (this / against)."""
 
     this: Latency
     against: Latency
     ratio: Latency
-    lowest: Latency
-    highest: Latency
-    busy: float
+    least: Latency
+    greatest: Latency
 
 
 def compare_latency(
@@ -46,7 +38,6 @@ def compare_latency(
 
     Batch of one, greedy decoding with the KV cache. Raises InputError when a model's context is too short.
     """
-    busy = psutil.cpu_percent(BUSY_SECONDS) / 100
     for model in (this, against):
         _check_context(model, prompt_tokens + decode_tokens)
         run_once(model, prompt_tokens, decode_tokens)
@@ -62,9 +53,8 @@ def compare_latency(
         this=_each(median, [one for one, _ in pairs]),
         against=_each(median, [other for _, other in pairs]),
         ratio=_each(median, ratios),
-        lowest=_each(min, ratios),
-        highest=_each(max, ratios),
-        busy=busy,
+        least=_each(min, ratios),
+        greatest=_each(max, ratios),
     )
 
 
@@ -90,8 +80,10 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _each(pick: Callable[[list[float]], float], runs: list[Latency]) -> Latency:
-    return Latency(pick([run.prefill_ms for run in runs]), pick([run.decode_ms_per_token for run in runs]))
+def _each(choose: Callable[[list[float]], float], runs: list[Latency]) -> Latency:
+    return Latency(
+        choose([run.prefill_ms for run in runs]), choose([run.decode_ms_per_token for run in runs])
+    )
 
 
 def _check_context(model: PreTrainedModel, tokens: int) -> None:

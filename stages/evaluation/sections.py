@@ -5,10 +5,11 @@ from typing import Any
 
 from stages.evaluation.blocks import COLUMNS, Block, Data, Figure, Row, Sample, Section, Table, Text
 from stages.evaluation.figures import FIGURES
-from stages.evaluation.metrics import Evidence, Metrics, headline, mean_agreement
+from stages.evaluation.metrics import Evidence, Metrics, mean_agreement
+from stages.evaluation.scores import headline, headline_metric, mean_error
 
-# Above this share of the processors at work beforehand, times are not those of the model alone.
-BUSY = 0.25
+# From this share of a machine on, what else runs there shows in the times.
+BUSY = 0.2
 
 
 def headline_rows(metrics: Metrics) -> list[Row]:
@@ -19,6 +20,9 @@ def headline_rows(metrics: Metrics) -> list[Row]:
     ]
     if "mean" in metrics["dense"]["accuracy"]:
         rows.append(_row(metrics, "zero-shot accuracy, mean", "{:.3f}", "accuracy.mean", error=True))
+        apart = metrics["difference"]["accuracy"]
+        cell = f"{apart['mean']:+.3f} ± {apart['mean_stderr']:.3f}"
+        rows.append(("accuracy, pruned - dense", "", cell, ""))
     return [
         *rows,
         _row(metrics, "decoder parameters", "{:,}", "decoder_parameters"),
@@ -35,6 +39,23 @@ def _row(metrics: Metrics, name: str, form: str, key: str, error: bool = False) 
         cell = form.format(at(metrics[model], key))
         cells.append(f"{cell} ± {form.format(at(metrics[model], f'{key}_stderr'))}" if error else cell)
     return (name, *cells, f"{at(metrics['ratio'], key):.3f}")
+
+
+def _ranges(metrics: Metrics) -> str:
+    ratio = metrics["ratio"]
+    parts = [
+        f"from {ratio[f'{key}_least']:.3f} to {ratio[f'{key}_greatest']:.3f} ({name})"
+        for key, name in (("prefill_ms", "prefill"), ("decode_ms_per_token", "decode"))
+    ]
+    return " and ".join(parts)
+
+
+def _busy(settings: Mapping[str, Any]) -> str:
+    """A warning where others used the machine when times were taken."""
+    if settings["busy"] < BUSY:
+        return ""
+    busy = f"{settings['busy']:.0%}"
+    return f" **Others used {busy} of this machine just before: the times mean little.**"
 
 
 def at(tree: Mapping[str, Any], key: str) -> Any:
@@ -91,16 +112,17 @@ def zero_shot(evidence: Evidence) -> Iterable[Section]:
     rows = []
     for task, dense in tasks.items():
         values = [headline(one) for one in (dense, evidence.pruned["accuracy"][task])]
-        kind = "acc_norm" if "acc_norm" in dense else "acc"
-        rows.append(
-            (task, *(f"{value:.3f} ± {error:.3f}" for value, error in values), f"{dense['items']}", kind)
-        )
+        apart = mean_error(evidence.differences[task])
+        cells = [f"{value:.3f} ± {error:.3f}" for value, error in values]
+        difference = f"{apart[0]:+.3f} ± {apart[1]:.3f}"
+        rows.append((task, *cells, difference, f"{dense['items']:,}", headline_metric(dense)))
     note = Text(
         "lm-eval's stock prompts, the same items for both models; ± is one standard error of the sampled "
-        "items. Choices are compared by log-likelihood per character where the stock task reports that "
-        "(`acc_norm`), else by plain log-likelihood (`acc`)."
+        "items, and of pruned - dense that of the items' own differences. `acc_norm` compares choices by "
+        "log-likelihood per character, `acc` by plain log-likelihood; other measures are of text that the "
+        "model writes, and enter no mean."
     )
-    table = Table(("task", *COLUMNS[1:3], "items", "measure"), rows)
+    table = Table(("task", *COLUMNS[1:3], "pruned - dense", "items", "measure"), rows)
     yield Section("Zero-shot tasks", (table, note, *_figure("accuracy_by_task")))
 
 
@@ -121,26 +143,10 @@ def cost(evidence: Evidence, metrics: Metrics) -> Section:
         "Multiply-adds: linear modules and head, without attention scores. Times: batch of one, a prompt of "
         f"{settings['prompt_tokens']} tokens, then {settings['decode_tokens']} decoded with the KV cache, "
         f"{settings['dtype']} on {settings['device']}{threads}; both models in turn, {settings['repeats']} "
-        "times; medians, and the median of the pairs' ratios. Peak memory: of the same work, in a process "
-        "of its own."
+        f"times; medians, and the median of the pairs' ratios, which ranged {_ranges(metrics)}."
+        f"{_busy(settings)} Peak memory: of the same work, in a process of its own."
     )
-    return Section("Cost", (Table(COLUMNS, rows), note, _spread(evidence.pruned["latency"])))
-
-
-def _spread(latency: Mapping[str, Any]) -> Text:
-    """How far the pairs were apart, and whether something else was at work."""
-    parts = []
-    for name, key in (("prefill", "prefill_ms"), ("decode", "decode_ms_per_token")):
-        low, high = latency["lowest"][key], latency["highest"][key]
-        same = ", so no difference is shown" if low <= 1 <= high else ""
-        parts.append(f"{name} {low:.2f} to {high:.2f}{same}")
-    busy = ""
-    if latency["busy"] > BUSY:
-        busy = (
-            f" The machine was busy with something else ({latency['busy']:.0%} of its processors): the times "
-            "are longer than they need be, and only the ratios mean something."
-        )
-    return Text(f"Ratios of single pairs: {'; '.join(parts)}.{busy}")
+    return Section("Cost", (Table(COLUMNS, rows), note))
 
 
 def rounds(evidence: Evidence) -> Section:

@@ -1,9 +1,10 @@
 """What an item of each local zero-shot task must have, and how it becomes what the stock prompt reads.
 
 A file has one JSON object a line: the task's own fields (`question`, or `goal`, `sentence`, `passage`),
-`choices`, `labels` and the `answer`, one of the labels (BoolQ: only `answer`, yes or no). An adapter turns
-an item into the fields of the stock task's own data set. To add a task, add its adapter to ADAPTERS here and
-its stock file to TASKS in evaluation/tasks.py.
+`choices`, `labels` and the `answer`, one of the labels (BoolQ: only `answer`, yes or no; GSM8K: the number;
+HumanEval: `prompt`, `test` and `entry_point`). An adapter turns an item into the fields of the stock task's
+own data set. To add a task, add its adapter to ADAPTERS here and its stock file to TASKS in
+evaluation/tasks.py.
 """
 
 from collections.abc import Callable
@@ -28,6 +29,15 @@ def check_task(task: str) -> None:
         raise InputError(
             f"params.yaml: benchmarks.{task}: unknown task; local items can be scored for "
             f"{', '.join(sorted(ADAPTERS))}; any other task of lm-eval can be named with `source: stock`"
+        )
+
+
+def check_code(task: str, run_generated_code: bool) -> None:
+    """Raise InputError for a task whose answers are programs that are run, unless that is allowed."""
+    if task in RUNS_CODE and not run_generated_code:
+        raise InputError(
+            f"params.yaml: benchmarks.{task}: runs the programs that the model writes, on this machine, with "
+            "limits on time and memory only; set evaluate.run_generated_code: true to have that done"
         )
 
 
@@ -118,6 +128,14 @@ def _truthfulqa(item: Item) -> Item:
     return {"question": _text(item, "question"), "mc1_targets": {"choices": ordered}}
 
 
+def _gsm8k(item: Item) -> Item:
+    return {"question": _text(item, "question"), "answer": _text(item, "answer")}
+
+
+def _humaneval(item: Item) -> Item:
+    return {field: _text(item, field) for field in ("prompt", "test", "entry_point")}
+
+
 ADAPTERS: dict[str, Callable[[Item], Item]] = {
     "arc_challenge": _arc,
     "openbookqa": _openbookqa,
@@ -126,4 +144,10 @@ ADAPTERS: dict[str, Callable[[Item], Item]] = {
     "winogrande": _winogrande,
     "hellaswag_activitynet": _hellaswag,
     "truthfulqa_mc1": _truthfulqa,
+    "gsm8k": _gsm8k,
+    "gsm8k_cot_zeroshot": _gsm8k,
+    "humaneval": _humaneval,
+    "humaneval_instruct": _humaneval,
 }
+# Tasks whose answers are programs, which are run to see whether they are right.
+RUNS_CODE = frozenset({"humaneval", "humaneval_instruct"})

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.common.artifacts import read_answers, write_answers
 from stages.common.errors import InputError
 from stages.evaluation.metrics import build_metrics, mean_agreement
 from tests.evaluation.evidence import history, read_back, write_evidence
@@ -50,24 +51,39 @@ def test_agreement_leaves_the_diagonal_out():
 
 
 def test_evaluations_of_different_domains_are_refused(data):
-    path = data / "evaluations" / "dense.json"
+    path = data / "evaluations" / "dense" / "perplexity.json"
     dense = json.loads(path.read_text())
     del dense["perplexity"]["domains"]["news"]
     path.write_text(json.dumps(dense))
-    with pytest.raises(InputError, match=r"dense\.json has code, pruned\.json has code, news"):
+    with pytest.raises(InputError, match="perplexity: dense has code, pruned has code, news"):
         read_back(data)
 
 
 def test_pruned_evaluation_without_latency_is_refused(data):
-    path = data / "evaluations" / "pruned.json"
+    path = data / "evaluations" / "pruned" / "cost.json"
     pruned = json.loads(path.read_text())
     del pruned["latency"]
     path.write_text(json.dumps(pruned))
-    with pytest.raises(InputError, match=r"pruned\.json: lacks latency"):
+    with pytest.raises(InputError, match=r"cost\.json: lacks latency"):
         read_back(data)
 
 
 def test_empty_history_is_refused(data):
     (data / "rounds" / "r2" / "history.json").write_text("[]")
     with pytest.raises(InputError, match=r"history\.json: expected a list"):
+        read_back(data)
+
+
+def test_a_difference_has_the_error_of_the_items_own_differences(data):
+    found = build_metrics(read_back(data))["difference"]["accuracy"]
+    # 12 of 60 items that the dense model answers are lost, in each of two tasks.
+    assert found["piqa"] == -0.2
+    assert found["piqa_stderr"] == pytest.approx(math.sqrt(0.2 * 0.8 / 59), abs=1e-4)
+    assert found["mean_stderr"] == pytest.approx(math.sqrt(0.2 * 0.8 / 59) / math.sqrt(2), abs=1e-4)
+
+
+def test_evaluations_of_different_items_are_refused(data):
+    path = data / "evaluations" / "dense" / "answers.parquet"
+    write_answers(path, read_answers(path)[1:])
+    with pytest.raises(InputError, match="dense and pruned answered other items; run both evaluations again"):
         read_back(data)

@@ -104,6 +104,25 @@ def test_truthfulqa_puts_the_right_choice_first(tmp_path):
     assert task.doc_to_choice(task.eval_docs[0]) == ["It is.", "Yes.", "No."]
 
 
+def test_mathematics_is_asked_by_the_stock_prompt_without_examples(tmp_path):
+    item = {"question": "1 + 1?", "answer": "2"}
+    task = local_task("gsm8k", write_items(tmp_path / "items.jsonl", [item, item]))
+    prompt, settings = requests(task)[0]
+    assert prompt == "Question: 1 + 1?\nAnswer:"
+    assert settings["until"] == ["Question:", "</s>", "<|im_end|>"]
+    assert settings["max_gen_toks"] == 320
+    assert not settings["do_sample"]
+
+
+@pytest.mark.parametrize("name", ["humaneval", "humaneval_instruct"])
+def test_functions_are_begun_as_the_stock_prompts_begin_them(name, tmp_path):
+    item = {"prompt": "def f(x):\n", "test": "def check(f): pass\n", "entry_point": "f", "task_id": "1"}
+    task = local_task(name, write_items(tmp_path / "items.jsonl", [item, item]), run_generated_code=True)
+    prompt, settings = requests(task)[0]
+    assert prompt.rstrip().endswith("def f(x):")
+    assert "\ndef" in settings["until"] or name == "humaneval_instruct"
+
+
 def test_unknown_task_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(InputError, match=r"benchmarks\.mystery: unknown task; .*arc_challenge, boolq"):
         local_task("mystery", tmp_path / "mystery.jsonl")

@@ -82,6 +82,8 @@ class Evaluate(Group):
     prompt_tokens: Positive
     decode_tokens: Positive
     repeats: Positive
+    chat_template: bool
+    run_generated_code: bool
 
 
 class Recover(Group):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from stages.checkpoints.loading import load_model, load_tokenizer
+from stages.evaluation.asking import Asking
 from stages.evaluation.zero_shot import score_tasks
 from stages.experiments.baselines.all_items import markdown
 from tests.evaluation.test_tasks import write_items
@@ -50,7 +51,8 @@ def test_every_item_is_scored_whatever_the_limit_of_the_evaluation(with_tasks: P
     model = load_model(with_tasks / "data/model", "float32")
     tokenizer = load_tokenizer(with_tasks / "data/model")
     tasks = {"piqa": with_tasks / "data/benchmarks/piqa.jsonl"}
-    assert dense["accuracy"]["piqa"]["acc"] == score_tasks(model, tokenizer, tasks, 0, 0, 4)["piqa"].acc
+    score = score_tasks(model, tokenizer, tasks, Asking(0, 0, 4))["piqa"]
+    assert dense["accuracy"]["piqa"] == score.record()
     assert "| Wanda-sp |" in file.with_suffix(".md").read_text(encoding="utf-8")
 
 
