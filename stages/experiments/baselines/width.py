@@ -33,6 +33,7 @@ from stages.pruning.statistics import ChannelSums
 from stages.pruning.streams import projection
 
 Method = Callable[[PreTrainedModel, Sequences, float], None]
+Losses = Callable[[PreTrainedModel, Tensor], Tensor]
 
 # LLM-Pruner's own command for LLaMA-7B spares the first four and the last two layers.
 SPARED_FIRST, SPARED_LAST = 4, 2
@@ -126,11 +127,14 @@ def taylor(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
     cut(model, _uniform(model, salience, share, spared=(SPARED_FIRST, SPARED_LAST)))
 
 
-def gisp(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
+def gisp(
+    model: PreTrainedModel, sequences: Sequences, share: float, losses: Losses = sequence_losses
+) -> None:
     """GISP (Wang et al. 2025): |w dL/dw| averaged over a head or channel, ranked globally, in steps.
 
-    The model is cut after every step and measured again. Steps are equal in parameters and each reads the
-    next part of every domain's text, so that the whole text is read about once, as by the other methods.
+    losses: L of each sequence, for a model and ids: the token loss, or a margin (margins.py). The model is
+    cut after every step and measured anew. Steps are equal in parameters and each reads the next part of
+    every domain's text, so that the whole text is read about once, as by the other methods.
     """
     sites, costs = baseline_sites(model), unit_costs(model, baseline_sites(model))
     kept = all_kept(sites)
@@ -139,7 +143,7 @@ def gisp(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
         part = {domain: ids.roll(-step * rows, dims=0)[:rows] for domain, ids in sequences.items()}
         smaller = copy.deepcopy(model)
         cut(smaller, kept)
-        salience = unit_salience(smaller, batches(part))
+        salience = unit_salience(smaller, batches(part), losses)
         scores = {name: torch.zeros(len(mask), dtype=torch.float64) for name, mask in kept.items()}
         for name, mask in kept.items():
             scores[name][mask] = salience[name]
@@ -149,17 +153,19 @@ def gisp(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
     cut(model, kept)
 
 
-def unit_salience(model: PreTrainedModel, ids: list[Tensor]) -> dict[str, Tensor]:
+def unit_salience(
+    model: PreTrainedModel, ids: list[Tensor], losses: Losses = sequence_losses
+) -> dict[str, Tensor]:
     """|w dL/dw| summed over the weights of each unit, float64 [units] by site name.
 
-    L is the mean loss of the sequences in `ids`, int64 [batch, tokens] each.
+    L is the mean of `losses` over the sequences in `ids`, int64 [batch, tokens] each.
     """
     sites = baseline_sites(model)
     layers = decoder_layers(model)
     layers.requires_grad_(True)
     count = sum(map(len, ids))
     for batch in ids:
-        loss = sequence_losses(model, batch.to(model.device)).sum() / count
+        loss = losses(model, batch.to(model.device)).sum() / count
         loss.backward()
     salience = {site.name: _unit_salience(layers[site.layer], site) for site in sites}
     model.zero_grad(set_to_none=True)
