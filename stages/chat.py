@@ -16,6 +16,7 @@ from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.common.artifacts import read_json
 from stages.common.console import stage
 from stages.common.errors import InputError
+from stages.text.chat_template import render_chat
 
 Turn = dict[str, str]
 
@@ -101,9 +102,8 @@ def _lines() -> Iterator[str]:
 def _encode(turns: list[Turn], tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
     """The prompt, int64 [1, tokens]."""
     if tokenizer.chat_template:
-        encoded: Any = tokenizer.apply_chat_template(
-            turns, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
+        text = render_chat(tokenizer, turns, add_generation_prompt=True)
+        encoded: Any = tokenizer(text, add_special_tokens=False, return_tensors="pt")
     else:
         encoded = tokenizer(turns[-1]["content"], return_tensors="pt")
     ids: torch.Tensor = encoded["input_ids"]

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stages.checkpoints.devices import SHARDED, place
-from stages.checkpoints.loading import load_model, load_tokenizer
+from stages.checkpoints.loading import load_model, load_tokenizer, saved_dtype
 from stages.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
 from stages.checkpoints.saving import in_precision, save_model, save_tokenizer
 from stages.common.artifacts import atomic, read_card, write_json
@@ -52,7 +52,7 @@ def main() -> None:
         after=_fit(student, teacher, check),
     )
     trained: Any = student  # transformers' types leave out the arguments of `to`
-    result = in_precision(trained.to("cpu"), getattr(torch, params.compute.dtype))
+    result = in_precision(trained.to("cpu"), saved_dtype(PRUNED))
     with atomic(RECOVERED) as directory:
         save_model(result, directory)
         save_tokenizer(tokenizer, directory)

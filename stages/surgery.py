@@ -6,10 +6,10 @@ import torch
 from transformers import PreTrainedModel
 
 from stages.checkpoints.devices import passing_through, process_group, resolve_device
-from stages.checkpoints.loading import load_model, load_tokenizer
+from stages.checkpoints.loading import load_model, load_tokenizer, saved_dtype
 from stages.checkpoints.model_card import Measures, model_card
 from stages.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
-from stages.checkpoints.saving import save_model, save_tokenizer
+from stages.checkpoints.saving import in_precision, save_model, save_tokenizer
 from stages.common.artifacts import read_json, write_json
 from stages.common.atomic import atomic
 from stages.common.console import counter, is_first, stage, summary
@@ -45,7 +45,11 @@ def main() -> None:
         healed = operate(model, masks, text, settings, bar.update)
     if not is_first():
         return
-    after = _measure(close_experts(model), check, device)
+    # The result has the dtype of its source, whatever was computed in; it is measured rounded to that.
+    model, source = close_experts(model), saved_dtype(MODEL)
+    working = model.dtype
+    after = _measure(in_precision(in_precision(model, source), working), check, device)
+    in_precision(model, source)
     with atomic(PRUNED) as directory:
         save_model(model, directory)
         tokenizer = load_tokenizer(MODEL)

@@ -302,3 +302,17 @@ def test_the_stages_are_prune_model_with_files_between(project: Callable[..., Pa
     assert all(torch.equal(saved[name], weight) for name, weight in result.model.state_dict().items())
     # What the caller passed in stays as it was.
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
+
+
+def test_the_result_has_the_dtype_of_its_source_whatever_is_computed_in(
+    project: Callable[..., Path], tmp_path: Path
+) -> None:
+    directory = project()
+    make_tiny_model().bfloat16().save_pretrained("data/model")
+    source = (directory / "data/model/model.safetensors").stat().st_size
+    assert run_all().exit_code == 0
+    weights = load_file(directory / "data/pruned/model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+    assert (directory / "data/pruned/model.safetensors").stat().st_size < source
+    config = json.loads((directory / "data/pruned/config.json").read_text(encoding="utf-8"))
+    assert config["dtype"] == "bfloat16"

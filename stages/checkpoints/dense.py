@@ -24,7 +24,7 @@ from transformers.utils import logging
 
 from stages.checkpoints.folder import check_config, check_file, check_folder, use_plain_attention
 from stages.checkpoints.heads import share_head
-from stages.checkpoints.loading import UNREADABLE, check_weights, unreadable
+from stages.checkpoints.loading import UNREADABLE, check_weights, tell_tie, unreadable
 from stages.common.errors import InputError
 from stages.common.params import PARAMS_FILE, HubModel, ModelSource, PackageModel
 from stages.pruning.layouts import family_of
@@ -48,8 +48,8 @@ def load_dense(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenize
 
     Where a GGUF file holds the embeddings once more as the head, both are one matrix again (see share_head).
     The token for a gated model comes from the environment (HF_TOKEN). Raises InputError naming the key of
-    params.yaml when the model cannot be read, its weights are incomplete, or, before they are fetched, when
-    its architecture cannot be pruned.
+    params.yaml when the model cannot be read, its weights are not those that its config tells
+    of, or, before they are fetched, when its architecture cannot be pruned.
     """
     # A model from the hub can take an hour, so a terminal shows the libraries' bars; a log does not need
     # them.
@@ -58,14 +58,15 @@ def load_dense(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenize
     with _locate(source) as location:
         try:
             with _quiet():
-                model, tokenizer, missing = _load(location)
+                model, tokenizer, report = _load(location)
         except InputError as error:
             raise InputError(f"{location.shown}: {error}") from None
         except UNREADABLE as error:
             raise InputError(unreadable(location.shown, error)) from None
-        check_weights(model, missing, location.shown)
+        check_weights(model, report["missing_keys"], report["unexpected_keys"], location.shown)
     if location.gguf_file:
         share_head(model)
+    tell_tie(model)
     _forget_origin(model)
     return model, tokenizer
 
@@ -95,7 +96,7 @@ def _locate(source: ModelSource) -> Iterator[_Location]:
         )
 
 
-def _load(location: _Location) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, set[str]]:
+def _load(location: _Location) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, set[str]]]:
     options = {"revision": location.revision, "trust_remote_code": False}
     if location.gguf_file:
         options["gguf_file"] = location.gguf_file
@@ -112,7 +113,7 @@ def _load(location: _Location) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
         location.name, config=config, dtype=dtype, output_loading_info=True, **options
     )
     model, report = loaded
-    return model, tokenizer, report["missing_keys"]
+    return model, tokenizer, report
 
 
 def _forget_origin(model: PreTrainedModel) -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from stages.checkpoints.files import compare_files
 from stages.checkpoints.loading import load_tokenizer
 from stages.common.errors import InputError
 
@@ -47,10 +48,10 @@ PROOF_ROWS, PROOF_TOKENS = 2, 64
 # on the CPU; where the first does so too, both round in the same way and nothing should differ. The tolerance
 # is half of the difference that one down_proj makes which is wrong by 5%, in the middle of SmolLM2-135M
 # (0.020 in bfloat16, 0.010 in float16).
-TOLERANCE = {torch.float32: 1e-3, torch.float16: 5e-3, torch.bfloat16: 1e-2}
+TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 5e-3, torch.bfloat16: 1e-2}
 # Another device rounds in another way, as another attention kernel does: on SmolLM2-135M by 0.020 in bfloat16
 # and 0.002 in float16; on deeper models by more.
-ACROSS_DEVICES = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+ACROSS_DEVICES = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,14 @@ def prove_load(
 
     input_ids: int64 [sequences, tokens]; shown: what errors call the directory; tokenizer: the one that was
     saved there, or None to read it back. Raises InputError when model, tokenizer or generation config do not
-    load, or compute something else.
+    load, or compute something else, and when the files read as such hold other weights than the model or
+    its config says of the head what is not so.
     """
     expected = model(input_ids.to(model.device), use_cache=False).logits.float().cpu()
     found = load_afresh(directory, input_ids, model.dtype, shown, TEXT)
     tolerance = TOLERANCE if model.device.type == "cpu" else ACROSS_DEVICES
     apart = difference(found.logits, expected, model.dtype, shown, tolerance)
+    compare_files(model, directory, shown)
     _compare_ids(found.ids, (tokenizer or load_tokenizer(directory))(TEXT)["input_ids"], shown)
     return Proof(found.version, found.name, input_ids.numel(), apart)
 

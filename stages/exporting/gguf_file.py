@@ -48,7 +48,7 @@ def write_gguf(
     precision: of the matrices, a key of PRECISIONS; norms, biases and what cannot be quantised in blocks stay
     float32. Tensors pass through memory one at a time. Raises InputError for what GGUF has no place for.
     """
-    config = AutoConfig.from_pretrained(checkpoint)
+    config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
     architecture = _architecture(config)
     writer = gguf.GGUFWriter(path, architecture.name, use_temp_file=True)
     writer.add_name(name)

@@ -8,10 +8,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from stages.common.errors import InputError
+from stages.text.chat_template import TemplateRefusalError, render_chat
 
 Turn = dict[str, str]
 Render = Callable[[str], str]
@@ -44,8 +44,8 @@ def renderer(tokenizer: PreTrainedTokenizerBase) -> Render:
 
     def render(conversation: str) -> str:
         try:
-            return str(tokenizer.apply_chat_template(json.loads(conversation), tokenize=False))
-        except TemplateError as error:
+            return render_chat(tokenizer, json.loads(conversation))
+        except TemplateRefusalError as error:
             raise InputError(f"the model's chat template refuses a conversation: {error}") from None
 
     return render
