@@ -1,12 +1,10 @@
 """Stage: what a checkpoint costs: parameters, bytes, memory, and time beside another one's."""
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-import psutil
 
 from stages.checkpoints.devices import place
 from stages.checkpoints.loading import load_model
@@ -19,9 +17,6 @@ from stages.evaluation.cost import measure_size
 from stages.evaluation.latency import compare_latency
 from stages.evaluation.memory import peak_memory
 
-# For so long is looked at what else this machine does before anything is timed.
-LOOK_SECONDS = 0.5
-
 
 @stage
 @click.argument("name", type=click.Choice(["dense", "pruned", "recovered"]))
@@ -31,8 +26,6 @@ def main(name: str, checkpoint: Path, against: Path | None) -> None:
     """Measure a checkpoint and write data/evaluations/NAME/cost.json."""
     params = read_params()
     settings, dtype, device = params.evaluate, params.compute.dtype, params.compute.device
-    # How much of this machine others use now: times that are taken on a busy one mean little.
-    busy = psutil.cpu_percent(LOOK_SECONDS) / 100
     # Measured first, while this process holds no model that could crowd the other out.
     memory = peak_memory(checkpoint, dtype, device, settings.prompt_tokens, settings.decode_tokens)
     model = place(load_model(checkpoint, dtype), device)
@@ -46,8 +39,6 @@ def main(name: str, checkpoint: Path, against: Path | None) -> None:
         "prompt_tokens": settings.prompt_tokens,
         "decode_tokens": settings.decode_tokens,
         "repeats": settings.repeats,
-        "cores": os.cpu_count() or 1,
-        "busy": round(busy, 2),
     }
     write_json(EVALUATIONS / name / "cost.json", result)
     summary("cost", f"{name}: {size.parameters / 1e6:,.1f} M parameters, {memory / 1e6:,.0f} MB at most")

@@ -67,3 +67,10 @@ def test_a_missing_evaluation_is_one_message(project):
     assert result.exit_code == 1
     assert "dense/tasks.json: not found" in result.output
     assert "Traceback" not in result.output
+
+
+def test_times_have_their_range_and_a_busy_machine_is_named(project):
+    assert run().exit_code == 0
+    text = (project / "data/report.md").read_text()
+    assert "prefill 0.75 to 0.90; decode 0.70 to 1.10, so no difference is shown." in text
+    assert "busy with something else (60% of its processors)" in text

@@ -173,7 +173,7 @@ def _ratios(evidence: Evidence) -> Metrics:
     latency = pruned["latency"]
     for key in ("prefill_ms", "decode_ms_per_token"):
         ratios[key] = round(latency["ratio"][key], 3)
-        for end in ("least", "greatest"):
+        for end in ("lowest", "highest"):
             ratios[f"{key}_{end}"] = round(latency[end][key], 3)
     return ratios
 

@@ -8,8 +8,8 @@ from stages.evaluation.figures import FIGURES
 from stages.evaluation.metrics import Evidence, Metrics, mean_agreement
 from stages.evaluation.scores import headline, headline_metric, mean_error
 
-# From this share of a machine on, what else runs there shows in the times.
-BUSY = 0.2
+# Above this share of the processors at work beforehand, times are not those of the model alone.
+BUSY = 0.25
 
 
 def headline_rows(metrics: Metrics) -> list[Row]:
@@ -39,23 +39,6 @@ def _row(metrics: Metrics, name: str, form: str, key: str, error: bool = False) 
         cell = form.format(at(metrics[model], key))
         cells.append(f"{cell} ± {form.format(at(metrics[model], f'{key}_stderr'))}" if error else cell)
     return (name, *cells, f"{at(metrics['ratio'], key):.3f}")
-
-
-def _ranges(metrics: Metrics) -> str:
-    ratio = metrics["ratio"]
-    parts = [
-        f"from {ratio[f'{key}_least']:.3f} to {ratio[f'{key}_greatest']:.3f} ({name})"
-        for key, name in (("prefill_ms", "prefill"), ("decode_ms_per_token", "decode"))
-    ]
-    return " and ".join(parts)
-
-
-def _busy(settings: Mapping[str, Any]) -> str:
-    """A warning where others used the machine when times were taken."""
-    if settings["busy"] < BUSY:
-        return ""
-    busy = f"{settings['busy']:.0%}"
-    return f" **Others used {busy} of this machine just before: the times mean little.**"
 
 
 def at(tree: Mapping[str, Any], key: str) -> Any:
@@ -143,10 +126,26 @@ def cost(evidence: Evidence, metrics: Metrics) -> Section:
         "Multiply-adds: linear modules and head, without attention scores. Times: batch of one, a prompt of "
         f"{settings['prompt_tokens']} tokens, then {settings['decode_tokens']} decoded with the KV cache, "
         f"{settings['dtype']} on {settings['device']}{threads}; both models in turn, {settings['repeats']} "
-        f"times; medians, and the median of the pairs' ratios, which ranged {_ranges(metrics)}."
-        f"{_busy(settings)} Peak memory: of the same work, in a process of its own."
+        "times; medians, and the median of the pairs' ratios. Peak memory: of the same work, in a process "
+        "of its own."
     )
-    return Section("Cost", (Table(COLUMNS, rows), note))
+    return Section("Cost", (Table(COLUMNS, rows), note, _spread(evidence.pruned["latency"])))
+
+
+def _spread(latency: Mapping[str, Any]) -> Text:
+    """How far the pairs were apart, and whether something else was at work."""
+    parts = []
+    for name, key in (("prefill", "prefill_ms"), ("decode", "decode_ms_per_token")):
+        low, high = latency["lowest"][key], latency["highest"][key]
+        same = ", so no difference is shown" if low <= 1 <= high else ""
+        parts.append(f"{name} {low:.2f} to {high:.2f}{same}")
+    busy = ""
+    if latency["busy"] > BUSY:
+        busy = (
+            f" The machine was busy with something else ({latency['busy']:.0%} of its processors): the times "
+            "are longer than they need be, and only the ratios mean something."
+        )
+    return Text(f"Ratios of single pairs: {'; '.join(parts)}.{busy}")
 
 
 def rounds(evidence: Evidence) -> Section:
