@@ -68,6 +68,6 @@ def test_cost_is_of_one_model_and_time_beside_another(project, dense_dir):
 def test_a_missing_checkpoint_is_one_message(project, stage):
     result = CliRunner().invoke(stage, ["dense", "--checkpoint", "data/model"])
     assert result.exit_code == 1
-    assert "data/model: cannot be loaded" in result.output
+    assert "data/model: no checkpoint there; run `dvc repro model`" in result.output
     assert "Traceback" not in result.output
     assert not (project / "data/evaluations").exists()

@@ -20,9 +20,7 @@ def headline_rows(metrics: Metrics) -> list[Row]:
     ]
     if "mean" in metrics["dense"]["accuracy"]:
         rows.append(_row(metrics, "zero-shot accuracy, mean", "{:.3f}", "accuracy.mean", error=True))
-        apart = metrics["difference"]["accuracy"]
-        cell = f"{apart['mean']:+.3f} ± {apart['mean_stderr']:.3f}"
-        rows.append(("accuracy, pruned - dense", "", cell, ""))
+        rows += _difference(metrics)
     return [
         *rows,
         _row(metrics, "decoder parameters", "{:,}", "decoder_parameters"),
@@ -39,6 +37,14 @@ def _row(metrics: Metrics, name: str, form: str, key: str, error: bool = False) 
         cell = form.format(at(metrics[model], key))
         cells.append(f"{cell} ± {form.format(at(metrics[model], f'{key}_stderr'))}" if error else cell)
     return (name, *cells, f"{at(metrics['ratio'], key):.3f}")
+
+
+def _difference(metrics: Metrics) -> list[Row]:
+    """The paired difference; nothing of metrics that were written before it was measured."""
+    if "difference" not in metrics:
+        return []
+    apart = metrics["difference"]["accuracy"]
+    return [("accuracy, pruned - dense", "", f"{apart['mean']:+.3f} ± {apart['mean_stderr']:.3f}", "")]
 
 
 def at(tree: Mapping[str, Any], key: str) -> Any:

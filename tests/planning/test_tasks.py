@@ -7,12 +7,12 @@ import pytest
 from stages.common.errors import InputError
 from stages.common.params import Params, read_params
 from stages.planning.tasks import check_tasks
-from tests.common.test_params import write
+from tests.project import change, read_yaml, write_params
 
 
 def params(tmp_path, tasks: dict[str, dict[str, Any]], **evaluate: Any) -> Params:
     changes = {"benchmarks": tasks, **{f"evaluate.{key}": value for key, value in evaluate.items()}}
-    return read_params(write(tmp_path, changes))
+    return read_params(write_params(tmp_path, change(read_yaml(), changes)))
 
 
 LOCAL = {"source": "path", "path": "items.jsonl"}

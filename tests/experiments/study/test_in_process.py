@@ -51,11 +51,12 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
     params = read_yaml()
     for number, name in enumerate(("code", "news")):
         (tmp_path / f"{name}.txt").write_text(text(number), encoding="utf-8")
-    (tmp_path / "items.jsonl").write_text(json.dumps({"question": "Who?", "choices": ["I", "you"]}) + "\n")
+    item = {"question": "Who?", "choices": ["I", "you"], "labels": ["A", "B"], "answer": "A"}
+    (tmp_path / "items.jsonl").write_text(f"{json.dumps(item)}\n" * 2)
     params["domains"] = {name: lines_of(f"{name}.txt") for name in ("code", "news")}
     params["model"] = model_at(dense_dir)
     params["mixture"] = {"code": 2.0, "news": 1.0, "self": 1.0}
-    params["benchmarks"] = {"quiz": {"source": "path", "path": "items.jsonl"}}
+    params["benchmarks"] = {"openbookqa": {"source": "path", "path": "items.jsonl"}}
     params["sample"] |= {"documents": 6, "tokens": 48, "batch_size": 6}
     params["corpus"] |= {"sequence_length": 24, "calibration_sequences": 6, "heldout_sequences": 3}
     params["capture"] |= {"sequences": 2}
