@@ -34,7 +34,7 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
             "recover": {**params["recover"], "steps": 10, "batch_size": 10},
             "benchmarks": {"openbookqa": {"source": "path", "path": "quiz.jsonl"}},
             "sample": {"documents": 20, "tokens": 24, "temperature": 1.0, "batch_size": 5, "seed": 0},
-            "surgery": {**params["surgery"], "sequences": 12},
+            "surgery": {**params["surgery"], "sequences": 10},
             "corpus": {
                 **params["corpus"],
                 "sequence_length": 16,

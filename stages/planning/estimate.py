@@ -98,7 +98,9 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
 
 def measure_speed(device: torch.device, dtype: str, seconds: float = 0.5) -> float:
     """Operations a second of large matrix products on a device, by doing them for a moment."""
-    left = torch.ones(2048, 2048, device=device, dtype=getattr(torch, dtype))
+    # Smaller on a CPU, because some multiply half precision a hundred times as slowly as single.
+    size = 512 if device.type == "cpu" else 2048
+    left = torch.ones(size, size, device=device, dtype=getattr(torch, dtype))
     wait = torch.get_device_module(device).synchronize if device.type != "cpu" else lambda: None
     left @ left
     wait()
@@ -107,4 +109,4 @@ def measure_speed(device: torch.device, dtype: str, seconds: float = 0.5) -> flo
         left @ left
         products += 1
         wait()
-    return products * 2 * 2048**3 / (time.perf_counter() - start)
+    return products * 2 * size**3 / (time.perf_counter() - start)
