@@ -5,6 +5,7 @@ import click
 from stages.checkpoints.devices import process_group, resolve_device
 from stages.checkpoints.loading import load_model
 from stages.common.console import counter, is_first, stage, summary
+from stages.common.locks import hold
 from stages.common.params import read_params
 from stages.common.paths import CALIBRATION, MODEL, ROUNDS
 from stages.method.from_params import method_settings
@@ -20,6 +21,7 @@ from stages.text.calibration import read_text
 def main(round_name: str) -> None:
     """Capture the channel statistics that ROUND prunes by."""
     params = read_params()
+    hold(ROUNDS / round_name / "statistics.safetensors")
     before = params.rounds[round_name].after
     model = open_experts(load_model(MODEL, params.compute.dtype))
     masks = read_masks(ROUNDS / before / "masks.safetensors")

@@ -5,6 +5,7 @@ import click
 from stages.common import artifacts
 from stages.common.console import stage, summary
 from stages.common.errors import InputError
+from stages.common.locks import hold
 from stages.common.params import PARAMS_FILE, read_params
 from stages.common.paths import SOURCES
 from stages.text.domains import documents
@@ -17,8 +18,10 @@ def main(domain: str) -> None:
     domains = read_params().domains
     if domain not in domains:
         raise InputError(f"{PARAMS_FILE}: domains.{domain}: no such domain; there are {', '.join(domains)}")
+    output = SOURCES / f"{domain}.parquet"
+    hold(output)
     found = documents(domain, domains[domain])
-    artifacts.write_documents(SOURCES / f"{domain}.parquet", found)
+    artifacts.write_documents(output, found)
     characters = sum(len(item.text) for item in found)
     summary(f"sources@{domain}", f"{len(found)} documents, {characters:,} characters")
 

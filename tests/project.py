@@ -57,7 +57,7 @@ def write_params(directory: Path, params: dict[str, Any]) -> Path:
     """Write `directory`/params.yaml; its path."""
     path = directory / "params.yaml"
     with path.open("w", encoding="utf-8") as file:
-        YAML(typ="safe").dump(params, file)
+        YAML().dump(params, file)  # keys in their order
     return path
 
 

@@ -209,6 +209,13 @@ class Params(Group):
         """Whether surgery tries several ways of healing; reconstruction starts from the residual refit."""
         return self.surgery.heal == "auto" and not self.surgery.reconstruct.epochs
 
+    def counted(self) -> dict[str, float]:
+        """`mixture` without the model's own text where that does not count: then none is made.
+
+        Any other domain of weight 0 stays, because it is measured and scored.
+        """
+        return {name: weight for name, weight in self.mixture.items() if weight or name != SELF_DOMAIN}
+
     def chain(self) -> list[str]:
         """The rounds from the first to `surgery.after`; stops where a cycle would begin."""
         names: list[str] = []
