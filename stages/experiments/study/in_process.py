@@ -23,8 +23,7 @@ from stages.evaluation.perplexity import score_domains
 from stages.experiments.study.grid import Experiment
 from stages.experiments.study.results import Result, Scores
 from stages.method.from_params import method_settings
-from stages.method.measure import measure
-from stages.method.prune import prune_model
+from stages.method.prune import prune_model, take_round_of_a_copy
 from stages.method.settings import Settings
 from stages.method.text import Text
 from stages.pruning.capture import DomainCapture
@@ -120,7 +119,7 @@ class Laboratory:
 
         def take() -> tuple[dict[str, DomainCapture], float]:
             start = time.perf_counter()
-            captures = measure(copy.deepcopy(self.dense), masks, text, settings, name)
+            captures = take_round_of_a_copy(self.dense, masks, text, settings, name)
             return captures, time.perf_counter() - start
 
         cuts = hashlib.blake2b(torch.cat(list(masks.values())).numpy().tobytes()).hexdigest()
