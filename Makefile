@@ -4,11 +4,11 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro recover export plan chat sweep study compare
+.PHONY: help setup repro recover export plan chat sweep experiments study compare
 .PHONY: deps portability baselines bench test test-all lint types format
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The stamp stands for an environment that was installed whole from exactly these two files.
 # Setuptools warns at any editable install, which asks nothing of anyone here.
@@ -31,9 +31,11 @@ repro: setup ## Run the whole pipeline; what is up to date is not run again
 	@python -m stages.report --show
 
 recover: setup ## Train the pruned model by the dense one (params `recover`), evaluate it apart
+	@python -m stages.enable recovering
 	dvc repro stages/recovering/dvc.yaml
 
 export: setup ## Write the pruned model to data/export/model.gguf, for llama.cpp
+	@python -m stages.enable exporting
 	dvc repro stages/exporting/dvc.yaml
 
 chat: setup ## Talk to the pruned model
@@ -51,6 +53,11 @@ sweep: setup ## Run experiments over settings (SWEEP=...) and draw them in data/
 	$(RUN_QUEUE)
 	@python -m stages.sweep $(if $(BY),--by $(BY))
 
+# Without this, a column for each of some hundred measures and for each file that a stage reads.
+UNSHOWN = ^(data|stages|dense|pruned|calibration)|Created|State|Executor|^ratio\.(perplexity|bits_per_byte)\.(?!geometric_mean|mean)
+experiments: setup ## List the experiments: the settings that differ, and the ratios pruned / dense
+	@dvc exp show --no-pager --only-changed --drop '$(UNSHOWN)'
+
 # The experiments that this commit lacks; what is queued beside them runs too.
 GRID ?= small
 study: setup ## Run the grid of experiments in stages/experiments/study (GRID=small, hours) into data/study
@@ -62,11 +69,14 @@ REV ?= main
 compare: setup ## What changed since a commit (REV=main): params, metrics, figures
 	@python -m stages.report --compare $(REV)
 
-test: setup ## Run the tests
-	pytest
+# A process for each core, with one thread each: tiny models gain nothing from threads, and wait for one another.
+PYTEST = OMP_NUM_THREADS=1 pytest --numprocesses auto --dist loadfile
+
+test: setup ## Run the tests, on all cores
+	$(PYTEST)
 
 test-all: setup ## Run the slow tests too
-	pytest -m "not gpu and not portability and not baselines"
+	$(PYTEST) -m "not gpu and not portability and not baselines"
 
 lint: setup ## Check style
 	ruff check stages tests
@@ -93,6 +103,7 @@ bench: setup ## Measure speed and memory (SUITE=cpu or h200); the JSON goes to d
 	touch $@
 
 portability: setup .llama/.installed ## Export to GGUF and compare llama.cpp with transformers
+	@python -m stages.enable exporting
 	dvc repro stages/exporting/dvc.yaml
 	@python -m stages.portability --python .llama/bin/python
 	LLAMA_CPP_PYTHON=$(CURDIR)/.llama/bin/python pytest -m portability

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from stages.common.console import progress, stage, summary
+from stages.common.console import stage, summary
 from stages.common.errors import InputError
 from stages.common.params import read_params
 from stages.common.paths import BASELINES as TABLES
 from stages.experiments.baselines.catalogue import BASELINES
 from stages.experiments.baselines.left_out import left_out, prunings
-from stages.experiments.baselines.runs import EVERYTHING, Runs
+from stages.experiments.baselines.runs import EVERYTHING, Measure, Runs
 from stages.experiments.baselines.shared import Shared, read_shared
 
 COMPARISON, LEFT_OUT, ALL_ITEMS = "comparison", "left-out", "all-items"
@@ -55,41 +55,27 @@ def main(
     if table == COMPARISON and jobs > 1:
         raise InputError(f"--jobs: {jobs}: the {COMPARISON} times its programs, so they run one at a time")
     shared, baselines = read_shared(read_params(), python), names or tuple(BASELINES)
-    if table == COMPARISON:
-        failures = _compare(shared, baselines, shares or (0.2, 0.4), again)
-    elif table == LEFT_OUT:
+    if table == LEFT_OUT:
         wanted = prunings(shared, baselines, shares or (0.2,))
-        failures = Runs(shared, left_out(shared)).add(wanted, again, jobs)
     else:
-        failures = _score_all_items(shared, baselines, shares or (0.2, 0.4), again, jobs)
+        wanted = [(name, share, EVERYTHING) for share in shares or (0.2, 0.4) for name in baselines]
+    failures = Runs(shared, _measure(table, shared)).add(wanted, again, jobs)
     if failures:
         raise InputError("\n".join([f"{len(failures)} failed:", *failures]))
     summary("baselines", f"{len(baselines)} methods in {TABLES}")
 
 
-# Scores need lm-eval, which left-out does without, so these two import it themselves.
+def _measure(table: str, shared: Shared) -> Measure:
+    if table == LEFT_OUT:
+        return left_out(shared)
+    # These need lm-eval, whose import takes seconds that the left-out table does without.
+    if table == ALL_ITEMS:
+        from stages.experiments.baselines.all_items import all_items
 
+        return all_items(shared)
+    from stages.experiments.baselines.comparison import comparison
 
-def _compare(shared: Shared, names: tuple[str, ...], shares: tuple[float, ...], again: bool) -> list[str]:
-    from stages.experiments.baselines.comparison import Comparison
-
-    comparison = Comparison(shared)
-    wanted = [(name, share) for share in shares for name in names]
-    failures = []
-    for name, share in progress(wanted, "baselines", "baseline"):
-        record = comparison.add(name, share, again)
-        if "failed" in record:
-            failures.append(f"{BASELINES[name].title} at {share:.0%}: {record['failed']}")
-    return failures
-
-
-def _score_all_items(
-    shared: Shared, names: tuple[str, ...], shares: tuple[float, ...], again: bool, jobs: int
-) -> list[str]:
-    from stages.experiments.baselines.all_items import all_items
-
-    wanted = [(name, share, EVERYTHING) for share in shares for name in names]
-    return Runs(shared, all_items(shared)).add(wanted, again, jobs)
+    return comparison(shared)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from stages.method.choose import choose
 from stages.method.from_params import method_settings
 from stages.pruning.experts import open_experts
 from stages.rounds.captures import read_captures
-from stages.rounds.tensors import read_masks, read_scores, write_masks, write_scores
+from stages.rounds.tensors import check_kept, read_masks, read_scores, write_masks, write_scores
 
 
 @stage
@@ -31,10 +31,12 @@ def main(round_name: str) -> None:
             "run the capture stage again"
         )
     masks, scores = read_masks(before / "masks.safetensors"), read_scores(before / "scores.safetensors")
+    history = read_json(before / "history.json")
+    check_kept(masks, history, before)
     choice = choose(model, captures, masks, scores, method_settings(params), round_name)
     write_masks(here / "masks.safetensors", choice.masks)
     write_scores(here / "scores.safetensors", choice.scores)
-    write_json(here / "history.json", [*read_json(before / "history.json"), choice.history])
+    write_json(here / "history.json", [*history, choice.history])
     summary(
         f"mask {round_name}",
         f"{choice.history['sparsity']:.1%} of the decoder's parameters removed so far",

@@ -7,7 +7,7 @@ from stages.common.params import DENSE, read_params
 from stages.common.paths import MODEL, ROUNDS
 from stages.method.sites import chosen_sites
 from stages.pruning.experts import close_experts, open_experts
-from stages.pruning.families import all_kept_masks
+from stages.pruning.sites import all_kept_masks
 from stages.rounds.tensors import write_masks, write_scores
 
 ROUND = ROUNDS / DENSE
@@ -19,8 +19,8 @@ def main() -> None:
     params = read_params()
     model, tokenizer = load_dense(params.model)
     masks = all_kept_masks(open_experts(model))
-    # What is written does not depend on `prune`, so neither does the stage; but what the model's family
-    # refuses of it is said here, before text is made and read.
+    # What is written does not depend on `prune`, so neither does the stage; but a kind of site that
+    # the model's family refuses is refused here, before text is made and read.
     chosen_sites(model, params.prune.sites, params.prune.widths, params.prune.width_multiple)
     close_experts(model)
     with artifacts.atomic(MODEL) as directory:
@@ -32,7 +32,8 @@ def main() -> None:
         write_scores(directory / "scores.safetensors", {name: 0.0 * mask for name, mask in masks.items()})
         artifacts.write_json(directory / "history.json", [])
     parameters = sum(weight.numel() for weight in model.parameters())
-    summary("model", f"{model.config.model_type}, {parameters / 1e6:,.1f} M parameters")
+    tied = ", embeddings and head in one matrix" if model.config.tie_word_embeddings else ""
+    summary("model", f"{model.config.model_type}, {parameters / 1e6:,.1f} M parameters{tied}")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,12 @@ import click
 from stages.checkpoints.devices import resolve_device
 from stages.common.console import duration, stage
 from stages.common.params import PARAMS_FILE, Params, read_params
-from stages.common.paths import MODEL
-from stages.planning.estimate import EFFICIENCY, Work, estimate_work, measure_speed, read_shapes
+from stages.planning.architecture import configured_architecture
+from stages.planning.estimate import EFFICIENCY, Work, estimate_work, measure_speed
+from stages.planning.machine import this_machine, warnings
+from stages.planning.memory import peak_memory
 from stages.planning.rounds import CURVES, rewrite_rounds
+from stages.planning.tasks import check_tasks
 
 
 @stage
@@ -18,6 +21,7 @@ def main(rounds: int | None, curve: str) -> None:
     if rounds is not None:
         rewrite_rounds(PARAMS_FILE, rounds, curve)
     params = read_params()
+    check_tasks(params)
     click.echo("\n".join([*schedule(params), "", *cost(params)]))
 
 
@@ -32,33 +36,45 @@ def schedule(params: Params) -> list[str]:
     ]
     for name in params.chain():
         item = params.rounds[name]
-        share = item.progress * params.prune.sparsity
-        lines.append(f"  {item.after} -> {name}: {share:.1%} of the decoder's parameters removed")
+        removed = item.progress * params.prune.sparsity
+        lines.append(f"  {item.after} -> {name}: {removed:.1%} of the decoder's parameters removed")
     lines.append(f"  {params.surgery.after} -> surgery: {params.surgery.heal} healing -> data/pruned")
     return lines
 
 
 def cost(params: Params) -> list[str]:
-    """What a run of everything takes, as lines of text; unknown until there is a model to take sizes from."""
-    if not (MODEL / "config.json").exists():
-        return [f"Time and disk are unknown until the model is in {MODEL}: `dvc repro model` fetches it."]
-    model = read_shapes(MODEL)
-    device = resolve_device(params.compute.device)
-    dtype = params.compute.dtype
+    """What a run of everything takes here, as lines of text; unknown for a package that is not here yet."""
+    found = configured_architecture(params.model)
+    if found is None:
+        return [
+            "Time, memory and disk are unknown until the archive that holds the model is here: "
+            "`dvc repro model` fetches it."
+        ]
+    device, dtype = resolve_device(params.compute.device), params.compute.dtype
+    work = estimate_work(params, found.model)
+    memory = peak_memory(params, found.model)
     speed = measure_speed(device, dtype)
-    work = estimate_work(params, model)
     seconds = [one.seconds(EFFICIENCY * speed) for one in work]
     disk = sum(one.runs * one.disk for one in work)
+    most = max(memory, key=lambda name: memory[name])
+    machine = this_machine(device)
+    fetched = "bytes that the hub does not tell" if found.download is None else _gigabytes(found.download)
     return [
-        f"Estimate for the {model.num_parameters() / 1e6:,.1f} M parameters in {MODEL}, with nothing cached:",
+        f"Estimate for {params.model.name}, {found.model.num_parameters() / 1e6:,.1f} M parameters "
+        f"({found.where}), with nothing cached:",
         f"  {'':<22}{'runs':>5}{'tokens a run':>14}{'time':>16}{'disk':>12}",
         *map(_line, work, seconds),
         f"  {'together':<41}{duration(sum(seconds)):>16}{_gigabytes(disk):>12}",
-        f"It rests on {speed / 1e9:,.0f} GFLOP/s,",
-        f"measured just now in {dtype} matrix products on {device.type}, of which stages are taken to reach",
-        f"{EFFICIENCY:.0%}; it can be off by a factor of two. Downloads are left out, and so is DVC's cache:",
-        "it shares these blocks where the file system links them, and else doubles them.",
+        f"Memory: {_gigabytes(memory[most])} at once, in {most}; this machine has "
+        f"{_gigabytes(machine.memory)} ({machine.kind}).",
+        f"Weights to download: {fetched}. Text and tasks come on top.",
+        f"Time rests on {speed / 1e9:,.0f} GFLOP/s, measured just now in {dtype} matrix products on "
+        f"{device.type},",
+        f"of which stages are taken to reach {EFFICIENCY:.0%}; it can be off by a factor of two. DVC's cache "
+        "shares these blocks",
+        "where the file system links them, and else doubles them.",
         *(["evaluate.limit: 0: all items of the tasks come on top."] if params.evaluate.limit == 0 else []),
+        *(f"Warning: {one}" for one in warnings(params, machine, memory, disk + (found.download or 0))),
     ]
 
 

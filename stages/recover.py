@@ -12,10 +12,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stages.checkpoints.devices import SHARDED, place
-from stages.checkpoints.loading import load_model, load_tokenizer
+from stages.checkpoints.loading import load_model, load_tokenizer, saved_dtype
 from stages.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
 from stages.checkpoints.saving import in_precision, save_model, save_tokenizer
-from stages.common.artifacts import atomic, write_json
+from stages.common.artifacts import atomic, read_card, write_json
 from stages.common.console import counter, stage, summary
 from stages.common.errors import InputError
 from stages.common.params import Params, read_params
@@ -37,9 +37,9 @@ def main() -> None:
     params = read_params()
     _refuse_many(params)
     training = Training(**params.recover.model_dump())
-    tokenizer, pruned_card = load_tokenizer(PRUNED), _read_card(PRUNED / "README.md")
+    tokenizer, pruned_card = load_tokenizer(PRUNED), read_card(PRUNED)
     sequences = read_text(RECOVERY_TEXT)
-    # A sign for the model card, on text that is trained on; held-out text is evaluate's.
+    # Measured for the model card, on text that is trained on; the evaluate stage measures on held-out text.
     check = torch.cat([ids[:1] for ids in sequences.values()])
     student, teacher, autocast = _models(params)
     before = _fit(student, teacher, check)
@@ -52,7 +52,7 @@ def main() -> None:
         after=_fit(student, teacher, check),
     )
     trained: Any = student  # transformers' types leave out the arguments of `to`
-    result = in_precision(trained.to("cpu"), getattr(torch, params.compute.dtype))
+    result = in_precision(trained.to("cpu"), saved_dtype(PRUNED))
     with atomic(RECOVERED) as directory:
         save_model(result, directory)
         save_tokenizer(tokenizer, directory)
@@ -117,15 +117,8 @@ def _fit(student: PreTrainedModel, teacher: PreTrainedModel, input_ids: Tensor) 
     )
 
 
-def _read_card(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found; run `dvc repro`") from None
-
-
 def _refuse_many(params: Params) -> None:
-    """Optimiser and both models must be whole in one process on one device."""
+    """Raise InputError unless there is one process with one device, which must hold optimizer and models."""
     if params.compute.device == SHARDED:
         raise InputError(f"params.yaml: compute.device: {SHARDED}: recover needs one device; use auto")
     processes = os.environ.get("WORLD_SIZE", "1")

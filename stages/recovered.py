@@ -3,9 +3,9 @@
 from stages.common.artifacts import read_json, write_json
 from stages.common.console import headline, stage, summary
 from stages.common.params import read_params
-from stages.common.paths import EVALUATIONS, RECOVERED, RECOVERED_METRICS, ROUNDS
+from stages.common.paths import EVALUATIONS, HEALING, RECOVERED, RECOVERED_METRICS, ROUNDS
 from stages.evaluation.metrics import build_metrics, read_evidence
-from stages.evaluation.page import headline_rows
+from stages.evaluation.sections import headline_rows
 
 COLUMNS = ("", "dense", "recovered", "ratio")
 
@@ -14,7 +14,7 @@ COLUMNS = ("", "dense", "recovered", "ratio")
 def main() -> None:
     """Write data/recovered.json; print the headline table of dense and recovered model."""
     history = ROUNDS / read_params().surgery.after / "history.json"
-    metrics = build_metrics(read_evidence(EVALUATIONS, history, "recovered"))
+    metrics = build_metrics(read_evidence(EVALUATIONS, history, HEALING, "recovered"))
     recovery = read_json(RECOVERED / "recovery.json")
     done = {key: recovery[key] for key in ("training", "tokens", "parameters")}
     done |= {

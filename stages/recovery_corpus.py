@@ -27,7 +27,7 @@ def drawn(params: Params) -> dict[str, int]:
     """How many sequences of each domain that counts a recovery draws: more could not be read."""
     weights = {domain: weight for domain, weight in params.mixture.items() if weight > 0}
     draws = params.recover.steps * params.recover.batch_size / sum(weights.values())
-    # Rounded up: a domain's draws are its share to within one.
+    # Rounded up, because a domain is drawn in proportion to the mixture to within one sequence.
     return {domain: int(draws * weight) + 1 for domain, weight in weights.items()}
 
 

@@ -16,7 +16,7 @@ def main() -> None:
     """Sample text from data/model, as params.yaml has it under `sample`, into data/sources/self.parquet."""
     params = read_params()
     model = place(load_model(MODEL, params.compute.dtype), params.compute.device)
-    found = sample_documents(model, load_tokenizer(MODEL), params.sample)
+    found = sample_documents(model, load_tokenizer(MODEL), params.sample, MODEL)
     artifacts.write_documents(OUTPUT, found)
     summary("sample", f"{len(found)} documents of {params.sample.tokens} tokens on {model.device.type}")
 

@@ -1,4 +1,4 @@
-"""Tool: a grid of experiments, through DVC or in one process, and the page of what they say."""
+"""Tool: a grid of experiments, through DVC or in one process, and the page of their results."""
 
 import re
 import shlex
@@ -20,7 +20,8 @@ from stages.experiments.study.cost import seconds
 from stages.experiments.study.grid import AXES_FILE, Experiment, Grid, grid
 from stages.experiments.study.in_process import Laboratory
 from stages.experiments.study.results import Result, read_results, write_results
-from stages.planning.estimate import EFFICIENCY, measure_speed, read_shapes
+from stages.planning.architecture import read_shapes
+from stages.planning.estimate import EFFICIENCY, measure_speed
 
 # Commands import DVC's side and the page themselves: `run` also works where nothing that draws is installed.
 LOCK = DATA / "study.lock"
@@ -142,7 +143,10 @@ def _grid(name: str, file: Path, axis: str | None = None) -> Grid:
 
 
 def _part(experiments: list[Experiment], part: str) -> list[Experiment]:
-    """Every so-many-th: parts by a multiple of the number of draws have a single draw of the text each."""
+    """Part k of n: experiment number k and every n-th after it.
+
+    Where n is a multiple of the number of draws, a part has one draw of the text, which it then makes once.
+    """
     match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", part)
     if match is None or int(match[1]) > int(match[2]):
         raise InputError(f"--part: {part}: write it as 2/3, the second of three")

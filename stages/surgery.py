@@ -1,24 +1,27 @@
 """Stage: the dense model cut by the last round's masks, healed, and written as the smaller checkpoint."""
 
+from dataclasses import asdict
+
 import torch
 from transformers import PreTrainedModel
 
 from stages.checkpoints.devices import passing_through, process_group, resolve_device
-from stages.checkpoints.loading import load_model, load_tokenizer
+from stages.checkpoints.loading import load_model, load_tokenizer, saved_dtype
 from stages.checkpoints.model_card import Measures, model_card
 from stages.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
-from stages.checkpoints.saving import save_model, save_tokenizer
-from stages.common.artifacts import atomic, read_json
+from stages.checkpoints.saving import in_precision, save_model, save_tokenizer
+from stages.common.artifacts import read_json, write_json
+from stages.common.atomic import atomic
 from stages.common.console import counter, is_first, stage, summary
 from stages.common.params import read_params
-from stages.common.paths import CALIBRATION, MODEL, PRUNED, ROUNDS
+from stages.common.paths import CALIBRATION, HEALING, MODEL, PRUNED, ROUNDS
 from stages.method.from_params import method_settings
 from stages.method.operate import operate
 from stages.method.text import healing_text
 from stages.pruning.decoder import decoder_layers, decoder_parameters
 from stages.pruning.experts import close_experts, open_experts
 from stages.pruning.loss import sequence_losses
-from stages.rounds.tensors import read_masks
+from stages.rounds.tensors import check_kept, read_masks
 from stages.text.calibration import read_text
 
 
@@ -29,7 +32,8 @@ def main() -> None:
     last = ROUNDS / params.surgery.after
     device = resolve_device(params.compute.device)
     model = open_experts(load_model(MODEL, params.compute.dtype))
-    masks = read_masks(last / "masks.safetensors")
+    masks, history = read_masks(last / "masks.safetensors"), read_json(last / "history.json")
+    check_kept(masks, history, last)
     text, settings = read_text(CALIBRATION), method_settings(params)
     # A first sign for the model card, on text the pruning saw; held-out text is evaluate's.
     check = torch.cat([ids[:1] for ids in healing_text(text, settings).values()])
@@ -38,20 +42,30 @@ def main() -> None:
         process_group(device),
         counter("surgery", "layer", len(decoder_layers(model))) as bar,
     ):
-        operate(model, masks, text, settings, bar.update)
+        healed = operate(model, masks, text, settings, bar.update)
     if not is_first():
         return
-    after = _measure(close_experts(model), check, device)
+    # The result has the dtype of its source, whatever was computed in; it is measured rounded to that.
+    model, source = close_experts(model), saved_dtype(MODEL)
+    working = model.dtype
+    after = _measure(in_precision(in_precision(model, source), working), check, device)
+    in_precision(model, source)
     with atomic(PRUNED) as directory:
         save_model(model, directory)
         tokenizer = load_tokenizer(MODEL)
         save_tokenizer(tokenizer, directory)
         proof = prove_load(model, directory, check[:PROOF_ROWS, :PROOF_TOKENS], PRUNED, tokenizer)
-        history = read_json(last / "history.json")
-        card = model_card(params, history, check.shape[1], before, after, proof)
+        card = model_card(params, history, check.shape[1], before, after, healed, proof)
         (directory / "README.md").write_text(card, encoding="utf-8")
-    share = 1 - after.decoder / before.decoder
-    summary("surgery", f"{after.parameters:,} parameters, {share:.1%} of the decoder removed, in {PRUNED}")
+        write_json(directory / "healing.json", {"method": healed.method, "divergences": healed.divergences})
+    write_json(HEALING, [asdict(one) for one in healed.refits])
+    removed = 1 - after.decoder / before.decoder
+    tried = ", ".join(f"{method} {value:.3f}" for method, value in healed.divergences.items())
+    summary(
+        "surgery",
+        f"{after.parameters:,} parameters, {removed:.1%} of the decoder removed, healed by {healed.method}"
+        f"{f' (divergence from the dense model: {tried} nats)' if tried else ''}, in {PRUNED}",
+    )
 
 
 @torch.no_grad()

@@ -1,6 +1,121 @@
-"""Where the project is, for tests that read its own files."""
+"""What tests build projects of: params.yaml, text, models and rounds on disk; commands in a project."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+import torch
+from ruamel.yaml import YAML
+from transformers import PreTrainedModel
+
+from stages.common.artifacts import Sequence, write_json
+from stages.pruning.sites import all_kept_masks
+from stages.rounds.tensors import write_masks, write_scores
 
 ROOT = Path(__file__).parent.parent
 PARAMS = ROOT / "params.yaml"
+BINARIES = Path(sys.executable).parent
+# What the model card says of a model that tests make up: the keys of `model` besides its source.
+LABEL = {"name": "tiny", "licence": "none", "base_model": None}
+# For git and DVC in a project of a test's own.
+ENVIRONMENT = {
+    "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
+    "PYTHONPATH": str(ROOT),
+    "GIT_AUTHOR_NAME": "Tester",
+    "GIT_AUTHOR_EMAIL": "tester@example.org",
+    "GIT_COMMITTER_NAME": "Tester",
+    "GIT_COMMITTER_EMAIL": "tester@example.org",
+    "DVC_NO_ANALYTICS": "1",
+}
+WORDS = ["channel", "prune", "mask", "heal", "round", "corpus", "sample", "metric", "weight", "layer", "leaf"]
+
+
+def read_yaml(path: Path = PARAMS) -> dict[str, Any]:
+    """A YAML file as plain mappings; the project's own params.yaml by default."""
+    data: dict[str, Any] = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    return data
+
+
+def change(params: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Make `a.b.c: value` changes in place; a value of ... deletes the key. Returns the params."""
+    for key, value in changes.items():
+        *groups, last = key.split(".")
+        target = params
+        for group in groups:
+            target = target[group]
+        if value is ...:
+            del target[last]
+        else:
+            target[last] = value
+    return params
+
+
+def write_params(directory: Path, params: dict[str, Any]) -> Path:
+    """Write `directory`/params.yaml; its path."""
+    path = directory / "params.yaml"
+    with path.open("w", encoding="utf-8") as file:
+        YAML().dump(params, file)  # keys in their order
+    return path
+
+
+def model_at(path: Path | str) -> dict[str, Any]:
+    """The group `model` for a checkpoint on disk."""
+    return {"source": "path", "path": str(path), **LABEL}
+
+
+def lines_of(path: str, documents: int = 60) -> dict[str, Any]:
+    """A domain whose documents are the lines of a local file."""
+    return {"source": "path", "path": path, "reader": {"format": "lines"}, "documents": documents}
+
+
+def text(seed: int, documents: int = 60) -> str:
+    """Lines of text that differ between seeds and have no 13-gram in common."""
+    return "\n".join(
+        " ".join(
+            f"{WORDS[(seed + line * 7 + word * (line % 5 + 1)) % len(WORDS)]}{line * word % 17}"
+            for word in range(30)
+        )
+        for line in range(documents)
+    )
+
+
+def random_sequences(
+    domains: Iterable[str], length: int, generator: torch.Generator, lowest: int = 0
+) -> list[Sequence]:
+    """Four sequences of the tiny tokenizer's ids for each domain; `lowest` 2 leaves out BOS and EOS."""
+    return [
+        Sequence(name, ("d",), tuple(torch.randint(lowest, 258, (length,), generator=generator).tolist()))
+        for name in domains
+        for _ in range(4)
+    ]
+
+
+def write_dense_round(directory: Path, model: PreTrainedModel) -> None:
+    """Write data/rounds/dense of a project as the model stage does."""
+    dense, masks = directory / "data/rounds/dense", all_kept_masks(model)
+    write_masks(dense / "masks.safetensors", masks)
+    write_scores(dense / "scores.safetensors", {name: 0.0 * mask for name, mask in masks.items()})
+    write_json(dense / "history.json", [])
+
+
+def run(directory: Path, *command: str, status: int = 0, **environment: str) -> str:
+    """What a command prints to stdout and stderr in a project; it must end with `status`."""
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env=os.environ | ENVIRONMENT | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def commit_all(directory: Path, message: str) -> None:
+    """Commit everything that is there."""
+    run(directory, "git", "add", "--all")
+    run(directory, "git", "commit", "--quiet", "--message", message)

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from stages.chat import main
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
@@ -122,3 +123,51 @@ def test_the_readmes_way_to_talk(instruct_dir: Path, tmp_path_factory: pytest.Te
     assert done.stdout.endswith("\n")
     # Nothing for anyone to act on, so nothing but the reply.
     assert done.stderr == ""
+
+
+def test_clear_starts_afresh_and_exit_ends(instruct_dir: Path, prompts: list[str]) -> None:
+    result = chat(instruct_dir, "one\n/clear\ntwo\n/exit\nthree\n")
+    assert result.exit_code == 0
+    assert prompts == ["u:one;a:", "u:two;a:"]
+
+
+def test_system_is_told_first_and_stays_after_a_clear(instruct_dir: Path, prompts: list[str]) -> None:
+    assert chat(instruct_dir, "/system Be brief.\none\n/clear\ntwo\n").exit_code == 0
+    assert prompts == ["s:Be brief.;u:one;a:", "s:Be brief.;u:two;a:"]
+
+
+def test_a_command_that_there_is_not_is_named(instruct_dir: Path, prompts: list[str]) -> None:
+    assert "/quit: not a command" in chat(instruct_dir, "/quit\n").output
+    assert prompts == []
+
+
+def test_ctrl_c_stops_the_reply_and_not_the_program(
+    instruct_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_class = type(make_tiny_model())
+    generate = model_class.generate
+
+    def interrupted(self: object, **arguments: object) -> object:
+        generate(self, **arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model_class, "generate", interrupted)
+    result = chat(instruct_dir, "one\ntwo\n")
+    assert result.exit_code == 0
+    assert result.output.count("(stopped)") == 2
+
+
+def test_a_checkpoint_is_loaded_in_its_own_dtype(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_tiny_model().to(torch.bfloat16).save_pretrained(tmp_path)
+    make_tiny_tokenizer().save_pretrained(tmp_path)
+    seen: list[torch.dtype] = []
+    model_class = type(make_tiny_model())
+    generate = model_class.generate
+
+    def recording(self: LlamaForCausalLM, **arguments: object) -> object:
+        seen.append(self.dtype)
+        return generate(self, **arguments)
+
+    monkeypatch.setattr(model_class, "generate", recording)
+    assert chat(tmp_path, "one\n").exit_code == 0
+    assert seen == [torch.bfloat16]

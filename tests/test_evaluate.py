@@ -1,48 +1,73 @@
+"""The three stages that measure a checkpoint, on the tiny model."""
+
 import json
 from pathlib import Path
 
 import pytest
+from click import Command
 from click.testing import CliRunner
-from ruamel.yaml import YAML
 
-from stages.common.artifacts import Sequence, write_sequences
-from stages.evaluate import main
+from stages import cost, perplexity, tasks
+from stages.common.artifacts import Sequence, read_answers, write_sequences
 from tests.evaluation.test_tasks import ITEMS, write_items
-from tests.project import PARAMS
+from tests.project import ROOT, read_yaml, write_params
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    params = YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8"))
+    params = read_yaml()
     params["benchmarks"] = {"piqa": params["benchmarks"]["piqa"]}
     params["compute"]["device"] = "cpu"
     params["evaluate"] |= {"prompt_tokens": 16, "decode_tokens": 2, "repeats": 1}
-    YAML().dump(params, tmp_path / "params.yaml")
+    write_params(tmp_path, params)
     rows = [Sequence(domain, ("d",), tuple(range(5, 21))) for domain in ("news", "code")]
     write_sequences(tmp_path / "data/corpus/heldout.parquet", rows, {})
     (tmp_path / "data/benchmarks").mkdir()
     write_items(tmp_path / "data/benchmarks/piqa.jsonl", [ITEMS["piqa"][0]] * 3)
     monkeypatch.chdir(tmp_path)
     # The process that measures memory starts here as well.
-    monkeypatch.setenv("PYTHONPATH", str(PARAMS.parent))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return tmp_path
 
 
-def test_a_model_against_itself_has_every_measure(project, dense_dir):
-    arguments = ["pruned", "--checkpoint", str(dense_dir), "--against", str(dense_dir)]
-    result = CliRunner().invoke(main, arguments)
+def written(project: Path, stage: Command, *arguments: str) -> dict:
+    result = CliRunner().invoke(stage, ["pruned", *arguments])
     assert result.exit_code == 0, result.output
-    written = json.loads((project / "data/evaluations/pruned.json").read_text())
-    assert set(written) == {"perplexity", "accuracy", "cost", "latency", "samples", "settings"}
-    assert list(written["perplexity"]["domains"]) == ["news", "code"]
-    assert written["accuracy"]["piqa"]["items"] == 3
-    assert written["cost"]["peak_memory_bytes"] > 0
-    assert written["latency"]["ratio"]["prefill_ms"] > 0
+    return json.loads(
+        (project / f"data/evaluations/pruned/{stage.callback.__module__.split('.')[-1]}.json").read_text()
+    )
 
 
-def test_a_missing_checkpoint_is_one_message(project):
-    result = CliRunner().invoke(main, ["dense", "--checkpoint", "data/model"])
+def test_perplexity_is_by_domain_and_with_continuations(project, dense_dir):
+    found = written(project, perplexity.main, "--checkpoint", str(dense_dir))
+    assert set(found) == {"perplexity", "samples", "settings"}
+    assert list(found["perplexity"]["domains"]) == ["news", "code"]
+
+
+def test_tasks_keep_the_answer_to_every_item(project, dense_dir):
+    found = written(project, tasks.main, "--checkpoint", str(dense_dir))
+    assert found["accuracy"]["piqa"]["items"] == 3
+    answers = read_answers(project / "data/evaluations/pruned/answers.parquet")
+    assert [(row.task, row.item, row.metric) for row in answers] == [
+        ("piqa", str(n), "acc_norm") for n in range(3)
+    ]
+    assert sum(row.score for row in answers) / 3 == found["accuracy"]["piqa"]["acc_norm"]
+
+
+def test_cost_is_of_one_model_and_time_beside_another(project, dense_dir):
+    found = written(project, cost.main, "--checkpoint", str(dense_dir), "--against", str(dense_dir))
+    assert found["cost"]["peak_memory_bytes"] > 0
+    latency = found["latency"]
+    assert (
+        latency["lowest"]["prefill_ms"] <= latency["ratio"]["prefill_ms"] <= latency["highest"]["prefill_ms"]
+    )
+    assert 0 <= latency["busy"] <= 1
+
+
+@pytest.mark.parametrize("stage", [perplexity.main, tasks.main, cost.main])
+def test_a_missing_checkpoint_is_one_message(project, stage):
+    result = CliRunner().invoke(stage, ["dense", "--checkpoint", "data/model"])
     assert result.exit_code == 1
-    assert "data/model: cannot be loaded" in result.output
+    assert "data/model: no checkpoint there; run `dvc repro model`" in result.output
     assert "Traceback" not in result.output
     assert not (project / "data/evaluations").exists()

@@ -18,7 +18,9 @@ from stages.common.artifacts import Sequence, write_sequences
 from stages.common.errors import InputError
 from stages.exporting.gguf_file import write_gguf
 from stages.exporting.gguf_tokenizer import PRE_TOKENIZERS
-from stages.pruning.families import ATTENTION, MLP, QUERY_HEADS, all_kept_masks, cut
+from stages.pruning.cutting import cut
+from stages.pruning.layouts import ATTENTION, MLP, QUERY_HEADS
+from stages.pruning.sites import all_kept_masks
 from tests.conftest import make_tiny_tokenizer
 from tests.project import ROOT
 from tests.pruning.test_families import half_masks, tiny
@@ -124,12 +126,42 @@ def test_scaled_angles_become_divisors_of_the_frequencies(tmp_path: Path) -> Non
     assert torch.allclose(plain / torch.tensor(factors), model.model.rotary_emb.inv_freq)
 
 
-@pytest.mark.parametrize(("precision", "kind"), [("f16", 1), ("bf16", 30), ("q8_0", 8)])
-def test_matrices_are_written_in_the_precision_asked_for(precision: str, kind: int, tmp_path: Path) -> None:
+# By ggml's numbers of the types; below 8 bits the embeddings stay at 8.
+KINDS = [
+    ("f16", 1, 1),
+    ("bf16", 30, 30),
+    ("q8_0", 8, 8),
+    ("q5_1", 7, 8),
+    ("q5_0", 6, 8),
+    ("q4_1", 3, 8),
+    ("q4_0", 2, 8),
+]
+
+
+@pytest.mark.parametrize(("precision", "kind", "vocabulary"), KINDS)
+def test_matrices_are_written_in_the_precision_asked_for(
+    precision: str, kind: int, vocabulary: int, tmp_path: Path
+) -> None:
     _, path = written(checkpoint(tmp_path, "llama"), precision)
     kinds = {tensor.name: int(tensor.tensor_type) for tensor in GGUFReader(path).tensors}
     assert kinds["blk.0.attn_q.weight"] == kind
+    assert kinds["token_embd.weight"] == vocabulary
     assert kinds["blk.0.attn_norm.weight"] == 0
+
+
+# Relative to the size of a matrix: what uniform steps of 1/254, 1/31 and 1/15 of a block's range lead to.
+STEPS = [("q8_0", 0.01), ("q5_1", 0.05), ("q4_1", 0.1), ("q4_0", 0.12)]
+
+
+@pytest.mark.parametrize(("precision", "error"), STEPS)
+def test_fewer_bits_keep_the_weights_to_within_their_steps(
+    precision: str, error: float, tmp_path: Path
+) -> None:
+    _, path = written(checkpoint(tmp_path, "qwen2"), precision)
+    dense, again = load(tmp_path), load(tmp_path, gguf_file=path.name, dtype=torch.float32)
+    found = again.state_dict()
+    for name, weight in dense.state_dict().items():
+        assert float((weight - found[name]).norm()) <= error * float(weight.norm()), name
 
 
 @pytest.mark.parametrize(
@@ -160,8 +192,8 @@ def test_make_export_runs_its_own_pipeline() -> None:
     shown = subprocess.run(
         ["make", "export", "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    assert "dvc repro stages/exporting/dvc.yaml\n" in shown
-    assert (ROOT / "stages/exporting/dvc.yaml").exists()
+    assert "python -m stages.enable exporting\ndvc repro stages/exporting/dvc.yaml\n" in shown
+    assert (ROOT / "stages/exporting/pipeline.yaml").exists()
 
 
 @pytest.mark.portability

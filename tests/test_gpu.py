@@ -1,4 +1,4 @@
-"""On an accelerator: the same results as on the CPU, and models that are larger than the device's share."""
+"""On an accelerator: the same results as on the CPU, and models larger than the memory they are given."""
 
 import copy
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from transformers import LlamaForCausalLM
 from stages.checkpoints import devices
 from stages.checkpoints.devices import passing_through, place
 from stages.pruning.capture import capture
-from stages.pruning.families import sites_of
 from stages.pruning.healing import Moments
 from stages.pruning.loss import sequence_losses
 from stages.pruning.settings import Healing
+from stages.pruning.sites import sites_of
 from stages.pruning.surgery import prune
 from tests.conftest import make_tiny_model
 from tests.pruning.test_surgery import IDS, random_masks
@@ -38,6 +38,7 @@ def healed(model: LlamaForCausalLM, device: torch.device) -> LlamaForCausalLM:
         {"text": IDS},
         {"text": 1.0},
         Healing("residual", 0.5, 0.1),
+        left_out={},
         device=device,
         batch_size=2,
         on_layer=lambda: None,

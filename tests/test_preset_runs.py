@@ -7,12 +7,10 @@ where its file is on the package index (Gemma's is not).
 import base64
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner
-from ruamel.yaml import YAML
 from tokenizers import models, normalizers, processors
 from transformers import (
     AutoConfig,
@@ -27,9 +25,10 @@ from stages import benchmarks, capture, corpus, mask, model, sample, sources, su
 from stages.checkpoints.loading import load_model
 from stages.common.params import PackageContent, Params, read_params
 from stages.pruning.decoder import decoder_parameters
-from stages.pruning.families import sites_of, unit_parameters
+from stages.pruning.sites import sites_of, unit_parameters
 from stages.text.packages import read_members
 from tests.conftest import make_tiny_tokenizer
+from tests.project import model_at, read_yaml, write_params
 from tests.test_presets import PRESETS, PUBLISHED, ROOT, published_config
 
 # What the published sizes are divided by: channels by less, so that the steps of width_multiple stay small.
@@ -110,13 +109,13 @@ def narrow_config(name: str) -> PretrainedConfig:
 
 def small_params(name: str, source: Path) -> Params:
     """The preset in params.yaml, but for where things come from, the device, and how much text is read."""
-    data: dict[str, Any] = YAML(typ="safe").load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8"))
+    data = read_yaml(PRESETS / f"{name}.yaml")
     local = {
         "prose": {"path": str(ROOT / "*.md"), "reader": {"format": "lines"}},
         "code": {"path": str(ROOT / "stages/**/*.py"), "reader": {"format": "text"}},
     }
     data |= {
-        "model": {"source": "path", "path": str(source), "name": name, "licence": "none"},
+        "model": model_at(source) | {"name": name},
         "domains": {domain: {"source": "path", "documents": 100, **one} for domain, one in local.items()},
         "mixture": {"prose": 1.0, "code": 1.0, "self": 1.0},
         "benchmarks": {},
@@ -126,9 +125,8 @@ def small_params(name: str, source: Path) -> Params:
     data["sample"] |= {"documents": 8, "tokens": 48}
     data["corpus"] |= {"sequence_length": 64, "calibration_sequences": 4, "heldout_sequences": 1}
     data["capture"] |= {"sequences": 2}
-    data["surgery"] |= {"sequences": 4}
-    with Path("params.yaml").open("w", encoding="utf-8") as file:
-        YAML().dump(data, file)
+    data["surgery"] |= {"sequences": 3, "choice_sequences": 1}
+    write_params(Path(), data)
     return read_params()
 
 

@@ -7,10 +7,12 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from stages.common.params import HubDomain, HubModel, read_params
+from stages.common.params import HubDomain, HubModel, PackageContent, PackageModel, read_params
 from stages.pruning.allocation import Candidate, Limits, uniform_masks
 from stages.pruning.decoder import decoder_parameters
-from stages.pruning.families import sites_of, unit_parameters, widths
+from stages.pruning.sites import sites_of, unit_parameters
+from stages.pruning.sizes import widths
+from stages.text.task_items import ADAPTERS, RUNS_CODE
 from tests.project import ROOT
 
 PRESETS = ROOT / "stages/presets"
@@ -57,27 +59,33 @@ PUBLISHED: dict[str, tuple[str, tuple[int, ...], dict[str, Any], int]] = {
         999_885_952,
     ),
 }
+# Presets whose model lies in archives of the package index, and that need no hub.
+CODER = {**QWEN, "max_position_embeddings": 32768, "tie_word_embeddings": True}
+ARCHIVED: dict[str, tuple[str, tuple[int, ...], dict[str, Any], int]] = {
+    "qwen2.5-coder-0.5b": ("qwen2", (896, 4864, 24, 14, 2, 151936), CODER, 494_032_768),
+    "qwen2.5-coder-1.5b": ("qwen2", (1536, 8960, 28, 12, 2, 151936), CODER, 1_543_714_304),
+}
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers")
 SIZES += ("num_attention_heads", "num_key_value_heads", "vocab_size")
 
 
 def published_config(name: str) -> dict[str, Any]:
     """The fields of the config of a preset's model that are not their class's defaults."""
-    _, sizes, others, _ = PUBLISHED[name]
+    _, sizes, others, _ = (PUBLISHED | ARCHIVED)[name]
     return dict(zip(SIZES, sizes, strict=True)) | {"tie_word_embeddings": False} | others
 
 
 def architecture(name: str) -> PreTrainedModel:
-    config = AutoConfig.for_model(PUBLISHED[name][0], **published_config(name))
+    config = AutoConfig.for_model((PUBLISHED | ARCHIVED)[name][0], **published_config(name))
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
 
 
 def test_every_preset_is_tried() -> None:
-    assert {file.stem for file in PRESETS.glob("*.yaml")} == set(PUBLISHED)
+    assert {file.stem for file in PRESETS.glob("*.yaml")} == set(PUBLISHED | ARCHIVED)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", PUBLISHED | ARCHIVED)
 def test_the_command_in_its_header_copies_the_preset(name: str) -> None:
     preset = PRESETS / f"{name}.yaml"
     (copied,) = re.findall(r"cp (\S+) params\.yaml", preset.read_text(encoding="utf-8"))
@@ -96,10 +104,22 @@ def test_a_preset_is_valid_and_pins_what_it_reads(name: str) -> None:
     assert len(set(revisions)) == len(revisions)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", ARCHIVED)
+def test_a_preset_without_a_hub_pins_all_that_it_reads(name: str) -> None:
+    params = read_params(PRESETS / f"{name}.yaml")
+    assert isinstance(params.model, PackageModel)
+    assert len(set(params.model.package)) == len(params.model.package) > 1
+    others = [*params.domains.values(), *params.benchmarks.values()]
+    assert all(isinstance(one, PackageContent) for one in others)
+    assert set(params.benchmarks) <= set(ADAPTERS)
+    if params.evaluate.limit == 0:
+        assert set(params.benchmarks) == set(ADAPTERS) - RUNS_CODE - {"gsm8k_cot_zeroshot"}
+
+
+@pytest.mark.parametrize("name", PUBLISHED | ARCHIVED)
 def test_the_real_architecture_meets_the_budget(name: str) -> None:
     params, model = read_params(PRESETS / f"{name}.yaml"), architecture(name)
-    assert model.num_parameters() == PUBLISHED[name][3]
+    assert model.num_parameters() == (PUBLISHED | ARCHIVED)[name][3]
     total = decoder_parameters(model)
     candidates = [
         Candidate(

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,25 +20,33 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages import capture, mask, model, surgery
 from stages.checkpoints.loading import load_model
-from stages.common.artifacts import Sequence, read_json, read_sequences, write_json, write_sequences
+from stages.common.artifacts import Sequence, read_json, read_sequences, write_sequences
 from stages.common.params import read_params
 from stages.method.from_params import method_settings
 from stages.method.prune import prune_model
 from stages.pruning.decoder import decoder_parameters
-from stages.pruning.families import all_kept_masks, widths
+from stages.pruning.sizes import widths
 from stages.rounds.captures import read_captures
-from stages.rounds.tensors import read_masks, read_scores, write_masks, write_scores
+from stages.rounds.tensors import read_masks, read_scores
 from stages.text.calibration import read_text
-from tests.common.test_params import write
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
-from tests.project import ROOT
+from tests.project import (
+    ROOT,
+    change,
+    model_at,
+    random_sequences,
+    read_yaml,
+    write_dense_round,
+    write_params,
+)
 from tests.pruning.test_families import tiny
 
 CHANGES: dict[str, Any] = {
     "corpus.sequence_length": 24,
     "corpus.calibration_sequences": 4,
     "capture.sequences": 2,
-    "surgery.sequences": 4,
+    "surgery.sequences": 3,
+    "surgery.choice_sequences": 1,
     "prune.width_multiple": 1,
     "domains": {"news": {"source": "path", "path": "*", "reader": {"format": "text"}, "documents": 1}},
     "mixture": {"news": 2.0, "self": 1.0},
@@ -49,20 +58,14 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A directory as the stages before capture leave it; the argument changes its params."""
 
     def make(**changes: Any) -> Path:
-        write(tmp_path, CHANGES | {key.replace("__", "."): value for key, value in changes.items()})
+        more = {key.replace("__", "."): value for key, value in changes.items()}
+        write_params(tmp_path, change(read_yaml(), CHANGES | more))
         monkeypatch.chdir(tmp_path)
         shutil.copytree(dense_dir, "data/model")
         generator = torch.Generator().manual_seed(0)
-        rows = [
-            Sequence(domain, ("d",), tuple(torch.randint(0, 258, (24,), generator=generator).tolist()))
-            for domain in ("news", "self")
-            for _ in range(4)
-        ]
+        rows = random_sequences(("news", "self"), 24, generator)
         write_sequences(Path("data/corpus/calibration.parquet"), rows, {})
-        write_masks(Path("data/rounds/dense/masks.safetensors"), all_kept_masks(make_tiny_model()))
-        zeros = {name: 0.0 * mask for name, mask in all_kept_masks(make_tiny_model()).items()}
-        write_scores(Path("data/rounds/dense/scores.safetensors"), zeros)
-        write_json(Path("data/rounds/dense/history.json"), [])
+        write_dense_round(tmp_path, make_tiny_model())
         return tmp_path
 
     return make
@@ -91,6 +94,11 @@ def test_the_result_is_a_complete_checkpoint_for_stock_classes(project: Callable
     }
     card = (pruned / "README.md").read_text(encoding="utf-8")
     assert "license: apache-2.0" in card
+    healing = read_json(pruned / "healing.json")
+    assert healing["method"] == min(healing["divergences"], key=healing["divergences"].get)
+    assert f"- healing: `{healing['method']}`" in card
+    assert f"`residual` {healing['divergences']['residual']:.4f}" in card
+    assert f"healed by {healing['method']} (divergence from the dense model: least_squares " in result.output
     assert f"| parameters | {make_tiny_model().num_parameters():,} | {model.num_parameters():,} |" in card
     assert f"- transformers {transformers.__version__}: loaded in a fresh process" in card
 
@@ -100,7 +108,7 @@ def test_a_checkpoint_that_does_not_load_gets_no_final_name(
 ) -> None:
     directory = project()
     monkeypatch.setattr(surgery, "save_model", lambda model, path: model.save_pretrained(path))
-    write(directory, {**CHANGES, "prune.widths": "per_layer"})
+    write_params(directory, change(read_yaml(), {**CHANGES, "prune.widths": "per_layer"}))
     result = run_all()
     assert result.exit_code == 1
     assert "data/pruned: the checkpoint does not load in a fresh process" in result.output
@@ -123,8 +131,8 @@ def test_other_families_go_the_whole_way(
     source = tmp_path / "source"
     tiny(family, vocab_size=258).save_pretrained(source)
     make_tiny_tokenizer().save_pretrained(source)
-    origin = {"source": "path", "path": str(source), "name": family, "licence": "none"}
-    write(directory, {**CHANGES, "model": origin, **changes})
+    origin = model_at(source) | {"name": family}
+    write_params(directory, change(read_yaml(), {**CHANGES, "model": origin, **changes}))
     result = CliRunner().invoke(model.main, [])
     assert result.exit_code == 0, result.output
     dense = load_file(source / "model.safetensors")
@@ -156,12 +164,14 @@ def test_widths_that_experts_cannot_have_are_refused_once_they_are_set(
     directory = project()
     tiny("mixtral", vocab_size=258).save_pretrained(tmp_path / "source")
     make_tiny_tokenizer().save_pretrained(tmp_path / "source")
-    origin = {"source": "path", "path": str(tmp_path / "source"), "name": "m", "licence": "none"}
-    write(directory, {**CHANGES, "model": origin, "prune.width_multiple": 8})
+    origin = model_at(tmp_path / "source")
+    write_params(directory, change(read_yaml(), {**CHANGES, "model": origin, "prune.width_multiple": 8}))
     for stage, arguments in ((model.main, []), (capture.main, ["r1"])):
         assert CliRunner().invoke(stage, arguments).exit_code == 0
     # DVC may have either of the stages from before, with other settings.
-    write(directory, {**CHANGES, "model": origin, "prune.width_multiple": 8, **changes})
+    write_params(
+        directory, change(read_yaml(), {**CHANGES, "model": origin, "prune.width_multiple": 8, **changes})
+    )
     for stage in (capture.main, mask.main):
         result = CliRunner().invoke(stage, ["r1"])
         assert result.exit_code == 1
@@ -253,7 +263,7 @@ def two_processes(*stage: str) -> None:
 
 def test_two_processes_say_what_one_does(project: Callable[..., Path]) -> None:
     """Three sequences a domain, so that the shares are of different size."""
-    directory = project(capture__sequences=3, surgery__sequences=3, prune__sites=["mlp", "attention"])
+    directory = project(capture__sequences=3, prune__sites=["mlp", "attention"])
     run_all()
     one = read_captures(directory / "data/rounds/r1/statistics.safetensors")
     weights = load_file(directory / "data/pruned/model.safetensors")
@@ -266,7 +276,11 @@ def test_two_processes_say_what_one_does(project: Callable[..., Path]) -> None:
             for name, values in statistics.items():
                 found = getattr(two[domain].statistics[site], name)
                 assert torch.allclose(found, values, rtol=1e-4, atol=1e-12), (domain, site, name)
+    chosen = read_json(directory / "data/pruned/healing.json")
     two_processes("stages.surgery")
+    again = read_json(directory / "data/pruned/healing.json")
+    assert again["method"] == chosen["method"]
+    assert again["divergences"] == pytest.approx(chosen["divergences"], rel=1e-3)
     healed = load_file(directory / "data/pruned/model.safetensors")
     assert healed.keys() == weights.keys()
     assert all(torch.allclose(healed[name], weights[name], atol=1e-4) for name in weights)
@@ -281,9 +295,24 @@ def test_the_stages_are_prune_model_with_files_between(project: Callable[..., Pa
     result = prune_model(model, read_text(Path("data/corpus/calibration.parquet")), method_settings(params))
     masks = read_masks(directory / "data/rounds/r3/masks.safetensors")
     assert all(torch.equal(masks[name], mask) for name, mask in result.masks.items())
+    assert asdict(result.healing) == read_json(directory / "data/pruned/healing.json")
     assert result.history == read_json(directory / "data/rounds/r3/history.json")
     saved = load_model(directory / "data/pruned", "float32").state_dict()
     assert saved.keys() == result.model.state_dict().keys()
     assert all(torch.equal(saved[name], weight) for name, weight in result.model.state_dict().items())
     # What the caller passed in stays as it was.
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
+
+
+def test_the_result_has_the_dtype_of_its_source_whatever_is_computed_in(
+    project: Callable[..., Path], tmp_path: Path
+) -> None:
+    directory = project()
+    make_tiny_model().bfloat16().save_pretrained("data/model")
+    source = (directory / "data/model/model.safetensors").stat().st_size
+    assert run_all().exit_code == 0
+    weights = load_file(directory / "data/pruned/model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+    assert (directory / "data/pruned/model.safetensors").stat().st_size < source
+    config = json.loads((directory / "data/pruned/config.json").read_text(encoding="utf-8"))
+    assert config["dtype"] == "bfloat16"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,20 +20,22 @@ from stages import recover, recovered
 from stages.checkpoints.model_card import Measures, model_card
 from stages.checkpoints.proof import Proof
 from stages.checkpoints.saving import save_model
-from stages.common.artifacts import Sequence, write_json, write_sequences
+from stages.common.artifacts import write_json, write_sequences
 from stages.common.params import read_params
-from stages.pruning.families import all_kept_masks, cut
+from stages.pruning.cutting import cut
+from stages.pruning.settings import Healed
+from stages.pruning.sites import all_kept_masks
 from stages.recovering import snapshots
-from tests.common.test_params import write
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
-from tests.evaluation.evidence import evaluation, history, write_evidence
-from tests.project import ROOT
+from tests.evaluation.evidence import evaluation, history, write_evaluation, write_evidence
+from tests.project import ROOT, change, random_sequences, read_yaml, write_params
 
 CHANGES: dict[str, Any] = {
     "corpus.sequence_length": 24,
     "corpus.calibration_sequences": 4,
     "capture.sequences": 2,
-    "surgery.sequences": 4,
+    "surgery.sequences": 3,
+    "surgery.choice_sequences": 1,
     "domains": {"news": {"source": "path", "path": "*", "reader": {"format": "text"}, "documents": 1}},
     "mixture": {"news": 2.0, "self": 1.0},
     "compute.device": "cpu",
@@ -45,6 +48,7 @@ WEIGHTS = Path("data/recovered/model.safetensors")
 KILLED = """
 import os, signal
 from stages import recover
+from stages.pruning.settings import Healed
 from stages.recovering import snapshots
 
 snapshots.SECONDS, snapshots.SHARE = 0.0, 1e9
@@ -65,7 +69,8 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A directory as surgery leaves it; `kept` mlp channels in each of the three layers."""
 
     def make(kept: tuple[int, int, int] = (32, 32, 32), **changes: Any) -> Path:
-        write(tmp_path, CHANGES | {key.replace("__", "."): value for key, value in changes.items()})
+        more = {key.replace("__", "."): value for key, value in changes.items()}
+        write_params(tmp_path, change(read_yaml(), CHANGES | more))
         monkeypatch.chdir(tmp_path)
         Path("data").mkdir()
         Path("data/model").symlink_to(dense_dir)
@@ -79,14 +84,10 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
         measures, proof = Measures(1000, 1500, 5.0), Proof("5", type(model).__name__, 48, 1e-6)
         prune = {"widths": "uniform", "width_multiple": 1, "sites": ["mlp"]}
         rounds = [{**entry, "prune": prune, "sequences": {"news": 2}} for entry in history()]
-        card = model_card(read_params(), rounds, 24, measures, measures, proof)
+        card = model_card(read_params(), rounds, 24, measures, measures, Healed("residual", {}), proof)
         Path("data/pruned/README.md").write_text(card, encoding="utf-8")
         generator = torch.Generator().manual_seed(0)
-        rows = [
-            Sequence(domain, ("d",), tuple(torch.randint(0, 258, (24,), generator=generator).tolist()))
-            for domain in ("news", "self")
-            for _ in range(4)
-        ]
+        rows = random_sequences(("news", "self"), 24, generator)
         write_sequences(Path("data/corpus/recovery.parquet"), rows, {})
         return tmp_path
 
@@ -158,11 +159,13 @@ def test_layers_of_different_width_keep_their_modelling_file(project: Callable[.
 
 
 @pytest.mark.usefixtures("unproved")
-def test_half_precision_is_that_of_the_params(project: Callable[..., Path]) -> None:
+def test_the_result_has_the_dtype_of_its_source_whatever_it_is_computed_in(
+    project: Callable[..., Path],
+) -> None:
     project(compute__dtype="bfloat16")
     result = run()
     assert result.exit_code == 0, result.output
-    assert {weight.dtype for weight in load_file(WEIGHTS).values()} == {torch.bfloat16}
+    assert {weight.dtype for weight in load_file(WEIGHTS).values()} == {torch.float32}
 
 
 @pytest.mark.usefixtures("unproved")
@@ -237,19 +240,22 @@ def test_a_pruned_model_that_is_missing_is_one_message(project: Callable[..., Pa
     (directory / "data/pruned").rename(directory / "data/elsewhere")
     result = run()
     assert result.exit_code == 1
-    assert "data/pruned: cannot be loaded" in result.output
+    assert "data/pruned: no checkpoint there; run `dvc repro surgery`" in result.output
     assert not Path("data/recovered").exists()
 
 
 def test_measures_stand_beside_the_dense_ones_and_not_in_the_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(tmp_path, {"rounds": {"r2": {"after": "dense", "progress": 1.0}}, "surgery.after": "r2"})
+    write_params(
+        tmp_path,
+        change(read_yaml(), {"rounds": {"r2": {"after": "dense", "progress": 1.0}}, "surgery.after": "r2"}),
+    )
     monkeypatch.chdir(tmp_path)
     write_evidence(Path("data"))
-    latency = json.loads(Path("data/evaluations/pruned.json").read_text())["latency"]
-    write_json(Path("data/evaluations/recovered.json"), evaluation(1.1) | {"latency": latency})
-    Path("data/evaluations/pruned.json").unlink()
+    latency = json.loads(Path("data/evaluations/pruned/cost.json").read_text())["latency"]
+    write_evaluation(Path("data/evaluations/recovered"), evaluation(1.1) | {"latency": latency}, 6)
+    shutil.rmtree("data/evaluations/pruned")
     Path("data/recovered").mkdir()
     recovery = {
         "training": {"steps": 5},

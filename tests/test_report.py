@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from stages.report import main
+from stages.page import main as page
+from stages.report import main as report
 from tests.evaluation.evidence import write_evidence
 from tests.project import PARAMS
 
@@ -20,39 +21,56 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def report() -> Result:
-    return CliRunner().invoke(main)
+def run() -> Result:
+    """Both stages; the first's outcome, or the second's where that went well."""
+    first = CliRunner().invoke(report)
+    return CliRunner().invoke(page) if first.exit_code == 0 else first
 
 
 def test_every_picture_the_page_links_is_there(project):
-    assert report().exit_code == 0
-    page = (project / "data/report.md").read_text()
-    links = [part.split(")")[0] for part in page.split("](")[1:]]
-    assert len(links) == 4
+    assert run().exit_code == 0
+    text = (project / "data/report.md").read_text()
+    links = [part.split(")")[0] for part in text.split("](")[1:]]
+    # Five pictures, and the data of each.
+    assert len(links) == 10
     assert all((project / "data" / link).is_file() for link in links)
 
 
 def test_metrics_are_nested_by_model_then_measure(project):
-    assert report().exit_code == 0
+    assert run().exit_code == 0
     metrics = json.loads((project / "data/metrics.json").read_text())
-    assert list(metrics) == ["dense", "pruned", "ratio", "calibration"]
+    assert list(metrics) == ["dense", "pruned", "ratio", "difference", "calibration"]
     assert metrics["pruned"]["decoder_parameters"] == 800
 
 
 def test_summary_names_the_pruned_model_and_the_ratios(project):
-    output = report().output
-    assert "data/pruned" in output
+    assert "data/pruned" in run().output
+    output = CliRunner().invoke(report, ["--show"]).output
     assert next(line for line in output.splitlines() if "perplexity" in line).endswith("1.250")
 
 
+def test_a_difference_stands_with_its_own_error(project):
+    assert run().exit_code == 0
+    # 12 of 60 items lost: sqrt(0.2 * 0.8 / 59).
+    row = next(line for line in (project / "data/report.md").read_text().splitlines() if "| boolq" in line)
+    assert "| -0.200 ± 0.052 | 60 | acc |" in row
+
+
 def test_samples_are_shown_as_they_are(project):
-    assert report().exit_code == 0
+    assert run().exit_code == 0
     assert "\n     | return `x`\n    ```\n    end" in (project / "data/report.md").read_text()
 
 
 def test_a_missing_evaluation_is_one_message(project):
-    (project / "data/evaluations/dense.json").unlink()
-    result = report()
+    (project / "data/evaluations/dense/tasks.json").unlink()
+    result = run()
     assert result.exit_code == 1
-    assert "dense.json: not found" in result.output
+    assert "dense/tasks.json: not found" in result.output
     assert "Traceback" not in result.output
+
+
+def test_times_have_their_range_and_a_busy_machine_is_named(project):
+    assert run().exit_code == 0
+    text = (project / "data/report.md").read_text()
+    assert "prefill 0.75 to 0.90; decode 0.70 to 1.10, so no difference is shown." in text
+    assert "busy with something else (60% of its processors)" in text

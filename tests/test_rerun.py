@@ -15,25 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from stages.experiments.study.results import read_results
-from tests.project import ROOT
+from tests.project import ENVIRONMENT, ROOT, change, lines_of, model_at, read_yaml, text, write_params
 
-ROLES = ("AUTHOR", "COMMITTER")
 pytestmark = pytest.mark.slow
-WORDS = ["channel", "prune", "mask", "heal", "round", "corpus", "sample", "metric", "weight", "layer", "leaf"]
-
-
-def text(seed: int, documents: int = 60) -> str:
-    """Lines of text that differ between seeds and share no run of 13 words."""
-    return "\n".join(
-        " ".join(
-            f"{WORDS[(seed + line * 7 + word * (line % 5 + 1)) % len(WORDS)]}{line * word % 17}"
-            for word in range(30)
-        )
-        for line in range(documents)
-    )
+PAGES = ["page"]
+REPORTS = ["report", "page", "publish"]
 
 
 class Project:
@@ -55,15 +43,15 @@ class Project:
         tickets = [json.dumps({"body": line}) for line in text(3).splitlines()]
         (directory / "tickets.jsonl").write_text("\n".join(tickets) + "\n", encoding="utf-8")
         (directory / "items.jsonl").write_text("\n".join(items) + "\n", encoding="utf-8")
-        params = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-        params["model"] = {"source": "path", "path": str(dense), "name": "tiny", "licence": "none"}
-        params["domains"] = {name: self.domain(name) for name in ("alpha", "news")}
+        params = read_yaml()
+        params["model"] = model_at(dense)
+        params["domains"] = {name: lines_of(f"{name}.txt") for name in ("alpha", "news")}
         params["mixture"] = {"alpha": 1.0, "news": 1.0, "self": 1.0}
         params["benchmarks"] = {"openbookqa": {"source": "path", "path": "items.jsonl"}}
         params["sample"] |= {"documents": 4, "tokens": 96, "batch_size": 4}
         params["corpus"] |= {"sequence_length": 32, "calibration_sequences": 4, "heldout_sequences": 2}
         params["capture"] |= {"sequences": 2}
-        params["surgery"] |= {"sequences": 4}
+        params["surgery"] |= {"sequences": 3, "choice_sequences": 1}
         params["prune"] |= {"width_multiple": 1}
         params["recover"] |= {"steps": 2, "batch_size": 3}
         params["evaluate"] |= {"limit": 4, "prompt_tokens": 8, "decode_tokens": 2, "repeats": 1}
@@ -72,40 +60,29 @@ class Project:
             self.run(command)
         self.before = params
 
-    @staticmethod
-    def domain(name: str) -> dict[str, Any]:
-        return {"source": "path", "path": f"{name}.txt", "reader": {"format": "lines"}, "documents": 60}
-
     def write(self, params: dict[str, Any]) -> None:
-        with (self.directory / "params.yaml").open("w", encoding="utf-8") as file:
-            YAML(typ="safe").dump(params, file)
+        write_params(self.directory, params)
 
-    def run(self, command: list[str]) -> str:
-        binaries = Path(sys.executable).parent
-        environment = os.environ | {
-            "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
-            "HF_HUB_OFFLINE": "1",
-            "HF_DATASETS_OFFLINE": "1",
-            "DVC_NO_ANALYTICS": "1",
-            **{f"GIT_{role}_{what}": "tester@example.org" for role in ROLES for what in ("NAME", "EMAIL")},
-        }
+    def run(self, command: list[str], errors: bool = False) -> str:
+        """What a command prints to stdout, and to stderr where asked for; it must succeed."""
+        environment = os.environ | ENVIRONMENT | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+        # The project has its own copy of the code.
+        del environment["PYTHONPATH"]
         done = subprocess.run(
             command, cwd=self.directory, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return done.stdout + done.stderr * errors
 
     def repro(self, changes: dict[str, Any], target: str | None = None) -> list[str]:
         """The stages that ran, in order, after `a.b.c: value` changes to the first params."""
-        params = YAML(typ="safe").load((self.directory / "params.yaml").read_text(encoding="utf-8"))
-        for key, value in changes.items():
-            *groups, last = key.split(".")
-            group = params
-            for name in groups:
-                group = group[name]
-            group[last] = value
-        self.write(params)
+        self.write(change(read_yaml(self.directory / "params.yaml"), changes))
         return stages_run(self.run(["dvc", "repro", *([target] if target else [])]))
+
+    def enable(self, name: str) -> str:
+        """Switch an optional pipeline on; its file."""
+        self.run([sys.executable, "-m", "stages.enable", name])
+        return f"stages/{name}/dvc.yaml"
 
     def commit(self) -> None:
         self.run(["git", "add", "--all"])
@@ -120,46 +97,72 @@ def stages_run(output: str) -> list[str]:
 def project(tmp_path_factory: pytest.TempPathFactory, dense_dir: Path) -> Project:
     project = Project(tmp_path_factory.mktemp("project"), dense_dir)
     ran = project.repro({})
-    assert len(ran) == 16, ran
+    assert len(ran) == 22, ran
     return project
 
 
 @pytest.fixture(autouse=True)
 def _restored(project: Project) -> Iterator[None]:
-    """After every change, going back restores all outputs from the cache and executes nothing."""
+    """After every change, going back restores all outputs from the cache; only the pages are written anew."""
     yield
     project.write(project.before)
-    assert project.repro({}) == []
+    assert project.repro({}) in ([], PAGES)
 
 
 def test_nothing_changed_runs_nothing(project: Project) -> None:
     assert project.repro({}) == []
 
 
+def test_dvcs_own_commands_find_nothing_amiss_after_a_run(project: Project) -> None:
+    assert project.run(["dvc", "status"]) == "Data and pipelines are up to date.\n"
+    shutil.rmtree(project.directory / "data/pruned")
+    assert "data/pruned" in project.run(["dvc", "checkout"])
+    assert "failed to load" not in project.run(["dvc", "metrics", "show"], errors=True)
+    assert "failed to load" not in project.run(["dvc", "plots", "show"], errors=True)
+
+
 def test_the_export_runs_only_when_it_is_asked_for(project: Project) -> None:
-    assert project.repro({}, "stages/exporting/dvc.yaml") == ["stages/exporting/dvc.yaml:export"]
+    file = project.enable("exporting")
+    assert project.repro({}, file) == [f"{file}:export"]
     assert (project.directory / "data/export/model.gguf").exists()
 
 
 def test_the_recovery_runs_only_when_it_is_asked_for(project: Project) -> None:
     data = project.directory / "data"
     others = {name: (data / name).read_bytes() for name in ("metrics.json", "report.md")}
-    file = "stages/recovering/dvc.yaml"
-    names = [f"{file}:{stage}" for stage in ("corpus", "recover", "evaluate", "recovered")]
-    assert project.repro({}, file) == names
+    file = project.enable("recovering")
+    names = [
+        f"{file}:{stage}"
+        for stage in ("corpus", "recover", "perplexity", "tasks", "cost", "recovered", "publish")
+    ]
+    assert sorted(project.repro({}, file)) == sorted(names)
     metrics = json.loads((data / "recovered.json").read_text(encoding="utf-8"))
     assert list(metrics) == ["recovered", "ratio", "recovery"]
     assert project.repro({"recover.steps": 3}) == []
-    assert project.repro({}, file) == names
+    assert sorted(project.repro({}, file)) == sorted(names)
     assert all((data / name).read_bytes() == old for name, old in others.items())
 
 
-def test_evaluate_runs_the_evaluations_and_the_report(project: Project) -> None:
-    assert set(project.repro({"evaluate.limit": 6})) == {"evaluate@dense", "evaluate@pruned", "report"}
+@pytest.mark.parametrize(
+    ("key", "value", "part"),
+    [
+        ("evaluate.limit", 6, "tasks"),
+        ("evaluate.run_generated_code", True, "tasks"),
+        ("evaluate.decode_tokens", 3, "cost"),
+    ],
+)
+def test_a_setting_of_a_part_of_the_evaluation_runs_that_part(
+    project: Project, key: str, value: Any, part: str
+) -> None:
+    ran = set(project.repro({key: value}))
+    assert ran - set(REPORTS) == {f"{part}@dense", f"{part}@pruned"}
 
 
 def test_surgery_leaves_the_dense_evaluation(project: Project) -> None:
-    assert project.repro({"surgery.alpha": 0.7}) == ["surgery", "evaluate@pruned", "report"]
+    ran = project.repro({"surgery.alpha": 0.7})
+    assert ran[0] == "surgery"
+    assert set(ran[1:4]) == {"perplexity@pruned", "tasks@pruned", "cost@pruned"}
+    assert set(ran[4:]) == set(REPORTS)
 
 
 def test_the_progress_of_a_round_leaves_the_rounds_before(project: Project) -> None:
@@ -176,12 +179,12 @@ def test_scores_and_budgets_leave_the_first_capture(project: Project, key: str, 
 
 
 def test_a_domain_added_runs_its_source_the_corpus_and_what_follows(project: Project) -> None:
-    changes = {"domains.gamma": Project.domain("gamma"), "mixture.gamma": 1.0}
+    changes = {"domains.gamma": lines_of("gamma.txt"), "mixture.gamma": 1.0}
     assert project.repro(changes, "capture@r1") == ["sources@gamma", "corpus", "capture@r1"]
     # Taken out again, the domain's file stays in data/sources, so the corpus is made once more; its bytes are
     # the same and nothing follows. (In `dvc exp run --temp` and the queue no such file is left.)
     project.write(project.before)
-    assert project.repro({}) == ["corpus"]
+    assert project.repro({})[:1] == ["corpus"]
 
 
 def test_a_changed_file_is_read_when_told_to(project: Project) -> None:
@@ -230,7 +233,7 @@ def test_an_experiment_of_the_readme_runs_what_it_changes(project: Project, comm
     # The experiment stays in DVC's list; the workspace goes back to the commit. (The text of an added domain
     # stays in data/sources, see above.)
     project.run(["git", "checkout", "--quiet", "--", "."])
-    assert project.repro({}) in ([], ["corpus"])
+    assert set(project.repro({})) <= {"corpus", *PAGES}
 
 
 @pytest.mark.parametrize("command", QUEUES)
@@ -251,6 +254,32 @@ def test_a_sweep_ends_in_a_table_and_a_figure(project: Project) -> None:
     settings = {line.split()[1] for line in table[1:-1]}
     assert {"0.1", "0.2", "0.4"} <= settings
     assert (project.directory / "data/sweep/sweep.png").stat().st_size > 10_000
+    shown = project.run(experiments_command()).splitlines()
+    assert {"prune.sparsity", "ratio.perplexity.geometric_mean"} <= set(shown[1].split())
+    assert max(map(len, shown)) < 250
+
+
+def experiments_command() -> list[str]:
+    """What `make experiments` runs, with DVC as it is found on the path."""
+    command = ["make", "-C", str(ROOT), "experiments", "--dry-run"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return shlex.split(next(line for line in shown.splitlines() if "exp show" in line))
+
+
+def test_a_colleague_gets_the_pruned_model_without_running_anything(project: Project, tmp_path: Path) -> None:
+    store, clone = tmp_path / "store", tmp_path / "clone"
+    project.run(["dvc", "remote", "add", "--default", "store", str(store)])
+    project.commit()
+    project.run(["dvc", "push"])
+    project.run(["git", "clone", "--quiet", str(project.directory), str(clone)])
+    project.run(["dvc", "--cd", str(clone), "pull", "data/pruned"])
+    pruned = project.directory / "data/pruned"
+    for file in pruned.iterdir():
+        assert (clone / "data/pruned" / file.name).read_bytes() == file.read_bytes()
+    assert not (clone / "data/model").exists()
+    project.run(["dvc", "--cd", str(clone), "pull"])
+    # Nothing but the text files of the test, which are no outputs, is read from the first one's folder.
+    assert "up to date" in project.run(["dvc", "--cd", str(clone), "repro"])
 
 
 STUDY = """\
@@ -261,7 +290,7 @@ axes:
   domain:
     question: Which?
     show: choice
-    settings: {rounds: 1, mixture.self: 0.0, capture.sequences: 1, surgery.sequences: 2}
+    settings: {rounds: 1, mixture.self: 0.0, capture.sequences: 1, surgery.sequences: 1}
     points: {alpha: {only: alpha}}
 """
 
@@ -273,8 +302,8 @@ def test_a_study_comes_out_alike_through_dvc_and_in_one_process(project: Project
     assert "queued 3 of 3" in project.run([*study, "queue", "--axes", "axes.yaml"])
     ran = stages_run(project.run(["dvc", "exp", "run", "--run-all"]))
     # The default run is in the cache, and every experiment's text and dense evaluation too.
-    assert ran.count("surgery") == ran.count("evaluate@pruned") == 2
-    assert not {"corpus", "sample", "evaluate@dense"} & set(ran)
+    assert ran.count("surgery") == ran.count("perplexity@pruned") == 2
+    assert not {"corpus", "sample", "perplexity@dense", "tasks@dense", "cost@dense"} & set(ran)
     project.run([*study, "collect", "--axes", "axes.yaml"])
     project.run([*study, "run", "--axes", "axes.yaml", "--out", "here.csv"])
     through, here = (read_results(project.directory / file) for file in ("data/study/small.csv", "here.csv"))

@@ -1,14 +1,12 @@
 """Experiments of a real DVC project are collected; a stand-in for the pipeline makes them quick."""
 
 import csv
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.test_review import BINARIES, ROOT
+from tests.project import commit_all, run
 
 PROGRAM = """\
 import json, pathlib
@@ -37,25 +35,6 @@ stages:
 """
 
 
-ENVIRONMENT = {
-    "PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
-    "PYTHONPATH": str(ROOT),
-    "GIT_AUTHOR_NAME": "Tester",
-    "GIT_AUTHOR_EMAIL": "tester@example.org",
-    "GIT_COMMITTER_NAME": "Tester",
-    "GIT_COMMITTER_EMAIL": "tester@example.org",
-    "DVC_NO_ANALYTICS": "1",
-}
-
-
-def run(directory: Path, *command: str, status: int = 0) -> str:
-    done = subprocess.run(
-        command, cwd=directory, env=os.environ | ENVIRONMENT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A committed run at 20% and two experiments: 40% and, at 20%, the random metric."""
@@ -68,8 +47,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(directory, "git", "init", "--quiet", "--initial-branch", "main")
     run(directory, "dvc", "init", "--quiet")
     run(directory, "dvc", "repro", "--quiet")
-    run(directory, "git", "add", "--all")
-    run(directory, "git", "commit", "--quiet", "--message", "20%")
+    commit_all(directory, "20%")
     run(directory, "dvc", "exp", "run", "--name", "smaller", "-S", "prune.sparsity=0.4")
     run(
         directory,

@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from click import Command
 from click.testing import CliRunner, Result
-from ruamel.yaml import YAML
 
 from stages import benchmarks, corpus, model, recovery_corpus, sample, sources
 from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.common.artifacts import read_documents, read_sequences
+from tests.bad_inputs.local import ITEM
 from tests.conftest import make_tiny_tokenizer
-from tests.project import ROOT
+from tests.project import lines_of, model_at, read_yaml, write_params
 from tests.pruning.test_families import tiny
 
 Project = Callable[..., Path]
@@ -26,22 +26,15 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Make a folder with params.yaml and local inputs, and go there; arguments replace groups of params."""
 
     def make(**groups: Any) -> Path:
-        params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+        params = read_yaml()
         params |= {
-            "model": {"source": "path", "path": str(dense_dir), "name": "tiny", "licence": "none"},
-            "domains": {
-                "tales": {
-                    "source": "path",
-                    "path": "tales.txt",
-                    "reader": {"format": "lines"},
-                    "documents": 50,
-                }
-            },
+            "model": model_at(dense_dir),
+            "domains": {"tales": lines_of("tales.txt", 50)},
             "mixture": {"tales": 1.0, "self": 1.0},
             "recover": {**params["recover"], "steps": 10, "batch_size": 10},
-            "benchmarks": {"quiz": {"source": "path", "path": "quiz.jsonl"}},
+            "benchmarks": {"openbookqa": {"source": "path", "path": "quiz.jsonl"}},
             "sample": {"documents": 20, "tokens": 24, "temperature": 1.0, "batch_size": 5, "seed": 0},
-            "surgery": {**params["surgery"], "sequences": 12},
+            "surgery": {**params["surgery"], "sequences": 10},
             "corpus": {
                 **params["corpus"],
                 "sequence_length": 16,
@@ -50,11 +43,10 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
             },
             **groups,
         }
-        with (tmp_path / "params.yaml").open("w") as file:
-            YAML().dump(params, file)
+        write_params(tmp_path, params)
         tales = [f"Tale {index}: they lived in house number {index * 7} until today." for index in range(50)]
         (tmp_path / "tales.txt").write_text("\n".join(tales))
-        (tmp_path / "quiz.jsonl").write_text(json.dumps({"question": "Who lived there?"}) + "\n")
+        (tmp_path / "quiz.jsonl").write_text(f"{json.dumps(ITEM)}\n" * 2)
         monkeypatch.chdir(tmp_path)
         return tmp_path
 
@@ -81,7 +73,7 @@ def test_the_stages_lead_from_params_to_sequences(project: Project) -> None:
     assert load_model(data / "model", "float32").config.num_hidden_layers == 3
     assert json.loads((data / "rounds/dense/history.json").read_text()) == []
     assert (data / "rounds/dense/masks.safetensors").exists()
-    assert (data / "benchmarks/quiz.jsonl").read_bytes() == b'{"question": "Who lived there?"}\n'
+    assert (data / "benchmarks/openbookqa.jsonl").read_bytes() == Path("quiz.jsonl").read_bytes()
     assert len(read_documents(data / "sources/tales.parquet")) == 50
     assert len(read_documents(data / "sources/self.parquet")) == 20
     calibration = read_sequences(data / "corpus/calibration.parquet")
@@ -119,7 +111,7 @@ def test_what_a_family_cannot_be_pruned_by_is_refused_with_the_model(
     make_tiny_tokenizer().save_pretrained(tmp_path / "source")
     prune = {"sparsity": 0.2, "widths": "uniform", "width_multiple": 8, "floor": 0.1, "sites": ["mlp"]}
     root = project(
-        model={"source": "path", "path": "source", "name": family, "licence": "none"},
+        model=model_at("source") | {"name": family},
         prune=prune | changes,
     )
     result = run(model.main)

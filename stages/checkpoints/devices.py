@@ -20,10 +20,11 @@ SHARDED = "sharded"
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that `compute.device` names; `auto` is the first of CUDA, MPS and the CPU that there is.
+    """The device that `compute.device` names; `auto` is the first of CUDA, MPS and the CPU that the machine
+    has.
 
-    Under torchrun each process has the accelerator of its own number. `sharded` starts at the first one.
-    Raises InputError for a device that this machine has not.
+    Under torchrun each process has the accelerator of its own number. For `sharded` it is the first one.
+    Raises InputError for a device that this machine does not have.
     """
     cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
     mps = torch.backends.mps.is_available()
@@ -77,7 +78,7 @@ def place(model: PreTrainedModel, name: str) -> PreTrainedModel:
 
 @contextmanager
 def passing_through(model: PreTrainedModel, device: torch.device) -> Iterator[PreTrainedModel]:
-    """For a forward pass: weights stay in host memory and visit `device` module by module (accelerate)."""
+    """For a forward pass: weights stay in host memory and are copied to `device` module by module."""
     if device.type == "cpu":
         yield model
         return
@@ -91,7 +92,7 @@ def passing_through(model: PreTrainedModel, device: torch.device) -> Iterator[Pr
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the group of processes that torchrun started, for the time of a stage; alone, do nothing."""
+    """In the context this process is in the group that torchrun started; without torchrun nothing happens."""
     if _processes() == 1:
         yield
         return

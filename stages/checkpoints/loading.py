@@ -1,6 +1,7 @@
-"""Loading of the checkpoints that stages pass on."""
+"""Loading of the checkpoints that this pipeline writes."""
 
 import json
+import pickle
 import struct
 from pathlib import Path
 from typing import Any
@@ -10,50 +11,68 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from stages.checkpoints.folder import check_there
+from stages.checkpoints.modelling_file import MODELLING_FILE, is_own_code
 from stages.common.errors import InputError
 
-# What the libraries raise at files that are missing, broken or of another kind.
+# What the libraries raise for files that are missing, broken or of another kind.
 UNREADABLE = (
-    OSError, RuntimeError, ValueError, KeyError, TypeError, ImportError, struct.error, SafetensorError,
+    OSError, RuntimeError, ValueError, KeyError, TypeError, ImportError, EOFError,
+    struct.error, SafetensorError, pickle.UnpicklingError,
 )  # fmt: skip
 
 
 def load_model(directory: Path, dtype: str) -> PreTrainedModel:
     """Load a checkpoint of this pipeline into host memory: evaluation mode, weights frozen.
 
-    Raises InputError when it cannot be read, lacks weights, or has weights that are not finite.
+    Raises InputError when it cannot be read, brings code that is not this project's, lacks weights, has more
+    of them than its config tells of, or has some that are not finite.
     """
+    check_there(directory)
     logging.disable_progress_bar()
     try:
-        # transformers' types leave out what it returns when it is asked for a report.
+        # transformers' type annotations leave out the pair that it returns with output_loading_info.
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             directory,
             dtype=getattr(torch, dtype),
             local_files_only=True,
-            trust_remote_code=_has_own_code(directory),
+            trust_remote_code=has_own_code(directory),
             output_loading_info=True,
         )
     except UNREADABLE as error:
         raise InputError(unreadable(str(directory), error)) from None
     model, report = loaded
-    check_weights(model, report["missing_keys"], str(directory))
+    check_weights(model, report["missing_keys"], report["unexpected_keys"], str(directory))
+    tell_tie(model)
     frozen: PreTrainedModel = model.eval().requires_grad_(False)
     return frozen
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a checkpoint; InputError when it cannot be read."""
+    check_there(directory)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False
+        )
     except UNREADABLE as error:
         raise InputError(unreadable(str(directory), error)) from None
     return tokenizer
 
 
-def check_weights(model: PreTrainedModel, missing: set[str], where: str) -> None:
-    """Raise InputError if weights are missing (transformers makes random ones instead) or not finite."""
+def check_weights(model: PreTrainedModel, missing: set[str], unexpected: set[str], where: str) -> None:
+    """Raise InputError if weights are missing, unexpected or not finite.
+
+    transformers makes random ones for those that are missing, and drops those that the config does not tell
+    of: the model would be another one than was given.
+    """
     if missing:
         raise InputError(f"{where}: weights are missing: {_few(sorted(missing))}")
+    if unexpected:
+        raise InputError(
+            f"{where}: its config does not tell of weights in its files: {_few(sorted(unexpected))}; without "
+            "them it would be another model"
+        )
     broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
     if broken:
         raise InputError(f"{where}: weights are not finite: {_few(broken)}")
@@ -61,6 +80,13 @@ def check_weights(model: PreTrainedModel, missing: set[str], where: str) -> None
 
 def unreadable(where: str, error: Exception) -> str:
     """A message with the first line of a library's error, which is the one that says what is wrong."""
+    if isinstance(error, pickle.UnpicklingError):
+        return (
+            f"{where}: cannot be loaded: a .bin file of it is damaged, or holds more than weights, which is "
+            "not read because it could run code; fetch it again, or convert it to safetensors"
+        )
+    if isinstance(error, SafetensorError):
+        return f"{where}: cannot be loaded: a .safetensors file of it is damaged ({error}); fetch it again"
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return f"{where}: cannot be loaded: {reason}"
 
@@ -70,10 +96,55 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-def _has_own_code(directory: Path) -> bool:
-    # A pruned model with a width per layer comes with the modelling file that our surgery wrote. A dense
-    # model never does: the model stage loads it without trust and drops `auto_map`.
-    try:
-        return "auto_map" in json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+def tell_tie(model: PreTrainedModel) -> None:
+    """Have the config say of embeddings and head what is so: whether they are one matrix.
+
+    A file may hold a head of its own although the config ties it. transformers 5 then loads both, and would
+    save them with that config; transformers 4 and the GGUF would tie them.
+    """
+    head: Any = model.get_output_embeddings()
+    embeddings: Any = model.get_input_embeddings()
+    if head is not None:
+        model.config.tie_word_embeddings = head.weight is embeddings.weight
+
+
+def saved_dtype(directory: Path) -> torch.dtype:
+    """The dtype of a checkpoint's weights, as its config.json has it. Raises InputError where it has none."""
+    config = _config(directory)
+    dtype = getattr(torch, str(config.get("dtype", config.get("torch_dtype"))), None)
+    if not isinstance(dtype, torch.dtype):
+        raise InputError(f"{directory}/config.json: dtype: not there; run the stage that writes it again")
+    return dtype
+
+
+def has_own_code(directory: Path) -> bool:
+    """Whether a checkpoint comes with the modelling file that this project writes, and with that alone.
+
+    Raises InputError for one that has the file's name and another content. Other code is not run: what
+    transformers knows itself loads without.
+    """
+    own = _config(directory).get("auto_map")
+    if not isinstance(own, dict):
         return False
+    module, _, class_name = str(own.get("AutoModelForCausalLM", "")).partition(".")
+    if module != Path(MODELLING_FILE).stem:
+        return False
+    file = directory / MODELLING_FILE
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        text = ""
+    if not is_own_code(text, class_name) or list(own) != ["AutoModelForCausalLM"]:
+        raise InputError(
+            f"{file}: not the modelling file that this version writes, so it is not run; prune the model anew"
+        )
+    return True
+
+
+def _config(directory: Path) -> dict[str, Any]:
+    """The config of a checkpoint; empty where it cannot be read, which transformers then says."""
+    try:
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}

@@ -1,12 +1,14 @@
 """The README.md that travels with a pruned checkpoint."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import transformers
 
 from stages.checkpoints.proof import Proof
-from stages.common.params import HubModel, PackageModel, Params
+from stages.common.params import Domain, HubDomain, HubModel, ModelSource, PackageDomain, PackageModel, Params
+from stages.pruning.settings import Healed
 
 
 @dataclass(frozen=True)
@@ -24,20 +26,21 @@ def model_card(
     sequence_length: int,
     before: Measures,
     after: Measures,
+    healed: Healed,
     proof: Proof,
 ) -> str:
     """Markdown with the hub's front matter.
 
     history: the entries of the rounds; before, after: the dense and the pruned model's measures;
-    proof: how the checkpoint was loaded back.
+    healed: what healing did; proof: how the checkpoint was loaded back.
     """
     model, surgery, last = params.model, params.surgery, history[-1]
     prune = last["prune"]
     mixture = ", ".join(f"{name} {weight:g}" for name, weight in params.mixture.items() if weight)
-    base = {"base_model": model.id} if isinstance(model, HubModel) else {}
+    base = base_model(model)
     front = {
         "license": model.licence,
-        **base,
+        **({"base_model": base} if base else {}),
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
     }
@@ -45,7 +48,7 @@ def model_card(
     lines += [
         f"# {model.name}, pruned by {1 - after.decoder / before.decoder:.0%}",
         "",
-        f"{model.name} ({_origin(params)}) with whole channels removed by Secateurs.",
+        f"{model.name} ({origin_of(model)}) with whole channels removed by Secateurs.",
         f"The base model's licence, {model.licence}, applies. Evaluate it on your own task before use.",
         "",
         "| | dense | pruned | ratio |",
@@ -54,7 +57,7 @@ def model_card(
         f"| {after.parameters / before.parameters:.3f} |",
         f"| of which decoder layers | {before.decoder:,} | {after.decoder:,} "
         f"| {after.decoder / before.decoder:.3f} |",
-        f"| calibration loss, nats per token | {before.loss:.3f} | {after.loss:.3f} "
+        f"| loss on text that healing fitted, nats per token | {before.loss:.3f} | {after.loss:.3f} "
         f"| {after.loss / before.loss:.3f} |",
         "",
         "## How it was made",
@@ -63,8 +66,9 @@ def model_card(
         f"(multiples of {prune['width_multiple']}), sites: {', '.join(prune['sites'])}",
         f"- calibration: {max(last['sequences'].values())} sequences of {sequence_length} tokens "
         f"from each of {sum(weight > 0 for weight in params.mixture.values())} domains ({mixture})",
-        f"- healing: `{surgery.heal}`, alpha {surgery.alpha:g}, ridge {surgery.ridge:g}, "
+        f"- healing: `{healed.method}`, alpha {surgery.alpha:g}, ridge {surgery.ridge:g}, "
         f"{surgery.sequences} sequences a domain{_reconstruction(params)}; no training end to end",
+        *_choice(surgery.choice_sequences, healed),
         "",
         "| round | decoder removed | calibration loss before it, mean over domains |",
         "| --- | ---: | ---: |",
@@ -74,6 +78,28 @@ def model_card(
         lines.append(f"| {entry['round']} | {entry['sparsity']:.1%} | {loss:.3f} nats |")
     lines += ["", "## Runtimes tried", "", *runtimes(proof)]
     return "\n".join(lines) + "\n"
+
+
+def base_model(model: ModelSource) -> str | None:
+    """The dense model's id on the hub, if it has one."""
+    return model.id if isinstance(model, HubModel) else model.base_model
+
+
+def data_set(domain: Domain) -> str:
+    """Where a domain's text is from, in a word: an id on the hub, a package, or files."""
+    if isinstance(domain, HubDomain):
+        return domain.id
+    return domain.package if isinstance(domain, PackageDomain) else domain.path
+
+
+def _choice(sequences: int, healed: Healed) -> list[str]:
+    if not healed.divergences:
+        return []
+    found = ", ".join(f"`{method}` {value:.4f}" for method, value in healed.divergences.items())
+    return [
+        f"- that healing was chosen by mean divergence from the dense model on {sequences} other sequences a "
+        f"domain, nats per token: {found}"
+    ]
 
 
 def _reconstruction(params: Params) -> str:
@@ -98,10 +124,15 @@ def runtimes(proof: Proof) -> list[str]:
     ]
 
 
-def _origin(params: Params) -> str:
-    model = params.model
+def origin_of(model: ModelSource) -> str:
+    """What the dense model was read from, and out of which quantisation, as far as the file's name tells."""
     if isinstance(model, HubModel):
         return f"hub id {model.id} at revision {model.revision}"
+    path = model.member if isinstance(model, PackageModel) else model.path
+    kind = re.search(r"[.-](I?Q\d\w*)\.gguf$", path, flags=re.IGNORECASE)
+    quantised = f", dequantised from {kind[1]}" if kind else ""
     if isinstance(model, PackageModel):
-        return f"{model.member.split('/')[-1]} of the package {model.package}"
-    return f"local files in {model.path}"
+        first, *_, last = [*model.package, model.package[-1]]
+        packages = f"package {first}" if first == last else f"packages {first} to {last}"
+        return f"{path.split('/')[-1]} of the {packages}{quantised}"
+    return f"local files in {path}{quantised}"

@@ -1,35 +1,48 @@
 """Typed reading and atomic writing of everything that passes between stages.
 
-A reader checks what it reads (columns, dtypes, shapes, finite values) and raises InputError that names the
-file; a writer works under a temporary name and renames at the end, so a final name is always whole.
+A reader checks what it reads (checksums, columns, dtypes, shapes, finite values) and raises InputError that
+names the file; a writer works under a temporary name and renames at the end, so a final name is always whole.
 """
 
 import json
-import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stages.common.atomic import atomic as atomic
 from stages.common.errors import InputError
 
-DOCUMENTS_SCHEMA = pa.schema([("document", pa.string()), ("text", pa.string())])
+DOCUMENTS_SCHEMA = pa.schema([("document", pa.string()), ("text", pa.string()), ("chat", pa.bool_())])
 SEQUENCES_SCHEMA = pa.schema(
     [("domain", pa.string()), ("documents", pa.list_(pa.string())), ("input_ids", pa.list_(pa.int32()))]
 )
+ANSWERS_SCHEMA = pa.schema(
+    [
+        ("task", pa.string()),
+        ("item", pa.string()),
+        ("metric", pa.string()),
+        ("score", pa.float64()),
+        ("text", pa.string()),
+    ]
+)
+
+
+# DVC hands out what is in its cache unread; a stage that is forced makes its output anew.
+AGAIN = "delete it and run the stage that writes it with `dvc repro --force --single-item STAGE`"
 
 
 @dataclass(frozen=True)
 class Document:
-    """A piece of text and the id by which it is split."""
+    """A piece of text and the id by which it is split; chat: the text is a conversation as JSON."""
 
     document: str
     text: str
+    chat: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,30 +54,20 @@ class Sequence:
     input_ids: tuple[int, ...]
 
 
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `path`, to be made a file or a directory; rename it when all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _remove(temporary)
-    try:
-        yield temporary
-        _remove(path)
-        temporary.rename(path)
-    finally:
-        _remove(temporary)
+@dataclass(frozen=True)
+class AnswerRow:
+    """How an item of a task was answered: score by the task's metric, and the text, if one was written."""
 
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    task: str
+    item: str
+    metric: str
+    score: float
+    text: str
 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> None:
-    """Write a domain's text as Parquet (document, text)."""
-    rows = [{"document": item.document, "text": item.text} for item in documents]
+    """Write a domain's text as Parquet (document, text, chat)."""
+    rows = [asdict(item) for item in documents]
     _write_table(path, rows, DOCUMENTS_SCHEMA)
 
 
@@ -95,12 +98,33 @@ def read_sequences(path: Path) -> list[Sequence]:
     return sequences
 
 
+def write_answers(path: Path, rows: Iterable[AnswerRow]) -> None:
+    """Write the answers to all items as Parquet."""
+    _write_table(path, [asdict(row) for row in rows], ANSWERS_SCHEMA)
+
+
+def read_answers(path: Path) -> list[AnswerRow]:
+    """Read the answers to all items."""
+    return [AnswerRow(**row) for row in _read_table(path, ANSWERS_SCHEMA)]
+
+
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON, keys in the order given, with a final newline; NaN and infinity are refused."""
+    """Write JSON, keys in the order given, with a final newline. Raises InputError for NaN and infinity."""
+    key = _not_finite(data)
+    if key is not None:
+        raise InputError(f"{path}: {key}: would not be a finite number; set compute.dtype: float32")
     with atomic(path) as temporary:
         temporary.write_text(
             json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
         )
+
+
+def read_card(checkpoint: Path) -> str:
+    """Read the model card of a checkpoint of this pipeline."""
+    try:
+        return (checkpoint / "README.md").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{checkpoint / 'README.md'}: not found; run `dvc repro`") from None
 
 
 def read_json(path: Path) -> Any:
@@ -113,18 +137,32 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not valid JSON: {error}") from None
 
 
+def _not_finite(data: Any) -> str | None:
+    """Where in nested data the first number stands that is not finite, as `a.b.0`; None without one."""
+    items = data.items() if isinstance(data, Mapping) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in items:
+        if isinstance(value, float) and not math.isfinite(value):
+            return str(key)
+        inner = _not_finite(value)
+        if inner is not None:
+            return f"{key}.{inner}"
+    return None
+
+
 def _write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
     with atomic(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, write_page_checksum=True)
 
 
 def _read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run `dvc repro`") from None
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: not a Parquet file: {error}") from None
+    # A page whose checksum does not match is an OSError.
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: damaged, or not a Parquet file: {reason}; {AGAIN}") from None
     if not table.schema.equals(schema, check_metadata=False):
         raise InputError(f"{path}: has columns {table.schema.to_string()}; expected {schema.to_string()}")
     for column in table.columns:

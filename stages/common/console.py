@@ -21,7 +21,7 @@ def stage(function: Callable[P, None]) -> click.Command:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        # Otherwise tokenizers warn of a fork that nobody can do anything about.
+        # Otherwise tokenizers prints a warning about a fork, which users can do nothing about.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         try:
             function(*args, **kwargs)
@@ -37,7 +37,7 @@ def is_first() -> bool:
 
 
 def progress(items: Iterable[T], label: str, unit: str, total: int | None = None) -> "tqdm[T]":
-    """A named bar over items, with rate and remaining time; silent where stderr is not a terminal."""
+    """A progress bar over items, with rate and remaining time; silent where stderr is not a terminal."""
     return tqdm(items, desc=label, unit=f" {unit}", total=total, **_bar())
 
 
@@ -53,7 +53,7 @@ def _bar() -> dict[str, Any]:
 def summary(stage_name: str, text: str) -> None:
     """The one line that a stage prints when it is done: what, how much, and how long.
 
-    The time is that of the whole process: what somebody who waits for the stage waits, imports included.
+    The time is measured from the start of the process, so it includes the imports.
     """
     click.echo(f"{stage_name}: {text} ({duration(time.time() - psutil.Process().create_time())})")
 
@@ -65,7 +65,7 @@ def headline(rows: Iterable[Sequence[str]]) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 3.2 s, 57 s, 11 min 47 s, 2 h 05 min."""
+    """Seconds for people to read: 3.2 s, 57 s, 11 min 47 s, 2 h 05 min."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

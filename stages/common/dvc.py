@@ -8,7 +8,7 @@ from stages.common.errors import InputError
 
 
 def run_dvc(*arguments: str) -> str:
-    """What `dvc` with these arguments prints. Raises InputError, with what it says, where it fails."""
+    """Run `dvc` with these arguments and return what it prints; InputError with its stderr if it fails."""
     command = [sys.executable, "-m", "dvc", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

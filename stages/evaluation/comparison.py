@@ -1,6 +1,7 @@
-"""Two states of the project side by side: what was set, what came of it, and which of it is worse."""
+"""Two states of the project side by side: settings, measures, and which measures became worse."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,8 +31,8 @@ NOISE = 0.1
 ALWAYS_SHOWN = ("perplexity.geometric_mean", "accuracy.mean", "decoder_parameters", "decode_ms_per_token")
 NOTE = (
     "`before → after` where a number changed. Change: of the ratio pruned / dense, or of the pruned model "
-    "where there is no ratio. Times and memory are marked from a tenth on; an accuracy that falls by less "
-    "than its standard error is marked as such."
+    "where there is no ratio. Times and memory are marked from a tenth on; an accuracy is neither better nor "
+    "worse where its change, relative to the dense model on the same items, is within its standard error."
 )
 
 
@@ -49,7 +50,7 @@ class Side:
 class Measure:
     """A row: (before, after) of the dense model, the pruned model and their ratio; None where there is none.
 
-    `change` is relative; `verdict` is better, worse, worse within the standard error, or nothing.
+    `change` is relative; `verdict` is better, worse, within the standard error, or nothing.
     """
 
     name: str
@@ -90,8 +91,7 @@ def measures(before: Metrics, after: Metrics) -> Iterator[Measure]:
         # Between two settings of the evaluation, the ratio is what can be compared.
         first, second = ratio if None not in ratio else pruned
         change = second / first - 1 if first and second is not None else None
-        error = new["pruned"].get(f"{name}_stderr")
-        within = error is not None and _drop(pruned) < error
+        within = _within_error(name, before, after, dense, pruned)
         yield Measure(name, dense, pruned, ratio, change, _verdict(name, change, within))
 
 
@@ -106,18 +106,35 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Flat:
     return flat
 
 
-def _drop(pair: tuple[Any, Any]) -> float:
-    old, new = pair
-    return 0.0 if old is None or new is None else old - new
+def _within_error(
+    name: str, before: Metrics, after: Metrics, dense: tuple[Any, Any], pruned: tuple[Any, Any]
+) -> bool:
+    """Whether an accuracy moved by less than its standard error, up or down.
+
+    Where both sides have differences to their dense models on the same items, what moved is pruned - dense,
+    and the error is that of the two, sqrt(e1^2 + e2^2); else it is the accuracy and its own error.
+    """
+    group, _, rest = name.partition(".")
+    if group not in HIGHER_IS_BETTER or None in pruned:
+        return False
+    task = rest.rpartition(".")[0] or rest
+    apart = [side.get("difference", {}).get(group, {}) for side in (before, after)]
+    if None not in dense and all(task in one for one in apart):
+        move = (pruned[1] - dense[1]) - (pruned[0] - dense[0])
+        error = math.hypot(*(one[f"{task}_stderr"] for one in apart))
+    else:
+        error = flatten(after["pruned"]).get(f"{name}_stderr", 0.0)
+        move = pruned[1] - pruned[0]
+    return bool(abs(move) < error)
 
 
 def _verdict(name: str, change: float | None, within_error: bool) -> str:
     group = name.split(".")[0]
     if not change or (group in NOISY and abs(change) < NOISE):
         return ""
-    if (change > 0) == (group in HIGHER_IS_BETTER):
-        return "better"
-    return "worse, within the standard error" if within_error else "**worse**"
+    if within_error:
+        return "within the standard error"
+    return "better" if (change > 0) == (group in HIGHER_IS_BETTER) else "**worse**"
 
 
 def _summary(rows: list[Measure]) -> str:

@@ -1,125 +1,130 @@
-"""The report's pictures. Same input, same bytes: no dates, no random ids."""
+"""The report's pictures."""
 
-import io
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from stages.evaluation.metrics import Evidence, Round
-
-# What stands for text and grid: the HTML page puts its own colours, light or dark, in their place.
-INK = "#1f2328"
-GRID = "#d8dee4"
-# Okabe and Ito's colours, told apart by colour-blind readers too. Their yellow, pale on white, gives way to a
-# violet, and black to the ink; a test simulates how they are seen. Markers help where colours run out.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", INK, "#7B61FF")
-MARKERS = "osD^vPXp*h<>"
-STYLE: Any = {
-    "font.size": 9,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": GRID,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-    # Text stays text, and element ids depend on the drawing alone.
-    "svg.fonttype": "none",
-    "svg.hashsalt": "secateurs",
-}
+from stages.evaluation.scores import headline
+from stages.evaluation.style import COLOURS, GRID, MARKERS, WIDTH, Picture, house_style, picture
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One figure as PNG on white, and as SVG without a background."""
+class Drawing:
+    """A figure: its title, what there is to see in it, and what draws it; None where there is nothing."""
 
-    png: bytes
-    svg: str
+    title: str
+    note: str
+    draw: Callable[[Evidence], Any]
 
 
 def draw_figures(evidence: Evidence) -> dict[str, Picture]:
-    """Every figure of FIGURES, by name."""
+    """Every figure of FIGURES that there is something to show in, by name, its title in it."""
+    found = {}
     with house_style():
-        return {name: picture(draw(evidence)) for name, (_, draw) in FIGURES.items()}
-
-
-@contextmanager
-def house_style() -> Iterator[None]:
-    """Figures drawn inside look like the report's."""
-    with plt.rc_context(STYLE):
-        yield
-
-
-def picture(figure: Any) -> Picture:
-    """Render a matplotlib figure and close it."""
-    png, svg = io.BytesIO(), io.StringIO()
-    figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
-    figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    plt.close(figure)
-    return Picture(png.getvalue(), svg.getvalue())
+        for name, one in FIGURES.items():
+            figure = one.draw(evidence)
+            if figure is not None:
+                figure.suptitle(one.title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+                found[name] = picture(figure)
+    return found
 
 
 def perplexity_by_domain(evidence: Evidence) -> Any:
-    """Paired bars, dense and pruned, one pair a domain."""
+    """Paired bars, dense and pruned, one pair a domain, the ratio beside them."""
     models = {"dense": evidence.dense, "pruned": evidence.pruned}
     domains = list(evidence.dense["perplexity"]["domains"])
     places = np.arange(len(domains))
-    figure, axes = plt.subplots(figsize=(6.2, 1.2 + 0.42 * len(domains)))
-    for index, (name, evaluation) in enumerate(models.items()):
-        values = [evaluation["perplexity"]["domains"][domain]["perplexity"] for domain in domains]
-        bars = axes.barh(places + 0.4 * index - 0.2, values, 0.38, label=name, color=COLOURS[index])
-        axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
+    figure, axes = plt.subplots(figsize=(WIDTH, 1.4 + 0.42 * len(domains)))
+    values = {
+        name: [evaluation["perplexity"]["domains"][domain]["perplexity"] for domain in domains]
+        for name, evaluation in models.items()
+    }
+    for index, (name, own) in enumerate(values.items()):
+        bars = axes.barh(places + 0.4 * index - 0.2, own, 0.38, label=name, color=COLOURS[index])
+        labels = [f"{value:.1f}" for value in own]
+        if index:
+            labels = [
+                f"{after:.1f} (x {after / before:.2f})"
+                for before, after in zip(*values.values(), strict=True)
+            ]
+        axes.bar_label(bars, labels, padding=3, fontsize=8)
     axes.set_yticks(places, domains)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    axes.margins(x=0.1)
-    axes.set_xlabel("held-out perplexity per token (lower is better)")
-    figure.legend(loc="outside upper right", ncols=len(models))
+    # Room for the label of the longest bar.
+    axes.set_xlim(0, 1.3 * max(map(max, values.values())))
+    axes.set_xlabel("perplexity per token of held-out text (lower is better)")
+    figure.legend(loc="outside lower center", ncols=len(models))
     return figure
 
 
-def calibration_loss(evidence: Evidence) -> Any:
-    """A line per domain: its calibration loss before each round's cut."""
-    rounds = evidence.rounds
-    # A round measures before it cuts, so its loss belongs to the sparsity of the round before.
-    sparsity = [0.0, *(100 * entry["sparsity"] for entry in rounds[:-1])]
-    figure, axes = plt.subplots(figsize=(6.2, 3.8))
-    for index, domain in enumerate(rounds[0]["loss"]):
-        axes.plot(
-            sparsity,
-            [entry["loss"][domain] for entry in rounds],
-            label=domain,
-            color=COLOURS[index % len(COLOURS)],
-            marker=MARKERS[index % len(MARKERS)],
-            markersize=5,
+def accuracy_by_task(evidence: Evidence) -> Any:
+    """A point with its standard error for each task and model; None without tasks."""
+    tasks = list(evidence.dense["accuracy"])
+    if not tasks:
+        return None
+    figure, axes = plt.subplots(figsize=(WIDTH, 1.6 + 0.45 * len(tasks)))
+    for index, (name, evaluation) in enumerate((("dense", evidence.dense), ("pruned", evidence.pruned))):
+        found = [headline(evaluation["accuracy"][task]) for task in tasks]
+        axes.errorbar(
+            [value for value, _ in found],
+            np.arange(len(tasks)) + 0.24 * index - 0.12,
+            xerr=[error for _, error in found],
+            fmt=MARKERS[index],
+            color=COLOURS[index],
+            capsize=3,
+            label=name,
         )
-    labels = [f"{entry['round']}\n{share:.1f}%" for entry, share in zip(rounds, sparsity, strict=True)]
-    axes.set_xticks(sparsity, labels)
-    axes.set_xlabel("decoder parameters removed before this round measured, on its own sequences")
-    axes.set_ylabel("calibration loss (nats per token)")
-    figure.legend(loc="outside right center")
+    axes.set_yticks(range(len(tasks)), tasks)
+    axes.set_ylim(len(tasks) - 0.5, -0.5)
+    axes.set_xlabel("accuracy (higher is better); bars: one standard error")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
+
+
+def healing_error(evidence: Evidence) -> Any:
+    """What each layer misses, cut and then healed, one panel a kind of site; None without healing."""
+    kinds = list(dict.fromkeys(kind_of(one["site"]) for one in evidence.healing))
+    if not kinds:
+        return None
+    figure, panels = plt.subplots(
+        len(kinds), figsize=(WIDTH, 1.2 + 2.2 * len(kinds)), squeeze=False, sharex=True
+    )
+    for axes, kind in zip(panels[:, 0], kinds, strict=True):
+        rows = [one for one in evidence.healing if kind_of(one["site"]) == kind]
+        for index, (key, label) in enumerate((("before", "cut"), ("after", "cut and healed"))):
+            axes.plot(
+                [one["layer"] for one in rows],
+                [100 * one[key] for one in rows],
+                label=label,
+                color=COLOURS[index],
+                marker=MARKERS[index],
+                markersize=3,
+                linestyle="-" if len(rows) == len({one["layer"] for one in rows}) else "",
+            )
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel(f"{kind}: missed, %")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
+    panels[-1, 0].set_xlabel("decoder layer")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def kind_of(site: str) -> str:
+    """mlp, attention, ...: the last part of a site's name, without the number of an expert."""
+    return site.rsplit("/", 1)[-1].split(".")[0]
 
 
 def kept_channels(evidence: Evidence) -> Any:
     """Units kept in each layer after each round, one panel for each kind of site."""
     kinds = list(evidence.rounds[-1]["kept"])
     figure, panels = plt.subplots(
-        len(kinds), figsize=(6.2, 0.8 + 2.6 * len(kinds)), squeeze=False, sharex=True
+        len(kinds), figsize=(WIDTH, 1.4 + 2.2 * len(kinds)), squeeze=False, sharex=True
     )
     for axes, kind in zip(panels[:, 0], kinds, strict=True):
         full = evidence.rounds[-1]["full"][kind]
@@ -127,13 +132,13 @@ def kept_channels(evidence: Evidence) -> Any:
         axes.plot(layers, [full] * len(layers), color="#777777", linestyle="--", label="dense")
         for index, entry in enumerate(evidence.rounds):
             colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-            label = f"{entry['round']} ({100 * entry['sparsity']:.1f}% removed)"
+            label = f"{entry['round']}: {100 * entry['sparsity']:.1f}% removed"
             axes.plot(layers, entry["kept"][kind], label=label, color=colour, marker=marker, markersize=3)
         axes.set_ylim(0, full * 1.08)
         axes.set_ylabel(f"{kind}: {'KV groups' if kind == 'attention' else 'channels'} kept")
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
     panels[-1, 0].set_xlabel("decoder layer")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right center")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
@@ -148,9 +153,8 @@ def _matrix(names: Sequence[str], values: Sequence[Sequence[float]], last: Round
     cells = np.ma.masked_array(values, mask=np.eye(len(names), dtype=bool))
     # Correlations are rarely negative here; the scale says so when they are.
     low, high = min([0.0, *cells.compressed()]), max([0.5, *cells.compressed()])
-    size = 1.6 + 0.5 * len(names)
-    figure, axes = plt.subplots(figsize=(size + 1.2, size))
-    image = axes.pcolormesh(cells, vmin=low, vmax=high, cmap="cividis", edgecolors=GRID, linewidth=1)
+    figure, axes = plt.subplots(figsize=(WIDTH, WIDTH))
+    axes.pcolormesh(cells, vmin=low, vmax=high, cmap="cividis", edgecolors=GRID, linewidth=1)
     places = np.arange(len(names)) + 0.5
     axes.set_xticks(places, names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(places, names)
@@ -168,14 +172,36 @@ def _matrix(names: Sequence[str], values: Sequence[Sequence[float]], last: Round
             color="black" if bright else "white",
             fontsize=8,
         )
-    label = f"rank correlation, round {last['round']}"
-    figure.colorbar(image, ax=axes, shrink=0.8, label=label)
+    axes.set_xlabel(f"rank correlation of channel scores, round {last['round']}")
     return figure
 
 
-FIGURES: dict[str, tuple[str, Callable[[Evidence], Any]]] = {
-    "perplexity_by_domain": ("Held-out perplexity, dense and pruned", perplexity_by_domain),
-    "calibration_loss": ("Calibration loss before each round's cut, before healing", calibration_loss),
-    "kept_channels": ("What each layer keeps after each round", kept_channels),
-    "domain_agreement": ("How alike the domains rank the channels", domain_agreement),
+FIGURES: dict[str, Drawing] = {
+    "perplexity_by_domain": Drawing(
+        "Held-out perplexity by domain",
+        "Each domain's text was held out from pruning and healing. In brackets: pruned relative to dense.",
+        perplexity_by_domain,
+    ),
+    "accuracy_by_task": Drawing(
+        "Zero-shot accuracy by task",
+        "Where the bars of dense and pruned overlap, the items are too few to tell the two apart.",
+        accuracy_by_task,
+    ),
+    "healing_error": Drawing(
+        "What each layer misses of the dense model",
+        "The share of a sublayer's target output, on the healing text, that its projection misses: after the "
+        "cut, and after its refit in closed form.",
+        healing_error,
+    ),
+    "kept_channels": Drawing(
+        "What each layer keeps after each round",
+        "Uniform widths are straight lines; with a width per layer the lines say where the model is spare.",
+        kept_channels,
+    ),
+    "domain_agreement": Drawing(
+        "How alike the domains rank the channels",
+        "1 is the same order, 0 is no relation: where it is low, calibrating on one domain would cut what "
+        "the other needs.",
+        domain_agreement,
+    ),
 }

@@ -1,5 +1,6 @@
-"""The report as one HTML file that needs nothing else: no network, no script, no picture beside it."""
+"""The report as one HTML file that needs nothing else: no network, no script, no other file."""
 
+import base64
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,8 +8,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from stages.evaluation.figures import GRID, INK
-from stages.evaluation.page import Page
+from stages.evaluation.blocks import Page
+from stages.evaluation.style import GRID, INK
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -23,6 +24,7 @@ def to_html(page: Page, drawings: Mapping[str, str]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["code"] = _code
+    environment.filters["address"] = _address
     figures = {name: _inline(svg) for name, svg in drawings.items()}
     return environment.get_template(TEMPLATE.name).render(page=page, figures=figures) + "\n"
 
@@ -30,6 +32,11 @@ def to_html(page: Page, drawings: Mapping[str, str]) -> str:
 def _code(text: str) -> Markup:
     """Escape a paragraph; what stands in `backticks` becomes a code element."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _address(text: str) -> str:
+    """Text as an address that holds it whole."""
+    return f"data:text/csv;base64,{base64.b64encode(text.encode()).decode()}"
 
 
 def _inline(svg: str) -> Markup:

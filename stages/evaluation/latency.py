@@ -1,14 +1,19 @@
 """How long two models take for the same work, measured in turn so that the ratio survives a noisy machine."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
+import psutil
 import torch
 from transformers import PreTrainedModel
 
 from stages.common.console import progress
 from stages.common.errors import InputError
+
+# How long the processors are watched before anything is timed.
+BUSY_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -21,11 +26,17 @@ class Latency:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Medians of two models, and the median of the ratios of neighbouring runs (this / against)."""
+    """Medians of two models, and the median, lowest and highest ratio of neighbouring runs (this / against).
+
+    busy: the share of the machine's processors that was at work just before, in 0 to 1.
+    """
 
     this: Latency
     against: Latency
     ratio: Latency
+    lowest: Latency
+    highest: Latency
+    busy: float
 
 
 def compare_latency(
@@ -35,6 +46,7 @@ def compare_latency(
 
     Batch of one, greedy decoding with the KV cache. Raises InputError when a model's context is too short.
     """
+    busy = psutil.cpu_percent(BUSY_SECONDS) / 100
     for model in (this, against):
         _check_context(model, prompt_tokens + decode_tokens)
         run_once(model, prompt_tokens, decode_tokens)
@@ -42,17 +54,17 @@ def compare_latency(
         (run_once(this, prompt_tokens, decode_tokens), run_once(against, prompt_tokens, decode_tokens))
         for _ in progress(range(repeats), "latency", "pair")
     ]
+    ratios = [
+        Latency(one.prefill_ms / other.prefill_ms, one.decode_ms_per_token / other.decode_ms_per_token)
+        for one, other in pairs
+    ]
     return Comparison(
-        this=_median([one for one, _ in pairs]),
-        against=_median([other for _, other in pairs]),
-        ratio=_median(
-            [
-                Latency(
-                    one.prefill_ms / other.prefill_ms, one.decode_ms_per_token / other.decode_ms_per_token
-                )
-                for one, other in pairs
-            ]
-        ),
+        this=_each(median, [one for one, _ in pairs]),
+        against=_each(median, [other for _, other in pairs]),
+        ratio=_each(median, ratios),
+        lowest=_each(min, ratios),
+        highest=_each(max, ratios),
+        busy=busy,
     )
 
 
@@ -78,8 +90,8 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _median(runs: list[Latency]) -> Latency:
-    return Latency(median(run.prefill_ms for run in runs), median(run.decode_ms_per_token for run in runs))
+def _each(pick: Callable[[list[float]], float], runs: list[Latency]) -> Latency:
+    return Latency(pick([run.prefill_ms for run in runs]), pick([run.decode_ms_per_token for run in runs]))
 
 
 def _check_context(model: PreTrainedModel, tokens: int) -> None:

@@ -2,15 +2,31 @@
 
 from collections.abc import Iterable, Sequence
 
-from stages.evaluation.page import COLUMNS, Block, Figure, Headline, Page, Sample, Table, Text
+from stages.evaluation.blocks import (
+    COLUMNS,
+    Block,
+    Data,
+    Figure,
+    Headline,
+    Page,
+    Sample,
+    Section,
+    Table,
+    Text,
+)
 
 
 def to_markdown(page: Page) -> str:
     """data/report.md; figures are linked as plots/<name>.png."""
     parts = [f"# {page.title}", *map(_block, page.opening)]
-    for section in page.sections:
-        parts += [f"## {section.title}", *map(_block, section.blocks)]
+    parts += [f"## {to_section(section)}" for section in page.sections]
     return "\n\n".join(parts) + "\n"
+
+
+def to_section(section: Section, figures: bool = True) -> str:
+    """A section from its title on, with or without links to its figures."""
+    blocks = [one for one in section.blocks if figures or not isinstance(one, Figure)]
+    return "\n\n".join([section.title, *map(_block, blocks)])
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -27,8 +43,10 @@ def _block(block: Block) -> str:
             return markdown_table(columns, rows)
         case Headline(rows):
             return markdown_table(COLUMNS, rows)
-        case Figure(name, caption):
-            return f"![{caption}](plots/{name}.png)"
+        case Figure(name, title, note):
+            return f"![{title}](plots/{name}.png)\n\n{note}"
+        case Data(name):
+            return f"- [figures/{name}.csv](figures/{name}.csv)"
         case Sample(prompt, dense, pruned):
             titled = (("Prompt", prompt), ("Dense", dense), ("Pruned", pruned))
             return "\n\n".join(f"{title}:\n\n{_verbatim(text)}" for title, text in titled)

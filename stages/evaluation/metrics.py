@@ -6,46 +6,60 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.common.artifacts import read_json
+from stages.common.artifacts import read_answers, read_json
 from stages.common.errors import InputError
+from stages.evaluation.scores import averaged, headline, mean_error
 
 Evaluation = Mapping[str, Any]
 Round = Mapping[str, Any]
 Metrics = dict[str, Any]
 
-EVALUATION_KEYS = ("perplexity", "accuracy", "cost", "samples", "settings")
+# What the three stages of an evaluation write, each with its `settings`.
+PARTS = {"perplexity": ("perplexity", "samples"), "tasks": ("accuracy",), "cost": ("cost",)}
 ROUND_KEYS = ("round", "progress", "metric", "sparsity", "loss", "kept", "full", "agreement")
+
+HEALING_KEYS = ("layer", "site", "before", "after")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that is reported on: both evaluations and one entry per round, in order."""
+    """Everything that is reported on: both evaluations, an entry per round, in order, and per healed site.
+
+    differences: by task, for each item the pruned model's score minus the dense model's.
+    """
 
     dense: Evaluation
     pruned: Evaluation
     rounds: Sequence[Round]
+    healing: Sequence[Mapping[str, Any]]
+    differences: Mapping[str, Sequence[float]]
 
 
-def read_evidence(evaluations: Path, history: Path, name: str = "pruned") -> Evidence:
-    """Read `dense.json` and `<name>.json`, which stands for the pruned one, and a round's history.
+def read_evidence(evaluations: Path, history: Path, healing: Path, name: str = "pruned") -> Evidence:
+    """Read the evaluations `dense` and `<name>`, which stands for the pruned one, rounds and healing.
 
-    Raises InputError when a file lacks something or when the evaluations are not of the same tasks.
+    Raises InputError when a file lacks something or when the evaluations are not of the same items.
     """
-    dense = _read_evaluation(evaluations / "dense.json", EVALUATION_KEYS)
-    pruned = _read_evaluation(evaluations / f"{name}.json", (*EVALUATION_KEYS, "latency"))
+    dense, pruned = _read_evaluation(evaluations / "dense"), _read_evaluation(evaluations / name, "latency")
     for group in ("perplexity", "accuracy"):
         ours, theirs = _names(dense, group), _names(pruned, group)
         if ours != theirs:
             raise InputError(
-                f"{evaluations}: {group}: dense.json has {', '.join(ours)}, {name}.json has "
-                f"{', '.join(theirs)}; run both evaluations again"
+                f"{evaluations}: {group}: dense has {', '.join(ours)}, {name} has {', '.join(theirs)}; run "
+                "both evaluations again"
             )
+    answers = [_read_answers(evaluations / one / "answers.parquet") for one in ("dense", name)]
+    if list(answers[0]) != list(answers[1]):
+        raise InputError(f"{evaluations}: dense and {name} answered other items; run both evaluations again")
     rounds = read_json(history)
     if not isinstance(rounds, list) or not rounds:
         raise InputError(f"{history}: expected a list with an entry for each round")
     for entry in rounds:
         _check_keys(history, entry, ROUND_KEYS)
-    return Evidence(dense, pruned, rounds)
+    healed = read_json(healing)
+    for entry in healed:
+        _check_keys(healing, entry, HEALING_KEYS)
+    return Evidence(dense, pruned, rounds, healed, _differences(*answers))
 
 
 def build_metrics(evidence: Evidence) -> Metrics:
@@ -61,19 +75,34 @@ def build_metrics(evidence: Evidence) -> Metrics:
         "dense": dense,
         "pruned": pruned,
         "ratio": _ratios(evidence),
+        "difference": {
+            "accuracy": difference(evidence.differences, averaged(evidence.dense["accuracy"])),
+        },
         "calibration": _calibration(evidence.rounds),
     }
 
 
-def headline(accuracy: Mapping[str, Any]) -> tuple[float, float]:
-    """A task's accuracy and its standard error: length-normalised where the stock task reports that."""
-    key = "acc_norm" if "acc_norm" in accuracy else "acc"
-    return accuracy[key], accuracy[f"{key}_stderr"]
+def difference(differences: Mapping[str, Sequence[float]], together: Sequence[str]) -> Metrics:
+    """By task, mean over items of pruned - dense and its standard error; `mean` is over the tasks `together`.
+
+    Both models answer the same items, so what makes an item easy for both is not in the error:
+    sqrt(sum (d - mean d)^2 / (n - 1) / n), and for the mean over k tasks sqrt(sum error^2) / k.
+    """
+    pairs = {task: mean_error(values) for task, values in differences.items()}
+    found: Metrics = {}
+    for task, (value, error) in pairs.items():
+        found[task], found[f"{task}_stderr"] = round(value, 4), round(error, 4)
+    if together:
+        values, errors = zip(*(pairs[task] for task in together), strict=True)
+        found["mean"] = round(math.fsum(values) / len(together), 4)
+        found["mean_stderr"] = round(math.hypot(*errors) / len(together), 4)
+    return found
 
 
 def mean_accuracy(evaluation: Evaluation) -> tuple[float, float] | None:
-    """Mean of the tasks' headline accuracies and its standard error; None without tasks."""
-    pairs = [headline(accuracy) for accuracy in evaluation["accuracy"].values()]
+    """Mean of the headline accuracies of the averaged tasks and its standard error; None without tasks."""
+    accuracy = evaluation["accuracy"]
+    pairs = [headline(accuracy[task]) for task in averaged(accuracy)]
     if not pairs:
         return None
     spread = math.sqrt(math.fsum(stderr**2 for _, stderr in pairs))
@@ -135,14 +164,17 @@ def _ratios(evidence: Evidence) -> Metrics:
     before, after = mean_accuracy(dense), mean_accuracy(pruned)
     if before is not None and after is not None:
         if before[0] == 0:
-            raise InputError("data/evaluations/dense.json: accuracy: the dense model answers nothing right")
+            raise InputError("data/evaluations/dense/tasks.json: the dense model answers nothing right")
         ratios["accuracy"] = {"mean": round(after[0] / before[0], 4)}
     for key in ("parameters", "decoder_parameters", "macs_per_token", "weight_bytes"):
         ratios[key] = _ratio(pruned["cost"], dense["cost"], key)
     ratios["peak_memory_mb"] = _ratio(pruned["cost"], dense["cost"], "peak_memory_bytes")
     # Medians of pairwise ratios: they are steadier than the ratio of the two medians.
+    latency = pruned["latency"]
     for key in ("prefill_ms", "decode_ms_per_token"):
-        ratios[key] = round(pruned["latency"]["ratio"][key], 3)
+        ratios[key] = round(latency["ratio"][key], 3)
+        for end in ("lowest", "highest"):
+            ratios[f"{key}_{end}"] = round(latency[end][key], 3)
     return ratios
 
 
@@ -165,10 +197,29 @@ def _calibration(rounds: Sequence[Round]) -> Metrics:
     return metrics
 
 
-def _read_evaluation(path: Path, keys: Sequence[str]) -> Evaluation:
-    evaluation: Evaluation = read_json(path)
-    _check_keys(path, evaluation, keys)
+def _read_evaluation(directory: Path, *more: str) -> Evaluation:
+    """What the three stages wrote, as one; more: further keys that the cost must have."""
+    evaluation: dict[str, Any] = {"settings": {}}
+    for part, keys in PARTS.items():
+        path = directory / f"{part}.json"
+        found = read_json(path)
+        _check_keys(path, found, (*keys, "settings", *(more if part == "cost" else ())))
+        settings = evaluation["settings"] | found["settings"]
+        evaluation |= found | {"settings": settings}
     return evaluation
+
+
+def _read_answers(path: Path) -> dict[tuple[str, str], float]:
+    return {(row.task, row.item): row.score for row in read_answers(path)}
+
+
+def _differences(
+    dense: Mapping[tuple[str, str], float], pruned: Mapping[tuple[str, str], float]
+) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for (task, item), score in dense.items():
+        found.setdefault(task, []).append(pruned[task, item] - score)
+    return found
 
 
 def _check_keys(path: Path, data: Mapping[str, Any], keys: Sequence[str]) -> None:

@@ -1,77 +1,13 @@
-"""What the report says, section by section, before it is set as Markdown or HTML."""
+"""What the report says of a run, section by section."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-from stages.evaluation.figures import FIGURES
-from stages.evaluation.metrics import Evidence, Metrics, headline, mean_agreement
-
-Row = tuple[str, ...]
-COLUMNS = ("", "dense", "pruned", "ratio")
+from stages.evaluation import sections
+from stages.evaluation.blocks import Headline, Page, Section, Text
+from stages.evaluation.figure_data import figure_tables
+from stages.evaluation.metrics import Evidence, Metrics
 
 
-@dataclass(frozen=True)
-class Text:
-    """A paragraph; `backticks` mark code."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text under the names of their columns; the first column names the row."""
-
-    columns: Row
-    rows: Sequence[Row]
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The few numbers that matter most: name, dense, pruned, ratio."""
-
-    rows: Sequence[Row]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A key of FIGURES and what it shows."""
-
-    name: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A prompt and how both models go on, as they wrote it."""
-
-    prompt: str
-    dense: str
-    pruned: str
-
-
-Block = Text | Table | Headline | Figure | Sample
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading and what stands under it."""
-
-    title: str
-    blocks: Sequence[Block]
-
-
-@dataclass(frozen=True)
-class Page:
-    """The whole report: `opening` stands before the first section."""
-
-    title: str
-    opening: Sequence[Block]
-    sections: Sequence[Section]
-
-
-def build_page(model_name: str, evidence: Evidence, metrics: Metrics) -> Page:
-    """Everything that the report says of a run."""
+def build_page(model_name: str, evidence: Evidence, metrics: Metrics, origin: Section) -> Page:
+    """Everything that the report says of a run. origin: where it comes from (provenance.provenance)."""
     sparsity, rounds = metrics["pruned"]["sparsity"], len(evidence.rounds)
     opening = Text(
         f"{sparsity['decoder']:.1%} of the decoder layers' parameters removed ({sparsity['all']:.1%} of all "
@@ -80,157 +16,16 @@ def build_page(model_name: str, evidence: Evidence, metrics: Metrics) -> Page:
     )
     return Page(
         f"{model_name}, pruned",
-        (opening, Headline(headline_rows(metrics))),
+        (opening, Headline(sections.headline_rows(metrics))),
         (
-            _domains(evidence, metrics),
-            *_zero_shot(evidence),
-            _cost(evidence, metrics),
-            _rounds(evidence),
-            Section("Layers", (_figure("kept_channels"),)),
-            Section("Domain agreement", (_agreement_note(), _figure("domain_agreement"))),
-            _continuations(evidence),
+            sections.domains(evidence, metrics),
+            *sections.zero_shot(evidence),
+            sections.cost(evidence, metrics),
+            sections.rounds(evidence),
+            sections.layers(evidence),
+            sections.agreement(),
+            sections.continuations(evidence),
+            sections.data(figure_tables(evidence)),
+            origin,
         ),
     )
-
-
-def headline_rows(metrics: Metrics) -> list[Row]:
-    """The rows that matter most, as text: name, dense, pruned, ratio."""
-    rows = [
-        _row(metrics, "perplexity, geometric mean", "{:.2f}", "perplexity.geometric_mean"),
-        _row(metrics, "bits per byte, mean", "{:.3f}", "bits_per_byte.mean"),
-    ]
-    if "mean" in metrics["dense"]["accuracy"]:
-        rows.append(_row(metrics, "zero-shot accuracy, mean", "{:.3f}", "accuracy.mean", error=True))
-    return [
-        *rows,
-        _row(metrics, "decoder parameters", "{:,}", "decoder_parameters"),
-        _row(metrics, "all parameters", "{:,}", "parameters"),
-        _row(metrics, "weights on disk, bytes", "{:,}", "weight_bytes"),
-        _row(metrics, "prefill, ms", "{:.1f}", "prefill_ms"),
-        _row(metrics, "decode, ms per token", "{:.1f}", "decode_ms_per_token"),
-    ]
-
-
-def _row(metrics: Metrics, name: str, form: str, key: str, error: bool = False) -> Row:
-    cells = []
-    for model in ("dense", "pruned"):
-        cell = form.format(at(metrics[model], key))
-        cells.append(f"{cell} ± {form.format(at(metrics[model], f'{key}_stderr'))}" if error else cell)
-    return (name, *cells, f"{at(metrics['ratio'], key):.3f}")
-
-
-def at(tree: Mapping[str, Any], key: str) -> Any:
-    """The value at `a.b.c` of nested mappings."""
-    node: Any = tree
-    for name in key.split("."):
-        node = node[name]
-    return node
-
-
-def _domains(evidence: Evidence, metrics: Metrics) -> Section:
-    dense, pruned, ratio = metrics["dense"], metrics["pruned"], metrics["ratio"]
-    rows = [
-        (
-            domain,
-            f"{score['tokens']:,}",
-            f"{dense['perplexity'][domain]:.2f}",
-            f"{pruned['perplexity'][domain]:.2f}",
-            f"{ratio['perplexity'][domain]:.3f}",
-            f"{dense['bits_per_byte'][domain]:.3f}",
-            f"{pruned['bits_per_byte'][domain]:.3f}",
-        )
-        for domain, score in evidence.dense["perplexity"]["domains"].items()
-    ]
-    note = Text(
-        "Text that was held out from pruning and healing. Perplexity is per token; bits per byte do not "
-        "depend on the tokenizer."
-    )
-    columns = ("domain", "tokens", "perplexity, dense", "pruned", "ratio", "bits per byte, dense", "pruned")
-    return Section("Domains", (note, Table(columns, rows), _figure("perplexity_by_domain")))
-
-
-def _zero_shot(evidence: Evidence) -> Iterable[Section]:
-    tasks = evidence.dense["accuracy"]
-    if not tasks:
-        return
-    rows = []
-    for task, dense in tasks.items():
-        values = [headline(one) for one in (dense, evidence.pruned["accuracy"][task])]
-        kind = "per character" if "acc_norm" in dense else "plain"
-        rows.append(
-            (task, kind, f"{dense['items']}", *(f"{value:.3f} ± {error:.3f}" for value, error in values))
-        )
-    note = Text(
-        "lm-eval's stock prompts, the same items for both models; ± is one standard error of the sampled "
-        "items. Choices are compared by log-likelihood per character where the stock task reports that "
-        "(`acc_norm`), else by plain log-likelihood (`acc`)."
-    )
-    yield Section(
-        "Zero-shot tasks", (Table(("task", "choices compared", "items", *COLUMNS[1:3]), rows), note)
-    )
-
-
-def _cost(evidence: Evidence, metrics: Metrics) -> Section:
-    rows = [
-        _row(metrics, "decoder parameters", "{:,}", "decoder_parameters"),
-        _row(metrics, "all parameters", "{:,}", "parameters"),
-        _row(metrics, "multiply-adds per token", "{:,}", "macs_per_token"),
-        _row(metrics, "weights on disk, bytes", "{:,}", "weight_bytes"),
-        _row(metrics, "peak memory, MB", "{:,}", "peak_memory_mb"),
-        _row(metrics, "prefill, ms", "{:.1f}", "prefill_ms"),
-        _row(metrics, "decode, ms per token", "{:.1f}", "decode_ms_per_token"),
-    ]
-    settings = evidence.pruned["settings"]
-    threads = f" ({settings['threads']} threads)" if settings["device"] == "cpu" else ""
-    note = Text(
-        "Multiply-adds: linear modules and head, without attention scores. Times: batch of one, a prompt of "
-        f"{settings['prompt_tokens']} tokens, then {settings['decode_tokens']} decoded with the KV cache, "
-        f"{settings['dtype']} on {settings['device']}{threads}; both models in turn, {settings['repeats']} "
-        "times; medians, and the median of the pairs' ratios. Peak memory: of the same work, in a process "
-        "of its own."
-    )
-    return Section("Cost", (Table(COLUMNS, rows), note))
-
-
-def _rounds(evidence: Evidence) -> Section:
-    rows = []
-    for entry in evidence.rounds:
-        losses = entry["loss"].values()
-        agreement = mean_agreement(entry)
-        rows.append(
-            (
-                entry["round"],
-                entry["metric"],
-                f"{entry['sparsity']:.1%}",
-                f"{sum(losses) / len(losses):.3f}",
-                "" if agreement is None else f"{agreement:.3f}",
-            )
-        )
-    note = Text(
-        "Removed: share of the decoder layers' parameters, after the round. Calibration loss: mean over the "
-        "domains, nats per token, before the round's cut, of the cut and not yet healed model. Agreement: "
-        "mean rank correlation between the channel scores of two domains."
-    )
-    columns = ("round", "metric", "removed", "calibration loss", "agreement")
-    return Section("Rounds", (Table(columns, rows), note, _figure("calibration_loss")))
-
-
-def _agreement_note() -> Text:
-    return Text(
-        "How alike two domains rank the channels: Spearman's rank correlation of their scores, over the "
-        "channels that were left before the last round. Where it is low, calibrating on one domain would "
-        "cut what the other needs."
-    )
-
-
-def _continuations(evidence: Evidence) -> Section:
-    samples = [
-        Sample(dense["prompt"], dense["continuation"], pruned["continuation"])
-        for dense, pruned in zip(evidence.dense["samples"], evidence.pruned["samples"], strict=True)
-    ]
-    note = Text("Greedy continuations of the same prompts.")
-    return Section("What the models write", (note, *samples))
-
-
-def _figure(name: str) -> Figure:
-    return Figure(name, FIGURES[name][0])

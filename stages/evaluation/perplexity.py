@@ -55,7 +55,7 @@ def score_domains(
 
 
 def geometric_mean(scores: Mapping[str, DomainScore]) -> float:
-    """Geometric mean of the domains' perplexities: every domain counts alike, however long or hard."""
+    """Geometric mean of the domains' perplexities: every domain counts the same, however long or hard."""
     return math.exp(math.fsum(score.loss for score in scores.values()) / len(scores))
 
 

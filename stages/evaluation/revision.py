@@ -14,7 +14,7 @@ from stages.evaluation.comparison import Side
 PARAMS = "params.yaml"
 METRICS = "data/metrics.json"
 PLOTS = "data/plots"
-# Figures of another commit, for a look at them on this machine; git ignores it.
+# Figures of another commit, to look at on this machine; git ignores the folder.
 EXTRACTED = Path("data/compare")
 
 
@@ -62,7 +62,7 @@ def read_commit(revision: str, figures_at: str | None) -> Side:
 
 
 def _parsed(content: bytes) -> Any:
-    # JSON is YAML too; metrics and params are read alike.
+    # JSON is YAML too, so metrics and params are read by one function.
     return YAML(typ="safe").load(io.BytesIO(content))
 
 

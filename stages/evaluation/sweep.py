@@ -1,4 +1,4 @@
-"""Many runs of the pipeline in one table and one figure: what a size costs, and which runs nothing beats."""
+"""Many runs of the pipeline in one table and one figure, with those that no other run beats marked."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from stages.evaluation.comparison import flatten
-from stages.evaluation.figures import COLOURS, INK, MARKERS, Picture, house_style, picture
 from stages.evaluation.metrics import Metrics
+from stages.evaluation.style import COLOURS, INK, MARKERS, Picture, house_style, picture
 
 Row = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run: its name, all its settings as `a.b.c: value`, and what came of it.
+    """One run: its name, all its settings as `a.b.c: value`, and its measures.
 
     perplexity: geometric mean over the held-out domains; ratio: of it, pruned / dense. accuracy: (mean, its
     standard error) over the zero-shot tasks, None without tasks. removed: share of the decoder's parameters.

@@ -1,14 +1,11 @@
 """Zero-shot tasks on local items: lm-eval's stock task, prompt and metrics, with the items taken from a file.
 
-A file has one JSON object a line: the task's own fields (`question`, or `goal`, `sentence`, `passage`),
-`choices`, `labels` and the `answer`, one of the labels (BoolQ: only `answer`, yes or no). An adapter turns
-an item into what the stock prompt of that task reads. To add a task, add its adapter to TASKS.
+What a file of items has, and how it becomes what a stock prompt reads, is in text/task_items.py.
 """
 
 import importlib.resources
-import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,94 +16,75 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from stages.common.errors import InputError
-
-Item = dict[str, Any]
+from stages.evaluation.generation import before_first
+from stages.evaluation.programs import runs_through
+from stages.text.benchmark_items import adapted_items
+from stages.text.task_items import check_code, check_task
 
 
 @dataclass(frozen=True)
 class LocalTask:
-    """A stock task file of lm-eval, the adapter from our items, and settings that replace stock ones."""
+    """A stock task file of lm-eval, and settings that replace stock ones."""
 
     stock: str
-    adapt: Callable[[Item], Item]
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _answer(item: Item) -> int:
-    answer: int = item["labels"].index(item["answer"])
-    return answer
+def _passes(document: dict[str, Any], answers: list[str]) -> dict[str, float]:
+    """pass@1 of a function that was begun in the prompt: does it go through its test?"""
+    body = before_first(answers[0], ["```"])
+    test = f"{document['prompt']}{body}\n{document['test']}\ncheck({document['entry_point']})\n"
+    return {"pass@1": float(runs_through(test))}
 
 
-def _options(item: Item) -> Item:
-    return {"text": item["choices"], "label": item["labels"]}
-
-
-def _arc(item: Item) -> Item:
-    return {"question": item["question"], "choices": _options(item), "answerKey": item["answer"]}
-
-
-def _openbookqa(item: Item) -> Item:
-    return {"question_stem": item["question"], "choices": _options(item), "answerKey": item["answer"]}
-
-
-def _piqa(item: Item) -> Item:
-    first, second = item["choices"]
-    return {"goal": item["goal"], "sol1": first, "sol2": second, "label": _answer(item)}
-
-
-def _boolq(item: Item) -> Item:
-    label = ("no", "yes").index(item["answer"])
-    return {"passage": item["passage"], "question": item["question"], "label": label}
-
-
-def _winogrande(item: Item) -> Item:
-    first, second = item["choices"]
-    answer = str(_answer(item) + 1)
-    return {"sentence": item["sentence"], "option1": first, "option2": second, "answer": answer}
-
-
-def _hellaswag(item: Item) -> Item:
-    # The stock prompt capitalises the unfinished last sentence. It also puts the activity's label in
-    # front, which these items lack: one more reason why the task has a name of its own.
-    told, stop, unfinished = item["question"].rpartition(". ")
-    query = told + stop + unfinished.capitalize()
-    return {"query": query, "choices": item["choices"], "label": str(_answer(item))}
-
-
-def _truthfulqa(item: Item) -> Item:
-    # The stock target is always the first choice; `labels` need not be as many as the choices here.
-    right = _answer(item)
-    choices = [item["choices"][right], *item["choices"][:right], *item["choices"][right + 1 :]]
-    return {"question": item["question"], "mc1_targets": {"choices": choices}}
-
+# These items have no training split for examples to come from, so there are none. An answer in the form of a
+# chat takes more than the 256 tokens that lm-eval would give it.
+_GENERATED = {"num_fewshot": 0, "fewshot_split": None, "max_gen_toks": 320}
+_RUN = {
+    "process_results": _passes,
+    "filter_list": None,
+    "metric_list": [{"metric": "pass@1", "aggregation": "mean", "higher_is_better": True}],
+    "unsafe_code": False,
+    "max_gen_toks": 512,
+}
 
 TASKS: dict[str, LocalTask] = {
-    "arc_challenge": LocalTask("arc/arc_challenge.yaml", _arc),
-    "openbookqa": LocalTask("openbookqa/openbookqa.yaml", _openbookqa),
-    "piqa": LocalTask("piqa/piqa.yaml", _piqa),
-    "boolq": LocalTask("super_glue/boolq/default.yaml", _boolq),
-    "winogrande": LocalTask("winogrande/default.yaml", _winogrande),
+    "arc_challenge": LocalTask("arc/arc_challenge.yaml"),
+    "openbookqa": LocalTask("openbookqa/openbookqa.yaml"),
+    "piqa": LocalTask("piqa/piqa.yaml"),
+    "boolq": LocalTask("super_glue/boolq/default.yaml"),
+    "winogrande": LocalTask("winogrande/default.yaml"),
     # Only the ActivityNet part of HellaSwag, so not comparable with published HellaSwag numbers.
-    "hellaswag_activitynet": LocalTask("hellaswag/hellaswag.yaml", _hellaswag, {"process_docs": None}),
-    "truthfulqa_mc1": LocalTask("truthfulqa/truthfulqa_mc1.yaml", _truthfulqa),
+    "hellaswag_activitynet": LocalTask("hellaswag/hellaswag.yaml", {"process_docs": None}),
+    "truthfulqa_mc1": LocalTask("truthfulqa/truthfulqa_mc1.yaml"),
+    "gsm8k": LocalTask("gsm8k/gsm8k.yaml", _GENERATED),
+    "gsm8k_cot_zeroshot": LocalTask("gsm8k/gsm8k-cot-zeroshot.yaml", _GENERATED),
+    "humaneval": LocalTask("humaneval/humaneval.yaml", _RUN),
+    "humaneval_instruct": LocalTask("humaneval/humaneval_instruct.yaml", _RUN),
 }
 
 
-def local_task(name: str, items: Path) -> ConfigurableTask:
+def local_task(name: str, items: Path, run_generated_code: bool = False) -> ConfigurableTask:
     """The stock task `name` over the items of a JSON-lines file.
 
-    Raises InputError for a name that is not in TASKS and for an item that does not have the task's fields.
+    Raises InputError for a name that is not in TASKS, for an item that does not have the task's fields, and
+    for a task that runs what the model writes where that is not allowed.
     """
-    if name not in TASKS:
-        raise InputError(
-            f"params.yaml: benchmarks.{name}: unknown task; local items can be scored for "
-            f"{', '.join(sorted(TASKS))}; any other task of lm-eval can be named with `source: stock`"
-        )
+    check_task(name)
+    check_code(name, run_generated_code)
+    try:
+        data = items.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{items}: not found; run the benchmarks stage") from None
     task = TASKS[name]
-    documents = Dataset.from_list(_read_items(items, task.adapt))
+    documents = Dataset.from_list(adapted_items(name, str(items), data))
+    stock, overrides = stock_config(task.stock), dict(task.overrides)
+    tokens = overrides.pop("max_gen_toks", None)
+    if tokens is not None:
+        overrides["generation_kwargs"] = {**stock["generation_kwargs"], "max_gen_toks": tokens}
     config = {
-        **stock_config(task.stock),
-        **task.overrides,
+        **stock,
+        **overrides,
         "task": name,
         "training_split": None,
         "validation_split": None,
@@ -121,7 +99,7 @@ def local_task(name: str, items: Path) -> ConfigurableTask:
 
 @contextmanager
 def errors_only() -> Iterator[None]:
-    """Keep lm-eval's warnings back where they are known to be beside the point."""
+    """Hold back those of lm-eval's warnings that do not apply here."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -132,26 +110,10 @@ def errors_only() -> Iterator[None]:
 
 
 def stock_config(path: str) -> dict[str, Any]:
-    """The settings of a task file that the installed lm-eval ships, `path` relative to its tasks."""
+    """The settings of a task file that the installed lm-eval ships, `path` relative to its tasks.
+
+    Functions that it names are loaded, except by tasks that run programs: those fetch a scorer from the hub.
+    """
     with importlib.resources.as_file(importlib.resources.files("lm_eval.tasks").joinpath(path)) as file:
-        config: dict[str, Any] = load_yaml(file)
-    return config
-
-
-def _read_items(path: Path, adapt: Callable[[Item], Item]) -> list[Item]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found; run the benchmarks stage") from None
-    items = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            items.append(adapt(json.loads(line)))
-        except (KeyError, ValueError, TypeError) as error:
-            raise InputError(
-                f"{path}: line {number}: {type(error).__name__}: {error}; expected an item as "
-                "stages/evaluation/tasks.py describes"
-            ) from None
-    if len(items) < 2:
-        raise InputError(f"{path}: {len(items)} items; a standard error needs at least 2")
-    return items
+        plain = dict(load_yaml(file, resolve_func=False))
+        return plain if plain.get("unsafe_code") else dict(load_yaml(file))

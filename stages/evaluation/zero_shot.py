@@ -1,95 +1,138 @@
-"""Zero-shot accuracy through lm-eval's stock prompts, on local items or on stock tasks from the hub."""
+"""Tasks by lm-eval's stock prompts and metrics, item by item: local items, or stock ones from the hub."""
 
 import logging
 import random
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lm_eval.api.task
-from accelerate.utils import find_executable_batch_size
 from lm_eval.api.group import Group
+from lm_eval.api.metrics import mean
 from lm_eval.api.task import Task
 from lm_eval.evaluator import evaluate
-from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.common.errors import InputError
+from stages.evaluation.asking import Asking
+from stages.evaluation.runner import Runner
+from stages.evaluation.scores import mean_error
 from stages.evaluation.tasks import errors_only, local_task
+
+# Where a task reads an answer in several ways, the one that takes the number wherever it stands.
+FLEXIBLE = "flexible-extract"
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """Share of items answered right, with its standard error.
+class Answer:
+    """One item: its id within the task, a number by metric (1.0 where it is right), the text written.
 
-    `acc_norm` compares log-likelihoods per character of a choice; None where the stock task has none.
+    The text is empty where choices are compared.
     """
 
-    acc: float
-    acc_stderr: float
-    acc_norm: float | None
-    acc_norm_stderr: float | None
-    items: int
+    item: str
+    scores: Mapping[str, float]
+    text: str
 
 
-class _Model(HFLM):  # type: ignore[misc]
-    """lm-eval's wrapper of a loaded model, whose progress bar is silent when nobody watches."""
+@dataclass(frozen=True)
+class Score:
+    """A task's answers; a metric's value is the mean over the items, with its standard error."""
 
-    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        quiet = disable_tqdm or not sys.stderr.isatty()
-        results: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=quiet)
-        return results
+    answers: Sequence[Answer]
+
+    @property
+    def items(self) -> int:
+        """How many items were asked."""
+        return len(self.answers)
+
+    def mean(self, metric: str) -> tuple[float, float]:
+        """(mean, standard error): sample standard deviation / square root of the number of items."""
+        return mean_error([answer.scores[metric] for answer in self.answers])
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of the metrics."""
+        return list(self.answers[0].scores)
+
+    def record(self) -> dict[str, float | int]:
+        """`<metric>`, `<metric>_stderr` of each, and `items`."""
+        record: dict[str, float | int] = {}
+        for metric in self.metrics:
+            record[metric], record[f"{metric}_stderr"] = self.mean(metric)
+        return record | {"items": self.items}
 
 
 def score_tasks(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     benchmarks: Mapping[str, Path | None],
-    limit: int,
-    seed: int,
-    batch_size: int,
-) -> dict[str, Accuracy]:
-    """Accuracy per task, in the order given.
+    asking: Asking,
+) -> dict[str, Score]:
+    """Every task's answers, in the order given.
 
-    benchmarks: task -> its file of items, or None for a task as lm-eval ships it.
-    limit: items per task, drawn with `seed`, the same ones for every model; 0 takes all.
-    batch_size: choices at a time to begin with; halved whenever memory runs out.
-    Raises InputError for a task that is unknown or is not scored by accuracy.
+    benchmarks: task -> its file of items, or None for a task as lm-eval ships it. Raises InputError for a
+    task that is unknown or has no metric of single items, and for a model whose likelihoods are not numbers.
     """
     if not benchmarks:
         return {}
-    if limit == 1:
+    if asking.limit == 1:
         raise InputError("params.yaml: evaluate.limit: 1: a standard error needs at least 2 (0: all items)")
+    if asking.chat_template and not tokenizer.chat_template:
+        raise InputError(
+            "params.yaml: evaluate.chat_template: true: the model's tokenizer has no chat template"
+        )
     logging.getLogger("lm_eval").setLevel(logging.WARNING)
     # Reading the index of all stock tasks takes seconds; local tasks do without.
     manager = TaskManager(include_defaults=None in benchmarks.values())
-    loaded = manager.load([_task(name, path, manager) for name, path in benchmarks.items()])
+    found = [_task(name, path, manager, asking) for name, path in benchmarks.items()]
+    loaded = manager.load(found)
     for task in loaded["tasks"].values():
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
-        task.set_fewshot_seed(seed=seed)
-    samples = {name: _draw(len(task.eval_docs), limit, seed) for name, task in loaded["tasks"].items()}
+        task.set_fewshot_seed(seed=asking.seed)
+    samples = {
+        name: draw(len(task.eval_docs), asking.limit, asking.seed) for name, task in loaded["tasks"].items()
+    }
+    logged: dict[str, Sequence[Mapping[str, Any]]] = {}
+    for writes in (False, True):
+        asked = {name: task for name, task in loaded["tasks"].items() if _writes(task) is writes}
+        if asked:
+            chat = asking.chat_template and writes
+            logged |= _logged(Runner(model, tokenizer, asking.batch_size), asked, samples, chat)
+    members = {name: _members(task) for name, task in zip(benchmarks, found, strict=True)}
+    return {
+        name: Score([answer for task in tasks for answer in _answers(name, task, logged)])
+        for name, tasks in members.items()
+    }
 
-    def run(batch_size: int) -> Mapping[str, Any]:
-        with errors_only():  # It warns that a loaded model makes arguments void that are not given here.
-            wrapped = _Model(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-        with _no_bar_for_prompts():
-            results: Mapping[str, Any] = evaluate(
-                lm=wrapped, task_dict=loaded, samples=samples, log_samples=False
-            )
-        return results
 
-    results = find_executable_batch_size(run, starting_batch_size=batch_size)()["results"]
-    return {name: _accuracy(name, results[name]) for name in benchmarks}
+def _writes(task: Task) -> bool:
+    return str(task.OUTPUT_TYPE) == "generate_until"
 
 
-def _task(name: str, path: Path | None, manager: TaskManager) -> Task | Group:
+def _logged(
+    runner: Runner, tasks: Mapping[str, Task], samples: Mapping[str, list[int]], chat: bool
+) -> dict[str, Sequence[Mapping[str, Any]]]:
+    """What lm-eval logs of every item, by task."""
+    with errors_only(), _no_bar_for_prompts():
+        results: Mapping[str, Any] = evaluate(
+            lm=runner,
+            task_dict={"tasks": dict(tasks), "groups": {}, "group_map": {}},
+            samples={name: samples[name] for name in tasks},
+            log_samples=True,
+            bootstrap_iters=0,
+            apply_chat_template=chat,
+        )
+    return dict(results["samples"])
+
+
+def _task(name: str, path: Path | None, manager: TaskManager, asking: Asking) -> Task | Group:
     if path is not None:
-        return local_task(name, path)
+        return local_task(name, path, asking.run_generated_code)
     if name not in manager.all_subtasks and name not in manager.all_groups:
         raise InputError(
             f"params.yaml: benchmarks.{name}: not a task or group of the installed lm-eval; "
@@ -99,26 +142,36 @@ def _task(name: str, path: Path | None, manager: TaskManager) -> Task | Group:
     return loaded["groups"].get(name) or loaded["tasks"][name]
 
 
-def _draw(available: int, limit: int, seed: int) -> list[int]:
+def _members(task: Task | Group) -> list[Task]:
+    """A group's tasks, or the task itself."""
+    return list(task.get_all_tasks()) if isinstance(task, Group) else [task]
+
+
+def draw(available: int, limit: int, seed: int) -> list[int]:
+    """The numbers of the items that are asked: all of them, or `limit` drawn with the seed."""
     if limit == 0 or limit >= available:
         return list(range(available))
     return sorted(random.Random(seed).sample(range(available), limit))
 
 
-def _accuracy(name: str, results: Mapping[str, Any]) -> Accuracy:
-    if "acc,none" not in results:
-        measured = ", ".join(sorted(key for key in results if key.endswith(",none")))
-        raise InputError(
-            f"params.yaml: benchmarks.{name}: not scored by accuracy but by {measured}; "
-            "choose a multiple-choice task"
-        )
-    return Accuracy(
-        acc=results["acc,none"],
-        acc_stderr=results["acc_stderr,none"],
-        acc_norm=results.get("acc_norm,none"),
-        acc_norm_stderr=results.get("acc_norm_stderr,none"),
-        items=results["sample_len"],
-    )
+def _answers(name: str, task: Task, samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Answer]:
+    """The items of one task as lm-eval logs them, by one of its ways of reading an answer."""
+    logged = samples[task.task_name]
+    filters = list(dict.fromkeys(one["filter"] for one in logged))
+    chosen = FLEXIBLE if FLEXIBLE in filters else filters[0]
+    averaged = {metric for metric, how in task.aggregation().items() if how is mean}
+    for one in logged:
+        if one["filter"] != chosen:
+            continue
+        scores = {key: float(one[key]) for key in one["metrics"] if key in averaged}
+        if not scores:
+            raise InputError(
+                f"params.yaml: benchmarks.{name}: has no metric that is a mean over its items, but "
+                f"{', '.join(one['metrics'])}; choose another task"
+            )
+        text = one["resps"][0][0]
+        item = str(one["doc_id"]) if task.task_name == name else f"{task.task_name}:{one['doc_id']}"
+        yield Answer(item, scores, text if isinstance(text, str) else "")
 
 
 @contextmanager

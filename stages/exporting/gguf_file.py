@@ -24,18 +24,20 @@ from stages.pruning.sizes import head_dim
 
 PER_LAYER = Gguf("deci", interleaved=True)
 ROPES = ("default", "linear", "llama3")
-QUANTISED = {
-    "f32": gguf.GGMLQuantizationType.F32,
-    "f16": gguf.GGMLQuantizationType.F16,
-    "bf16": gguf.GGMLQuantizationType.BF16,
-    "q8_0": gguf.GGMLQuantizationType.Q8_0,
+# By precision: the type of the matrices, of token embeddings and head, and of the file. Below 8 bits the
+# embeddings stay finer, as llama.cpp's own program keeps them: they are read, not multiplied, and errors in
+# the head are errors in every token.
+PRECISIONS = {
+    "f32": (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
+    "f16": (gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
+    "bf16": (gguf.GGMLQuantizationType.BF16, gguf.GGMLQuantizationType.BF16, gguf.LlamaFileType.MOSTLY_BF16),
+    "q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
+    "q5_1": (gguf.GGMLQuantizationType.Q5_1, gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q5_1),
+    "q5_0": (gguf.GGMLQuantizationType.Q5_0, gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q5_0),
+    "q4_1": (gguf.GGMLQuantizationType.Q4_1, gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q4_1),
+    "q4_0": (gguf.GGMLQuantizationType.Q4_0, gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q4_0),
 }
-FILE_TYPES = {
-    "f32": gguf.LlamaFileType.ALL_F32,
-    "f16": gguf.LlamaFileType.MOSTLY_F16,
-    "bf16": gguf.LlamaFileType.MOSTLY_BF16,
-    "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
-}
+VOCABULARY = frozenset({"token_embd.weight", "output.weight"})
 
 
 def write_gguf(
@@ -43,20 +45,23 @@ def write_gguf(
 ) -> str:
     """Write `checkpoint` (a directory of safetensors) to `path`; returns llama.cpp's architecture.
 
-    precision: of the matrices, a key of QUANTISED; norms, biases and what cannot be quantised in blocks stay
+    precision: of the matrices, a key of PRECISIONS; norms, biases and what cannot be quantised in blocks stay
     float32. Tensors pass through memory one at a time. Raises InputError for what GGUF has no place for.
     """
-    config = AutoConfig.from_pretrained(checkpoint)
+    config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
     architecture = _architecture(config)
     writer = gguf.GGUFWriter(path, architecture.name, use_temp_file=True)
     writer.add_name(name)
-    writer.add_file_type(FILE_TYPES[precision])
+    matrices, vocabulary, file_type = PRECISIONS[precision]
+    writer.add_file_type(file_type)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     _write_sizes(writer, config)
     _write_rope(writer, config)
     write_tokenizer(writer, tokenizer, config.vocab_size)
     for tensor_name, tensor in _tensors(checkpoint, config, architecture):
-        kind = QUANTISED[precision] if tensor.dim() == 2 else gguf.GGMLQuantizationType.F32
+        kind = vocabulary if tensor_name in VOCABULARY else matrices
+        if tensor.dim() != 2:
+            kind = gguf.GGMLQuantizationType.F32
         block, _ = gguf.GGML_QUANT_SIZES[kind]
         if tensor.shape[-1] % block:
             kind = gguf.GGMLQuantizationType.F32

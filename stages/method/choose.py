@@ -1,6 +1,6 @@
 """The second step of a round: the channels that go, by the statistics of all rounds so far."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from stages.common.errors import InputError
 from stages.method.settings import Settings
 from stages.method.sites import chosen_sites
 from stages.pruning.allocation import (
@@ -19,8 +20,9 @@ from stages.pruning.allocation import (
 )
 from stages.pruning.capture import DomainCapture
 from stages.pruning.decoder import decoder_parameters
-from stages.pruning.families import Masks, output_projection, unit_parameters, widths
 from stages.pruning.importance import METRICS, mixed_scores, rank_agreement, unit_scores
+from stages.pruning.sites import Masks, output_projection, unit_parameters
+from stages.pruning.sizes import widths
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def choose(
         score = scores of the rounds before + sum over domains of mixture_d * metric(captures_d)
 
     model: the dense one, its experts opened. captures: by domain, over the dense model's channels. masks and
-    scores: of the round before. Raises InputError for a budget or widths that cannot be met.
+    scores: of the round before. Raises InputError for a budget or widths that cannot be met, and for scores
+    that rank nothing.
     """
     budget, progress = settings.budget, settings.rounds[round_name]
     metric = METRICS[settings.metric]
@@ -70,6 +73,7 @@ def choose(
         )
         by_domain.append({domain: values[kept[site.name]] for domain, values in found.items()})
 
+    _check_scores(candidates, settings)
     total = decoder_parameters(model)
     limits = Limits(budget.width_multiple, budget.floor)
     # The first round already refuses what only the last one would run into.
@@ -90,3 +94,16 @@ def choose(
         "agreement": {"domains": list(settings.mixture), "matrix": rank_agreement(by_domain)},
     }
     return Choice(chosen, summed, history)
+
+
+def _check_scores(candidates: Sequence[Candidate], settings: Settings) -> None:
+    """Raise InputError for scores that are not finite, or all 0: any order among them would be arbitrary."""
+    where = f"params.yaml: mask.metric: {settings.metric}"
+    for one in candidates:
+        if not bool(torch.isfinite(one.scores).all()):
+            raise InputError(
+                f"{where}: the scores of site {one.name} are not finite; set compute.dtype: float32, and "
+                "bring the weights of `mixture` near 1"
+            )
+    if not any(bool(one.scores.any()) for one in candidates):
+        raise InputError(f"{where}: all scores are 0, so they rank nothing; set compute.dtype: float32")

@@ -9,7 +9,8 @@ from stages.method.settings import Settings
 from stages.method.sites import chosen_sites
 from stages.method.text import Text, round_text
 from stages.pruning.capture import DomainCapture, capture
-from stages.pruning.families import Masks, channel_mask, cut, sites_of
+from stages.pruning.cutting import cut
+from stages.pruning.sites import Masks, channel_mask, sites_of
 
 
 def measure(

@@ -6,8 +6,9 @@ from transformers import PreTrainedModel
 
 from stages.checkpoints.devices import resolve_device
 from stages.method.settings import Settings
-from stages.method.text import Text, healing_text
-from stages.pruning.families import Masks
+from stages.method.text import Text, choice_text, healing_text
+from stages.pruning.settings import Healed
+from stages.pruning.sites import Masks
 from stages.pruning.surgery import prune
 
 
@@ -17,17 +18,19 @@ def operate(
     text: Text,
     settings: Settings,
     on_layer: Callable[[], object] = lambda: None,
-) -> None:
+) -> Healed:
     """Cut the dense model, in host memory and its experts opened, in place, and heal what is left.
 
-    text: all calibration text; healing reads its part. `on_layer` is called after each decoder layer.
+    text: all calibration text; healing reads its part, and so does the choice between ways of healing.
+    `on_layer` is called after each decoder layer. Returns what healing did.
     """
-    prune(
+    return prune(
         model,
         masks,
         healing_text(text, settings),
         settings.mixture,
         settings.surgery.healing,
+        left_out=choice_text(text, settings) if settings.surgery.healing.method == "auto" else {},
         device=resolve_device(settings.device),
         batch_size=settings.surgery.batch_size,
         on_layer=on_layer,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from stages.method.checks import checked
 from stages.method.choose import choose
 from stages.method.measure import measure
 from stages.method.operate import operate
@@ -19,20 +20,23 @@ from stages.method.settings import Settings
 from stages.method.text import Text
 from stages.pruning.capture import DomainCapture
 from stages.pruning.experts import close_experts, open_experts
-from stages.pruning.families import Masks, all_kept_masks
+from stages.pruning.settings import Healed
+from stages.pruning.sites import Masks, all_kept_masks
 
 
 @dataclass(frozen=True)
 class Pruned:
     """A pruned model with what led to it.
 
-    model: in host memory, in the dense model's dtype. masks: bool [units] by site name over the dense model's
-    units, True = kept. history: an entry for each round, ready for JSON.
+    model: in host memory, in the dense model's dtype, in evaluation mode with frozen weights. masks: bool
+    [units] by site name over the dense model's units, True = kept. history: an entry for each round, ready
+    for JSON. healing: what it did.
     """
 
     model: PreTrainedModel
     masks: dict[str, Tensor]
     history: list[dict[str, Any]]
+    healing: Healed
 
 
 TakeRound = Callable[[PreTrainedModel, Masks, Text, Settings, str], dict[str, DomainCapture]]
@@ -56,14 +60,18 @@ def prune_model(
 ) -> Pruned:
     """Prune channels of a dense model over several rounds and heal what is left, without training.
 
-    model: a decoder of a supported family, weights frozen, in host memory; it stays as it is. text:
-    calibration ids, int64 [sequences, tokens] by domain (text.calibration.pack_text makes them of strings).
-    `on_step` is called with the name of each round, and with "surgery", before it begins. `take_round` may
-    keep what it measures, for prunings that share rounds. Raises InputError
-    for a family, a budget or widths that cannot be pruned, and for activations that are not finite.
+    model: a decoder of a supported family; it stays as it is. text: calibration ids, int64 [sequences,
+    tokens] by domain (text.calibration.pack_text makes them of strings). `on_step` is called with the name
+    of each round, and with "surgery", before it begins. `take_round` may keep what it measures and give it
+    again, where several prunings have rounds in common. Host memory holds the model three times over during a
+    round.
+
+    Raises InputError for settings out of their range, text that is not the model's, a family, a budget or
+    widths that cannot be pruned, and activations that are not finite.
     """
-    # Rounds chain through masks: the model of a round is a copy, which nobody needs once it is measured.
-    dense = open_experts(copy.deepcopy(model))
+    settings = checked(settings, text, vocabulary=_vocabulary(model))
+    # Rounds chain through masks, not models: the copy that a round measures is dropped afterwards.
+    dense = open_experts(_in_host_memory(copy.deepcopy(model)))
     masks: dict[str, Tensor] = all_kept_masks(dense)
     scores = {name: torch.zeros(len(mask), dtype=torch.float64) for name, mask in masks.items()}
     history = []
@@ -74,5 +82,17 @@ def prune_model(
         masks, scores = choice.masks, choice.scores
         history.append(choice.history)
     on_step("surgery")
-    operate(dense, masks, text, settings)
-    return Pruned(close_experts(dense), masks, history)
+    healing = operate(dense, masks, text, settings)
+    return Pruned(close_experts(dense), masks, history, healing)
+
+
+def _in_host_memory(model: PreTrainedModel) -> PreTrainedModel:
+    """The model in evaluation mode with frozen weights, on the CPU: captures and surgery want it there."""
+    moved: Any = model  # transformers' types leave out the argument of `to`
+    ready: PreTrainedModel = moved.to("cpu").eval().requires_grad_(False)
+    return ready
+
+
+def _vocabulary(model: PreTrainedModel) -> int:
+    embeddings: Any = model.get_input_embeddings()  # transformers' types leave out that these have a weight
+    return len(embeddings.weight)

@@ -12,8 +12,8 @@ class Budget:
     """How much goes, and where from.
 
     sparsity: share of the decoder layers' parameters to remove. widths: one width for all layers, or
-    each its own. width_multiple: kept mlp widths are multiples of it. floor: the smallest share of its units
-    that a site keeps. sites: the kinds of site that are pruned.
+    each its own. width_multiple: kept mlp widths are multiples of it. floor: the smallest fraction of its
+    units that a site keeps. sites: the kinds of site that are pruned.
     """
 
     sparsity: float = 0.2
@@ -39,10 +39,14 @@ class Capture:
 
 @dataclass(frozen=True)
 class Surgery:
-    """How the cut model is healed, and by how many sequences of each domain, in batches of `batch_size`."""
+    """How the cut model is healed, and by how many sequences of each domain, in batches of `batch_size`.
 
-    healing: Healing = field(default_factory=lambda: Healing("residual", 0.9, 0.15))
+    choice_sequences: as many of each domain, after those, make the choice where healing is `auto`.
+    """
+
+    healing: Healing = field(default_factory=lambda: Healing("auto", 0.9, 0.15))
     sequences: int = 22
+    choice_sequences: int = 2
     batch_size: int = 8
 
 
@@ -50,12 +54,12 @@ class Surgery:
 class Settings:
     """All settings of a pruning; the defaults are those of params.yaml.
 
-    mixture: how much each domain of the text counts. rounds: the share of `budget.sparsity` reached after
-    each round, by the name of the round, rising to 1. metric: a key of pruning.importance.METRICS; seed: of
-    the random metric. device: as `compute.device` of params.yaml.
+    mixture: how much each domain of the text counts; empty: all the same. rounds: the fraction of
+    `budget.sparsity` reached after each round, by the name of the round, rising to 1. metric: a key of
+    pruning.importance.METRICS; seed: of the random metric. device: as `compute.device` of params.yaml.
     """
 
-    mixture: Mapping[str, float]
+    mixture: Mapping[str, float] = field(default_factory=dict)
     rounds: Mapping[str, float] = field(default_factory=lambda: {"r1": 0.34, "r2": 0.67, "r3": 1.0})
     metric: str = "taylor"
     seed: int = 0

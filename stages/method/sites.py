@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedModel
 
 from stages.common.errors import InputError
-from stages.pruning.families import Site, sites_of
+from stages.pruning.sites import Site, sites_of
 
 # transformers multiplies all experts at once and wants rows of whole 16 bytes, in half precision too.
 EXPERT_MULTIPLE = 8

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from stages.common.errors import InputError
 from stages.method.settings import Settings
 
 Text = Mapping[str, Tensor]
@@ -34,3 +35,22 @@ def healing_text(text: Text, settings: Settings) -> dict[str, Tensor]:
         for domain, ids in text.items()
         if settings.mixture[domain] > 0
     }
+
+
+def choice_text(text: Text, settings: Settings) -> dict[str, Tensor]:
+    """The sequences that the choice between ways of healing reads: those after healing_text's.
+
+    Raises InputError for a domain with too few of them, because what healing read says nothing here.
+    """
+    healed, count = settings.surgery.sequences, settings.surgery.choice_sequences
+    chosen = {
+        domain: ids[healed : healed + count] for domain, ids in text.items() if settings.mixture[domain] > 0
+    }
+    for domain, ids in chosen.items():
+        if len(ids) < count:
+            raise InputError(
+                f"surgery.choice_sequences: {count}: domain {domain} has {len(text[domain])} calibration "
+                f"sequences, of which healing reads {healed}; give it more, lower one of the two, or set "
+                "surgery.heal: residual or least_squares"
+            )
+    return chosen

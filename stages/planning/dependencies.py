@@ -11,16 +11,26 @@ from ruamel.yaml import YAML
 
 from stages.common.errors import InputError
 
-# The rule for what is left out: these files say how a setting is checked, how an error is worded and what a
-# terminal shows. None of them holds a value or computes one, so none can change what a stage writes.
-CANNOT_CHANGE_A_RESULT = frozenset(
-    {"stages/common/console.py", "stages/common/errors.py", "stages/common/params.py"}
+# The rule for what is left out: these files and folders say how a setting is checked, how an error is worded
+# and what a terminal shows. None of them holds a value or computes one, so none can change what a stage
+# writes.
+CANNOT_CHANGE_A_RESULT = (
+    "stages/common/console.py",
+    "stages/common/errors.py",
+    "stages/common/params.py",
+    "stages/common/problems.py",
+    "stages/common/schema/",
 )
 
 
+# What `python -m stages.enable` makes a dvc.yaml of. DVC looks for files of that name everywhere, and lists
+# outputs that nobody asked for as missing.
+TEMPLATES = "stages/*/pipeline.yaml"
+
+
 def pipelines(root: Path) -> list[Path]:
-    """Every dvc.yaml of the project: the default one first, then those of the optional pipelines."""
-    return [root / "dvc.yaml", *sorted(root.glob("stages/*/dvc.yaml"))]
+    """The default dvc.yaml, then the templates of the optional pipelines."""
+    return [root / "dvc.yaml", *sorted(root.glob(TEMPLATES))]
 
 
 def with_code(text: str, root: Path) -> str:
@@ -43,7 +53,7 @@ def with_code(text: str, root: Path) -> str:
 
 
 def _replace(deps: Any, code: list[str]) -> None:
-    # Item by item, because comments hang on the positions of a list and move along only so.
+    # Item by item, because a comment belongs to a position in the list, and moves only when items do.
     for position in reversed([n for n, path in enumerate(deps) if path.startswith("stages/")]):
         del deps[position]
     for position, path in enumerate(code):
@@ -62,7 +72,7 @@ def code_of(file: str, root: Path) -> list[str]:
     """What running `file` reads of the project's code, sorted: modules, and the templates that they name."""
     modules = closure(file, root)
     templates = {template for module in modules for template in _named_files(module, root)}
-    return sorted((modules | templates) - CANNOT_CHANGE_A_RESULT)
+    return sorted(file for file in modules | templates if not file.startswith(CANNOT_CHANGE_A_RESULT))
 
 
 def closure(file: str, root: Path) -> set[str]:
@@ -71,11 +81,12 @@ def closure(file: str, root: Path) -> set[str]:
     waiting = {file}
     while waiting:
         seen |= waiting
-        waiting = set().union(*(_imports(one, root) for one in waiting)) - seen
+        waiting = set().union(*(imports(one, root) for one in waiting)) - seen
     return seen
 
 
-def _imports(file: str, root: Path) -> set[str]:
+def imports(file: str, root: Path) -> set[str]:
+    """The project's modules that `file` itself imports, as paths below `root`."""
     names = []
     for node in ast.walk(_tree(file, root)):
         if isinstance(node, ast.Import):
@@ -87,16 +98,16 @@ def _imports(file: str, root: Path) -> set[str]:
 
 
 def _named_files(module: str, root: Path) -> set[str]:
-    """Files beside a module that are no code and that a string in it names."""
-    beside = (root / module).parent
+    """Files in a module's folder that are not code and that a string in the module names."""
+    folder = (root / module).parent
     return {
-        (beside / node.value).relative_to(root).as_posix()
+        (folder / node.value).relative_to(root).as_posix()
         for node in ast.walk(_tree(module, root))
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and re.fullmatch(r"[\w.-]+\.\w+", node.value)
         and not node.value.endswith((".py", ".yaml"))
-        and (beside / node.value).is_file()
+        and (folder / node.value).is_file()
     }
 
 

@@ -3,21 +3,18 @@
 import copy
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
-from stages.checkpoints.loading import UNREADABLE, unreadable
-from stages.common.errors import InputError
 from stages.common.params import SELF_DOMAIN, Params
 from stages.evaluation.cost import macs_per_token
 from stages.pruning.decoder import decoder_parameters
 from stages.pruning.experts import open_experts
-from stages.pruning.families import sites_of
+from stages.pruning.sites import sites_of
 
-# Of the speed of large matrix products, what forward and backward passes reach: in the default run on two
-# cores and, on an H200, with Qwen2.5-7B's shapes (data/bench).
+# Forward and backward passes reach this fraction of the speed of large matrix products: measured in the
+# default run on two cores and, on an H200, with Qwen2.5-7B's shapes (data/bench).
 EFFICIENCY = 0.6
 # Starting Python, importing the libraries and loading a model.
 START_SECONDS = 8.0
@@ -27,7 +24,7 @@ ITEM_TOKENS = 100
 
 @dataclass(frozen=True)
 class Work:
-    """A stage: how many times it runs, and of each time the tokens, operations and bytes left on disk."""
+    """A stage: how many times it runs, and for each run its tokens, operations and bytes left on disk."""
 
     name: str
     runs: int
@@ -40,32 +37,22 @@ class Work:
         return self.runs * (START_SECONDS + self.operations / speed)
 
 
-def read_shapes(checkpoint: Path) -> PreTrainedModel:
-    """A checkpoint's model without its weights. Raises InputError when its config cannot be read."""
-    try:
-        config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
-        with torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
-    except UNREADABLE as error:
-        raise InputError(unreadable(str(checkpoint), error)) from None
-    return model
-
-
 def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     """The stages whose work grows with model and text, in order.
 
     A token costs two operations per multiply-add forward, as many again for gradients with respect to
     activations (weights are frozen), and again where checkpointing repeats the forward pass. Healing runs
-    a dense and a pruned stream and sums, at each site of k kept channels and d outputs, k (k + d) products
-    per token, of which half-precision devices do half as many a second (TF32); reconstruction takes three
-    more streams an epoch, for its gradients are with respect to weights too. Attention scores, solving,
-    and tasks without a limit on their items are left out.
+    a pruned stream, with `residual` a dense one too, and sums, at each site of k kept channels and d outputs,
+    k (k + d) products per token, of which half-precision devices do half as many a second (TF32); `auto` does
+    both, and runs three streams of the text that it chooses by. Reconstruction takes three more streams an
+    epoch, because its gradients are with respect to weights too. Attention scores, solving, and tasks
+    without a limit on their items are left out.
     """
     corpus, domains = params.corpus, len(params.mixture)
     forward = 2.0 * macs_per_token(model)
     decoder = decoder_parameters(model)
     weight_bytes = torch.finfo(getattr(torch, params.compute.dtype)).bits // 8
-    # A copy, for other multiply-adds are counted of experts that are closed.
+    # A copy, because multiply-adds are counted with the experts closed.
     sites = sites_of(open_experts(copy.deepcopy(model)), tuple(params.prune.sites))
     channels = sum(site.channels for site in sites)
     hidden = model.config.hidden_size
@@ -73,12 +60,14 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     sampled = params.sample.documents * params.sample.tokens
     captured = domains * params.capture.sequences * corpus.sequence_length
     used = sum(weight > 0 for weight in params.mixture.values())
-    healed = 0 if params.surgery.heal == "none" else used * params.surgery.sequences * corpus.sequence_length
+    surgery, auto = params.surgery, params.chooses_healing()
+    healed = 0 if surgery.heal == "none" else used * surgery.sequences * corpus.sequence_length
+    chosen_by = used * surgery.choice_sequences * corpus.sequence_length if auto else 0
     kept = [site.channels * (1 - params.prune.sparsity) for site in sites]
     slower = 1 if params.compute.dtype == "float32" else 2
-    healing = (4.0 + 6.0 * params.surgery.reconstruct.epochs) * decoder + 2.0 * slower * sum(
-        k * (k + hidden) for k in kept
-    )
+    refits = 2 if auto else 1
+    streams = refits + (surgery.heal != "least_squares") + 3 * surgery.reconstruct.epochs
+    healing = 2.0 * streams * decoder + 2.0 * slower * refits * sum(k * (k + hidden) for k in kept)
     scored = (domains - (SELF_DOMAIN in params.mixture)) * corpus.heldout_sequences * corpus.sequence_length
     asked = params.evaluate.limit * len(params.benchmarks) * ITEM_TOKENS
     timed = (
@@ -99,7 +88,9 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
             4.0 * statistics * domains * channels,
         ),
         Work("mask, each round", len(params.rounds), 0, 0.0, 0.0),
-        Work("surgery", 1, healed, healed * healing, pruned_bytes),
+        Work(
+            "surgery", 1, healed + chosen_by, healed * healing + chosen_by * 3 * 2.0 * decoder, pruned_bytes
+        ),
         Work("evaluate dense", 1, scored + asked, (scored + asked) * forward, 0.0),
         Work("evaluate pruned", 1, scored + asked + timed, (scored + asked + timed) * forward, 0.0),
     ]
@@ -107,7 +98,9 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
 
 def measure_speed(device: torch.device, dtype: str, seconds: float = 0.5) -> float:
     """Operations a second of large matrix products on a device, by doing them for a moment."""
-    left = torch.ones(2048, 2048, device=device, dtype=getattr(torch, dtype))
+    # Smaller on a CPU, because some multiply half precision a hundred times as slowly as single.
+    size = 512 if device.type == "cpu" else 2048
+    left = torch.ones(size, size, device=device, dtype=getattr(torch, dtype))
     wait = torch.get_device_module(device).synchronize if device.type != "cpu" else lambda: None
     left @ left
     wait()
@@ -116,4 +109,4 @@ def measure_speed(device: torch.device, dtype: str, seconds: float = 0.5) -> flo
         left @ left
         products += 1
         wait()
-    return products * 2 * 2048**3 / (time.perf_counter() - start)
+    return products * 2 * size**3 / (time.perf_counter() - start)

@@ -10,9 +10,9 @@ from stages.common.artifacts import atomic
 from stages.common.params import DENSE
 
 CURVES = {
-    "linear": lambda share: share,
-    # Much at first, when little is lost by it, and ever less: Zhu and Gupta 2017.
-    "cubic": lambda share: 1 - (1 - share) ** 3,
+    "linear": lambda time: time,
+    # Most in the first rounds, when removing costs little, and less in each later one: Zhu and Gupta 2017.
+    "cubic": lambda time: 1 - (1 - time) ** 3,
 }
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stages.common.errors import InputError
-from stages.pruning.families import MLP
+from stages.pruning.layouts import MLP
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Candidate:
     """A site as the allocation sees it; `name` is its key in masks.
 
     scores: float64 [units]; kept: bool [units], the mask of the round before; cost: parameters per unit;
-    groups: runs of units, equally long, each of which loses as many as the others.
+    groups: units stand in this many groups of equal length, each of which loses as many as the others.
     """
 
     name: str
@@ -29,17 +29,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Limits:
-    """multiple: kept mlp widths are multiples of it; floor: smallest share of its units a site keeps."""
+    """multiple: kept mlp widths are multiples of it. floor: the smallest fraction of its units to keep."""
 
     multiple: int
     floor: float
 
     def step(self, candidate: Candidate) -> int:
-        """Units by which a site's width moves: one a group, and only mlp widths are bound to a multiple."""
+        """Units by which a site's width changes: `multiple` for mlp, otherwise one unit of each group."""
         return self.multiple if candidate.kind == MLP else candidate.groups
 
     def smallest(self, candidate: Candidate) -> int:
-        """The smallest width a site may have: the floor, rounded up to its step, and never nothing."""
+        """The smallest width that a site may have: the floor, rounded up to a whole number of steps."""
         step = self.step(candidate)
         return min(len(candidate.kept), ceil(self.floor * len(candidate.kept) / step) * step)
 
@@ -53,32 +53,46 @@ def uniform_masks(candidates: list[Candidate], budget: int, limits: Limits) -> d
 
     Raises InputError where the floors do not leave enough to remove.
     """
-    kinds = {
+    by_kind = {
         kind: [one for one in candidates if one.kind == kind] for kind in sorted({c.kind for c in candidates})
     }
-    options: list[tuple[int, dict[str, Tensor]]] = [(0, {})]
-    for kind in (kind for kind in kinds if kind != MLP):
-        options = [
-            (removed + (len(sites[0].kept) - width) * sum(site.cost for site in sites), masks | more)
-            for removed, masks in options
-            for sites in [kinds[kind]]
-            for step in [limits.step(sites[0])]
-            for width in range(
-                min(int(site.kept.sum()) for site in sites), limits.smallest(sites[0]) - 1, -step
-            )
-            for more in [{site.name: _best(site, width) for site in sites}]
-        ]
-    mlp = kinds.get(MLP, [])
+    mlp = by_kind.pop(MLP, [])
+    options = [_Option(0, {})]
+    for sites in by_kind.values():
+        options = [option.with_more(cut) for option in options for cut in _uniform_cuts(sites, limits)]
     fitting = []
-    for removed, masks in options:
-        width = _uniform_width(mlp, budget - removed, limits) if mlp else 0
-        if width is None or (not mlp and removed < budget):
+    for option in options:
+        width = _uniform_width(mlp, budget - option.removed, limits) if mlp else 0
+        if width is None or (not mlp and option.removed < budget):
             continue
-        fitting.append(masks | {site.name: _best(site, width) for site in mlp})
+        fitting.append(option.masks | {site.name: _best(site, width) for site in mlp})
     if not fitting:
         raise _too_much(candidates, budget, limits)
-    # Without mlp sites the largest cut would never be wanted: fewest removed first breaks ties of score.
+    # Options come by rising removal, and of equal scores the first is taken: the one that removes least.
     return min(fitting, key=lambda masks: _score_removed(candidates, masks))
+
+
+@dataclass(frozen=True)
+class _Option:
+    """Masks by site name, and how many parameters they remove, counted from the dense model."""
+
+    removed: int
+    masks: dict[str, Tensor]
+
+    def with_more(self, other: "_Option") -> "_Option":
+        return _Option(self.removed + other.removed, self.masks | other.masks)
+
+
+def _uniform_cuts(sites: list[Candidate], limits: Limits) -> list[_Option]:
+    """The sites of one kind cut to each width they can have, from the widest that is left to the smallest."""
+    first, cost = sites[0], sum(site.cost for site in sites)
+    cuts = []
+    width = min(int(site.kept.sum()) for site in sites)
+    while width >= limits.smallest(first):
+        masks = {site.name: _best(site, width) for site in sites}
+        cuts.append(_Option((len(first.kept) - width) * cost, masks))
+        width -= limits.step(first)
+    return cuts
 
 
 def _uniform_width(sites: list[Candidate], budget: int, limits: Limits) -> int | None:
@@ -135,8 +149,8 @@ def _worst_first(site: Candidate) -> list[int]:
     Groups have lost equally many, so they are of one length. Among equals the earlier unit comes first.
     """
     order = [int(unit) for unit in torch.sort(site.scores, stable=True).indices if site.kept[unit]]
-    run = len(site.kept) // site.groups
-    grouped = [[unit for unit in order if unit // run == group] for group in range(site.groups)]
+    length = len(site.kept) // site.groups
+    grouped = [[unit for unit in order if unit // length == group] for group in range(site.groups)]
     return [unit for worst in zip(*grouped, strict=True) for unit in worst]
 
 

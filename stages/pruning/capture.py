@@ -15,19 +15,20 @@ from transformers import PreTrainedModel
 
 from stages.common.errors import InputError
 from stages.pruning.decoder import decoder_layers
-from stages.pruning.families import Site, output_projection
+from stages.pruning.hooks import hooked
 from stages.pruning.loss import sequence_losses
-from stages.pruning.parallel import share, total
+from stages.pruning.parallel import own_rows, summed
+from stages.pruning.sites import Site, output_projection
 from stages.pruning.statistics import ChannelStatistics, ChannelSums
 
-# Without a backward pass only a figure of the report needs the loss. The head, a fifth of a small model's
-# work, then runs at one position in eight.
+# Without a backward pass the loss is only for a figure of the report. The head, which is a fifth of a small
+# model's work, then runs at one position in eight.
 LOSS_EVERY = 8
 
 
 @dataclass(frozen=True)
 class DomainCapture:
-    """One domain's statistics by site name, its mean token loss in nats, and what they were taken of."""
+    """One domain's statistics by site name, its mean token loss in nats, and the text they were taken of."""
 
     statistics: Mapping[str, ChannelStatistics]
     loss: float
@@ -35,7 +36,7 @@ class DomainCapture:
     tokens: int
 
     def expanded(self, kept: Mapping[str, Tensor]) -> "DomainCapture":
-        """The same over the dense model's channels; `kept` is bool [channels] by site name."""
+        """The same statistics over the dense model's channels; `kept` is bool [channels] by site name."""
         statistics = {name: one.expanded(kept[name]) for name, one in self.statistics.items()}
         return replace(self, statistics=statistics)
 
@@ -55,9 +56,9 @@ def capture(
     Weights must be frozen: gradients are taken with respect to activations only. Without `gradients` no
     graph is built; with `checkpointing` a backward pass keeps only what enters each decoder layer and runs
     the layer again. batch_size is where the search for one that fits in memory starts; `on_sequences` is
-    called with the number of sequences of each batch done. In a process group each process reads its share
-    of every domain, and all return the same statistics of the whole. The loss is that of all tokens with
-    `gradients`, of one in LOSS_EVERY without.
+    called with the number of sequences of each batch done. In a process group each process reads its own
+    rows of every domain, and all return the same statistics of the whole. The loss is the mean over all
+    tokens with `gradients`, over one token in LOSS_EVERY without.
 
     Raises InputError where a loss or an activation is not finite.
     """
@@ -89,7 +90,7 @@ def _capture_domain(
     sums = {site.name: ChannelSums(site.channels, gradients) for site in sites}
     loss_sum = torch.zeros(1, dtype=torch.float64)
     with _recording(model, sites, sums, gradients), nullcontext() if gradients else torch.no_grad():
-        for batch in share(rows).split(batch_size):
+        for batch in own_rows(rows).split(batch_size):
             if not len(batch):
                 continue
             loss = sequence_losses(model, batch.to(device), every=1 if gradients else LOSS_EVERY)
@@ -99,7 +100,7 @@ def _capture_domain(
                 loss.sum().backward()
             loss_sum += loss.detach().double().sum().cpu()
             on_sequences(len(batch))
-    mean_loss = float(total(loss_sum)) / len(rows)
+    mean_loss = float(summed(loss_sum)) / len(rows)
     if not math.isfinite(mean_loss):
         raise InputError(
             f"model: the loss on domain {domain} is {mean_loss}; its weights or dtype are unusable"
@@ -123,7 +124,7 @@ def _checkpointed(model: PreTrainedModel) -> Iterator[None]:
     which does. Weights are frozen, so hidden states are all that gradients flow through.
     """
     layers = decoder_layers(model)
-    # What accelerate put in the place of a layer's forward, if it did, is what must come back.
+    # accelerate may have replaced a layer's forward by a function of its own, which must come back.
     before = [vars(layer).get("forward") for layer in layers]
 
     def rerunning(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -149,7 +150,7 @@ def _checkpointed(model: PreTrainedModel) -> Iterator[None]:
 def _recording(
     model: PreTrainedModel, sites: list[Site], sums: Mapping[str, ChannelSums], gradients: bool
 ) -> Iterator[None]:
-    """Hook the output projections (and let gradients start at the embeddings) for the time of a pass."""
+    """Add up, in the context, what enters the output projections; gradients start at the embeddings."""
 
     def hook_for(one: ChannelSums) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def before(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -164,16 +165,7 @@ def _recording(
 
         return before
 
-    handles = [
-        output_projection(model, site).register_forward_pre_hook(hook_for(sums[site.name])) for site in sites
-    ]
-    if gradients:
-        embeddings = model.get_input_embeddings()
-        handles.append(
-            embeddings.register_forward_hook(lambda module, inputs, output: output.requires_grad_())
-        )
-    try:
+    before = [(output_projection(model, site), hook_for(sums[site.name])) for site in sites]
+    after = [(model.get_input_embeddings(), lambda module, inputs, output: output.requires_grad_())]
+    with hooked(before, after if gradients else ()):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

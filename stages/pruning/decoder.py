@@ -7,7 +7,7 @@ from stages.common.errors import InputError
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The decoder layers in order: the base model's list of as many modules as the config has layers.
+    """The decoder layers in order: the base model's one list with as many modules as the config has layers.
 
     Raises InputError for a model that has no such list, or several.
     """

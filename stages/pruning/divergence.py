@@ -16,15 +16,22 @@ Logits = Callable[[Tensor], Tensor]
 def divergences(student: PreTrainedModel, teacher: PreTrainedModel, input_ids: Tensor) -> Tensor:
     """KL(teacher || student) of the next-token distributions, the mean over each sequence's positions.
 
-    input_ids: int64 [batch, tokens]; every position counts, the last one too, for no label is needed. Returns
-    float32 [batch], in nats. With gradients enabled the result is differentiable with respect to what enters
-    the student's head; embeddings and head are taken as frozen, and so is the whole teacher.
+    input_ids: int64 [batch, tokens]; every position counts, the last one too, because no label is needed.
+    Returns float32 [batch], in nats. With gradients enabled the result is differentiable with respect to what
+    enters the student's head; embeddings and head are taken as frozen, and so is the whole teacher.
     """
     with torch.no_grad():
         target = teacher.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
     hidden = student.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+    return divergences_of_hidden(hidden, target, head_logits(student), head_logits(teacher))
+
+
+def divergences_of_hidden(
+    hidden: Tensor, target: Tensor, student_logits: Logits, teacher_logits: Logits
+) -> Tensor:
+    """The same of hidden states that the heads read, [batch, tokens, d] of student and of teacher."""
     chunked = cast(Callable[..., Tensor], _ChunkedDivergence.apply)
-    return chunked(hidden, target, head_logits(student), head_logits(teacher))
+    return chunked(hidden, target, student_logits, teacher_logits)
 
 
 class _ChunkedDivergence(torch.autograd.Function):
@@ -32,7 +39,7 @@ class _ChunkedDivergence(torch.autograd.Function):
 
     As in loss.py each chunk's gradient is made while its logits are there. With respect to the student's
     logits it is q - p, where q is the student's distribution and p the teacher's: exactly zero where they are
-    equal. Rounding errors instead of zeros would be scaled up by the optimiser.
+    equal. Rounding errors instead of zeros would be scaled up by the optimizer.
     """
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 transformers keeps the weights of all experts of a layer in two tensors. `open_experts` replaces each such
 block by one that computes the same with an nn.Linear for every projection, and `close_experts` puts the stock
-block back, in the size that the config then says. Both only move weights about, bit by bit.
+block back, in the size that the config then says. Both only move weights: none changes.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from stages.pruning.layouts import family_of
 
 
 class Expert(nn.Module):
-    """One gated expert; its channels carry the routing weight, so a token that went elsewhere has zeros."""
+    """One gated expert; its channels carry the routing weight, so they are 0 for tokens of other experts."""
 
     def __init__(self, gate_up: Tensor, down: Tensor, activation: Any) -> None:
         super().__init__()
@@ -82,25 +82,25 @@ def open_experts(model: PreTrainedModel) -> PreTrainedModel:
 
     Weights are shared with the fused tensors, which go when nothing else holds them. Returns the model.
     """
-    family = family_of(model.config)
-    if family.experts is not None:
+    moe_block = family_of(model.config).mlp.moe_block
+    if moe_block is not None:
         for layer in decoder_layers(model):
-            block = layer.get_submodule(family.experts)
+            block = layer.get_submodule(moe_block)
             if not isinstance(block, OpenExperts):
-                layer.set_submodule(family.experts, OpenExperts(block, model.config).train(block.training))
+                layer.set_submodule(moe_block, OpenExperts(block, model.config).train(block.training))
     return model
 
 
 @torch.no_grad()
 def close_experts(model: PreTrainedModel) -> PreTrainedModel:
     """Put the stock blocks back, in place, layer by layer. Returns the model."""
-    family = family_of(model.config)
-    if family.experts is not None:
+    moe_block = family_of(model.config).mlp.moe_block
+    if moe_block is not None:
         layers = decoder_layers(model)
         for layer, config in zip(layers, model.config.per_layer_config, strict=True):
-            block = layer.get_submodule(family.experts)
+            block = layer.get_submodule(moe_block)
             if isinstance(block, OpenExperts):
-                layer.set_submodule(family.experts, block.closed(config))
+                layer.set_submodule(moe_block, block.closed(config))
     return model
 
 

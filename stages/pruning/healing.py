@@ -1,13 +1,14 @@
 """Ridge regression that refits the kept columns of an output projection. No biases: shapes stay standard."""
 
 import math
+from collections.abc import Iterator
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from stages.common.errors import InputError
-from stages.pruning.parallel import total
+from stages.pruning.parallel import summed
 from stages.pruning.precision import tensor_cores
 
 # A Gram matrix is summed in about this many strips of columns, none narrower than this.
@@ -15,40 +16,65 @@ STRIPS, NARROWEST = 16, 256
 
 
 class Moments:
-    """Weighted sums over tokens of x x^T [k, k] and target x^T [d, k], float32 per batch, float64 in sum.
+    """Weighted sums over tokens of x x^T [k, k], target x^T [d, k] and ||target||^2, float64 in sum.
 
-    Of the symmetric Gram matrix the lower triangle is complete; what is above is not. Float64 only where
-    the device has it; MPS accumulates in float32.
+    Of the symmetric Gram matrix the lower triangle is complete, and so are blocks on its diagonal (see
+    `strips`); what is above them is not. Each batch is multiplied in float32. Float64 only where the device
+    has it; MPS accumulates in float32.
     """
 
     def __init__(self, channels: int, outputs: int, device: torch.device) -> None:
         wide = torch.float32 if device.type == "mps" else torch.float64
         self.gram = torch.zeros(channels, channels, dtype=wide, device=device)
         self.cross = torch.zeros(outputs, channels, dtype=wide, device=device)
+        self.energy = torch.zeros((), dtype=wide, device=device)
 
-    def add(self, x: Tensor, target: Tensor, weight: float, each: Tensor | None = None) -> None:
-        """x [batch, tokens, k], target [batch, tokens, d]; `weight` is how much each of their tokens counts,
-        times its own in `each`, float32 [batch, tokens], where there is one.
+    def add(self, x: Tensor, target: Tensor, weight: float, token_weights: Tensor | None = None) -> None:
+        """Add a batch: x [batch, tokens, k] and target [batch, tokens, d].
 
+        A token counts `weight`, times its own of `token_weights` (float32 [batch, tokens]) where given.
         Half-precision x is multiplied in TF32, whose 10 bits of mantissa hold it without loss; x in float32
         is multiplied in float32.
         """
-        rows, wanted = x.flatten(0, 1).float(), target.flatten(0, 1).float()
-        if each is not None:
-            root = each.reshape(-1, 1).sqrt()
-            rows, wanted = rows * root, wanted * root
+        rows, targets = x.flatten(0, 1).float(), target.flatten(0, 1).float()
+        if token_weights is not None:
+            root = token_weights.reshape(-1, 1).sqrt()
+            rows, targets = rows * root, targets * root
         with tensor_cores() if x.dtype in (torch.bfloat16, torch.float16) else nullcontext():
             # Half of all products would come out twice.
-            width = max(NARROWEST, math.ceil(len(self.gram) / STRIPS))
-            for start in range(0, len(self.gram), width):
-                strip = rows[:, start:].T @ rows[:, start : start + width]
-                self.gram[start:, start : start + width].add_(strip, alpha=weight)
-            self.cross.add_(wanted.T @ rows, alpha=weight)
+            for start, end in self.strips():
+                self.gram[start:, start:end].add_(rows[:, start:].T @ rows[:, start:end], alpha=weight)
+            self.cross.add_(targets.T @ rows, alpha=weight)
+        self.energy.add_(targets.square().sum(dtype=self.energy.dtype), alpha=weight)
 
-    def total(self) -> "Moments":
-        """The sums over all processes of a group."""
-        self.gram, self.cross = total(self.gram), total(self.cross)
+    def strips(self) -> Iterator[tuple[int, int]]:
+        """The columns, from and to, of each strip in which the Gram matrix is summed from its start down."""
+        width = max(NARROWEST, math.ceil(len(self.gram) / STRIPS))
+        for start in range(0, len(self.gram), width):
+            yield start, min(start + width, len(self.gram))
+
+    def over_processes(self) -> "Moments":
+        """These sums, added up in place over all processes of a group."""
+        self.gram, self.cross = summed(self.gram), summed(self.cross)
+        self.energy = summed(self.energy)
         return self
+
+
+def missed(moments: Moments, weight: Tensor) -> float:
+    """The share of its targets' energy that a weight [d, k] misses.
+
+    sum_t w_t ||target_t - W x_t||^2 / sum_t w_t ||target_t||^2, by the moments alone:
+    (energy - 2 tr(W cross^T) + tr(W Gram W^T)) / energy. 0 where there is nothing to meet.
+    """
+    wide = weight.to(moments.gram.dtype)
+    squared = torch.zeros_like(moments.energy)
+    for start, end in moments.strips():
+        # The block on the diagonal counts once, what is below it stands for what is above too.
+        strip = wide[:, start:end] @ moments.gram[start:end, start:end]
+        strip += 2 * wide[:, end:] @ moments.gram[end:, start:end]
+        squared += (strip * wide[:, start:end]).sum()
+    error = moments.energy - 2 * (wide * moments.cross).sum() + squared
+    return float(error / moments.energy) if float(moments.energy) > 0 else 0.0
 
 
 def ridge_refit(moments: Moments, anchor: Tensor, ridge: float) -> Tensor:
@@ -60,9 +86,9 @@ def ridge_refit(moments: Moments, anchor: Tensor, ridge: float) -> Tensor:
     Each column is held in proportion to its own channel's energy. One strength for all columns (the mean of
     the diagonal) holds quiet channels too hard and loud ones too little when healing tokens are few.
 
-    anchor: [d, k]; returns the same shape, dtype and device. `moments` is used up: a Gram of 22,000 channels
-    is 4 GB, and a copy as much again. Raises InputError where the Gram is not
-    finite or not positive definite.
+    anchor: [d, k]; returns the same shape, dtype and device. `moments` is changed and then put right, because
+    a Gram of 22,000 channels is 4 GB and a copy as much again. Raises InputError where the Gram is not finite
+    or not positive definite.
     """
     gram = moments.gram.double()
     diagonal = gram.diagonal()
@@ -73,6 +99,7 @@ def ridge_refit(moments: Moments, anchor: Tensor, ridge: float) -> Tensor:
     gram.diagonal().add_(strength)
     # Reads the lower triangle alone.
     factor, failed = torch.linalg.cholesky_ex(gram)
+    gram.diagonal().sub_(strength)
     if int(failed) or not bool(torch.isfinite(right).all()):
         raise InputError(
             f"surgery.ridge: {ridge}: the Gram matrix of {len(gram)} channels cannot be solved "

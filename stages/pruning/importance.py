@@ -1,4 +1,4 @@
-"""How much each channel matters: one function per metric, a weight and statistics in, a score out."""
+"""Importance: how much each channel matters, by one function for each metric."""
 
 from collections.abc import Callable, Mapping
 
@@ -47,12 +47,12 @@ def fluctuation(weight: Tensor, statistics: ChannelStatistics, generator: torch.
 
 
 def magnitude(weight: Tensor, statistics: ChannelStatistics, generator: torch.Generator) -> Tensor:
-    """||W_j||^2: a control that sees no text."""
+    """||W_j||^2: a control that uses no text."""
     return _column_norms(weight)
 
 
 def random(weight: Tensor, statistics: ChannelStatistics, generator: torch.Generator) -> Tensor:
-    """Uniform in (0, 1): the control that knows nothing."""
+    """Uniform in (0, 1): a control that uses neither weights nor text."""
     return torch.rand(weight.shape[1], generator=generator, dtype=torch.float64)
 
 
@@ -72,7 +72,7 @@ def unit_scores(channel_scores: Tensor, units: int) -> Tensor:
 
 
 def mixed_scores(scores: Mapping[str, Tensor], mixture: Mapping[str, float]) -> Tensor:
-    """Sum over domains of weight * score, the weights of `mixture` brought to a sum of 1."""
+    """sum_d mixture_d * score_d / sum_d mixture_d, over the domains d."""
     total = sum(mixture[domain] for domain in scores)
     return torch.stack([mixture[domain] / total * values for domain, values in scores.items()]).sum(dim=0)
 

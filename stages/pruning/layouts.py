@@ -26,16 +26,29 @@ class Sublayer:
     experts, `{expert}` stands for the expert's number.
     output: the projection that takes the channels back towards the residual stream.
     entry: the module whose input is the residual stream before the sublayer; "" is the layer itself.
-    post_norm: the norm between the projection and the residual addition, where there is one.
-    beside: a projection whose output joins the stream before this sublayer's does although this sublayer
-    does not see it (attention and mlp side by side).
+    post_norm: optional, the norm between the projection and the residual addition.
+    added_first: optional, where attention and mlp read the same stream: the projection of the other sublayer,
+    whose output is added to the stream before this sublayer's is.
+    moe_block: optional, the module that routes tokens to experts and adds up what they give (see
+    pruning/experts.py).
     """
 
     inputs: tuple[str, ...]
     output: str
     entry: str
     post_norm: str | None = None
-    beside: str | None = None
+    added_first: str | None = None
+    moe_block: str | None = None
+
+    @property
+    def result(self) -> str:
+        """The module whose output is all that the sublayer gives: the block of experts, or the projection."""
+        return self.moe_block or self.output
+
+    def of_expert(self, number: int) -> "Sublayer":
+        """The same with the expert's number in the names."""
+        inputs = tuple(name.format(expert=number) for name in self.inputs)
+        return replace(self, inputs=inputs, output=self.output.format(expert=number))
 
 
 @dataclass(frozen=True)
@@ -55,15 +68,13 @@ class Gguf:
 class Family:
     """The layout of a decoder.
 
-    width: the config's name for the number of mlp channels. experts: the module that routes to fused
-    experts, where the mlp is a mixture of experts (see pruning/experts.py). refused: kinds of site that
-    cannot be pruned, with the reason. gguf: the architecture in llama.cpp, where exporting knows it.
+    width: the config's name for the number of mlp channels. refused: kinds of site that cannot be pruned,
+    with the reason. gguf: optional, the architecture in llama.cpp; without it the family cannot be exported.
     """
 
     mlp: Sublayer
     attention: Sublayer
     width: str = "intermediate_size"
-    experts: str | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
     gguf: Gguf | None = None
 
@@ -102,8 +113,8 @@ _MIXTRAL = replace(
         _LLAMA.mlp,
         inputs=("mlp.experts.{expert}.gate_proj", "mlp.experts.{expert}.up_proj"),
         output="mlp.experts.{expert}.down_proj",
+        moe_block="mlp",
     ),
-    experts="mlp",
 )
 
 
@@ -114,7 +125,7 @@ def _gpt_neox(config: PretrainedConfig) -> Family:
             ("mlp.dense_h_to_4h",),
             "mlp.dense_4h_to_h",
             "post_attention_layernorm",
-            beside="attention.dense" if config.use_parallel_residual else None,
+            added_first="attention.dense" if config.use_parallel_residual else None,
         ),
         attention=Sublayer(("attention.query_key_value",), "attention.dense", "input_layernorm"),
         refused={ATTENTION: refusal, QUERY_HEADS: refusal},

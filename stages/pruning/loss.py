@@ -1,5 +1,6 @@
 """Next-token loss without ever holding the logits of a whole batch."""
 
+import copy
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -17,8 +18,8 @@ def sequence_losses(model: PreTrainedModel, input_ids: Tensor, every: int = 1) -
 
     input_ids: int64 [batch, tokens]. Returns float32 [batch], in nats per predicted token. With gradients
     enabled the result is differentiable with respect to activations (the weights are taken as frozen);
-    the head then runs once, its gradient being made chunk by chunk in the forward pass. `every`: the mean is
-    over every so-many-th position, from the middle of the first so many; at the others the head does not run.
+    the head then runs once, its gradient being made chunk by chunk in the forward pass. `every`: with n,
+    the mean is over one position in n (number n // 2 and every n-th after it), and the head runs only there.
     """
     hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
     chosen = slice(min(every // 2, input_ids.shape[1] - 2), None, every)
@@ -26,9 +27,14 @@ def sequence_losses(model: PreTrainedModel, input_ids: Tensor, every: int = 1) -
     return chunked_loss(hidden[:, :-1][:, chosen], input_ids[:, 1:][:, chosen], head_logits(model))
 
 
-def head_logits(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
-    """The head: takes hidden states [..., d], gives float32 logits [..., vocabulary], soft cap included."""
+def head_logits(model: PreTrainedModel, device: torch.device | None = None) -> Callable[[Tensor], Tensor]:
+    """The head: takes hidden states [..., d], gives float32 logits [..., vocabulary], soft cap included.
+
+    device: where a copy of the head computes; None: the model's own head where it is.
+    """
     embeddings = model.get_output_embeddings()
+    if device is not None and device != embeddings.weight.device:
+        embeddings = copy.deepcopy(embeddings).to(device)
     softcap = getattr(model.config, "final_logit_softcapping", None)
 
     def logits(hidden: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where a model and its hidden states wait while one decoder layer is at work on the device.
+"""Offloading: a model and its hidden states lie in host memory while the device works on one decoder layer.
 
 Layers and batches wait in host memory (pinned for batches, so that copies are asynchronous) and come to the
 device one ahead of their use. On a CPU there is nothing to copy and every step hands back what it was given.
@@ -62,8 +62,8 @@ class Offloading:
     def layers(self, layers: nn.ModuleList, count: int) -> Iterator[nn.Module]:
         """The first layers in order, moved to the device in place, each one while the one before is at work.
 
-        Whoever takes them puts back what shall stay, `layers[i] = layer.to("cpu")`: what the list still
-        holds stays on the device.
+        The caller puts each one back with `layers[i] = layer.to("cpu")`; a layer that is not put back stays
+        on the device.
         """
         with ThreadPoolExecutor(max_workers=1) as copier:
             ahead = copier.submit(self._bring, layers[0])
@@ -80,7 +80,8 @@ class Offloading:
         that what many layers share is moved once."""
         if isinstance(value, Tensor):
             if id(value) not in known:
-                # The original is kept beside its copy, or its id could be given to another tensor.
+                # The original is kept with its copy, because otherwise its id could be given to another
+                # tensor.
                 known[id(value)] = (value, value.to(self.device))
             return known[id(value)][1]
         if isinstance(value, tuple | list):
@@ -92,7 +93,8 @@ class Offloading:
     def _bring(self, layer: nn.Module) -> nn.Module:
         if self._copies is None:
             return layer.to(self.device)
-        # A stream of the thread's own: weights are pageable, so their copy blocks whoever asks for it.
+        # A stream of the thread's own: weights are pageable, so the thread that asks for their copy waits for
+        # it.
         stream = torch.cuda.Stream(self.device)
         with torch.cuda.stream(stream):
             layer.to(self.device)

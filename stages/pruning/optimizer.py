@@ -1,4 +1,4 @@
-"""How weights are trained where they are trained at all: AdamW, and the course of its learning rate."""
+"""The optimizer of all training here, AdamW, and the schedule of its learning rate."""
 
 import math
 from collections.abc import Iterable
@@ -6,19 +6,23 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-# Of the running means of the gradient and its square. The second forgets faster than usual: runs are short.
+# Decay of the running means of the gradient and of its square. The second decays faster than the usual 0.999
+# because runs are short.
 BETAS = (0.9, 0.95)
 
 
 def adamw(weights: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.AdamW:
-    """Without weight decay, for zero is not where the weights of a pruned model should be drawn to."""
+    """AdamW without weight decay, because pruned weights should not be drawn towards zero."""
     return torch.optim.AdamW(weights, lr=learning_rate, betas=BETAS, weight_decay=0.0)
 
 
-def share_of_peak(step: int, steps: int, warmup: float) -> float:
-    """The learning rate at step 0, 1, ... of `steps`, as a share of its peak.
+def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
+    """Linear warm-up, then cosine decay: what the peak learning rate is multiplied by at a step.
 
-    A straight line up to the peak over the share `warmup` of the steps, then half a cosine to nearly zero.
+        (step + 1) / rising                                       while step < rising = round(warmup * steps)
+        (1 + cos(pi * (step - rising) / (steps - rising))) / 2    after that
+
+    step: 0, 1, ... steps - 1. warmup: the fraction of the steps over which the rate rises.
     """
     rising = round(warmup * steps)
     if step < rising:

@@ -1,6 +1,6 @@
-"""Data-parallel work: each process of a torchrun group takes a share of the sequences, and sums add up.
+"""Data-parallel work: each process of a torchrun group reads some of the sequences; sums are over all.
 
-Without a group everything here is the identity, so one road serves one process and many.
+Without a group everything here is the identity, so the same code serves one process and many.
 """
 
 import torch
@@ -8,23 +8,26 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-def size() -> int:
-    """Processes at work; 1 without a group."""
+def processes() -> int:
+    """How many processes are at work; 1 without a group."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def share(rows: Tensor) -> Tensor:
-    """This process's rows: every `size()`-th one. Shares differ by at most one row and may be empty."""
-    return rows[dist.get_rank() :: size()] if dist.is_initialized() else rows
+def own_rows(rows: Tensor) -> Tensor:
+    """The rows that this process reads: with n processes, every n-th row from its own number on.
+
+    Processes differ by at most one row, and one may have none.
+    """
+    return rows[dist.get_rank() :: processes()] if dist.is_initialized() else rows
 
 
-def total(values: Tensor) -> Tensor:
+def summed(values: Tensor) -> Tensor:
     """The sum of `values` over all processes, the same bits in each of them; shape and device kept."""
     if not dist.is_initialized():
         return values
-    summed = values.to(_device())
-    dist.all_reduce(summed)
-    return summed.to(values.device)
+    reduced = values.to(_device())
+    dist.all_reduce(reduced)
+    return reduced.to(values.device)
 
 
 def from_first(values: Tensor) -> Tensor:

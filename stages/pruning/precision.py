@@ -10,7 +10,7 @@ import torch
 def tensor_cores() -> Iterator[None]:
     """Multiply float32 matrices in TF32 on CUDA: 10 bits of mantissa, several times as fast."""
     if not torch.cuda.is_available():
-        # On a CPU the same setting would choose other kernels, those that it happens to have.
+        # On a CPU the same setting would choose kernels that differ from one processor to another.
         yield
         return
     before = torch.get_float32_matmul_precision()

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from stages.common.errors import InputError
 from stages.pruning.divergence import divergences
-from stages.pruning.optimizer import adamw, share_of_peak
+from stages.pruning.optimizer import adamw, learning_rate_factor
 from stages.pruning.precision import tensor_cores
 
 
@@ -19,9 +19,9 @@ from stages.pruning.precision import tensor_cores
 class Training:
     """The settings of a recovery.
 
-    steps: updates of the weights. batch_size: sequences of each; micro_batch_size: how many of them run at
-    once, their gradients adding up. learning_rate: the peak. warmup: share of the steps that lead up to it.
-    clip: the largest norm of a gradient. seed: of the order of the sequences.
+    steps: updates of the weights. batch_size: sequences of a step. micro_batch_size: how many of them run at
+    once; their gradients are added up. learning_rate: at its peak. warmup: the fraction of the steps over
+    which it rises to the peak. clip: the largest norm of a gradient. seed: of the order of the sequences.
     """
 
     steps: int
@@ -38,8 +38,8 @@ class Snapshot:
     """Everything that the steps after a point depend on.
 
     losses: the mean divergence of each step so far. tensors: float32 by `<part>/<parameter>`: its weight and
-    both running means of the optimiser. What else a run has (order, learning rate) follows from its settings
-    and the number of the step.
+    both running means of the optimizer. The order of the sequences and the learning rate are not in it,
+    because they follow from the settings and the number of the step.
     """
 
     losses: tuple[float, ...]
@@ -59,12 +59,13 @@ def recover(
 ) -> list[float]:
     """Train `student` (float32) in place to give the next-token distributions of `teacher`.
 
-    sequences: int64 [count, tokens] by domain, drawn in the shares of `mixture`. Both models are on one
-    device, in evaluation mode (no dropout). The loss is KL(teacher || student), the mean over a step's
-    tokens; AdamW minimises it.
-    `autocast` is the dtype in which the student multiplies matrices, None for float32 (TF32 on CUDA). With a
-    `snapshot` of the same run, the run goes on from there, on the CPU to the same bits as without the stop.
-    `on_step` is called after each step with a function that takes a snapshot.
+        loss = KL(teacher || student), the mean over a step's tokens, minimised by AdamW
+
+    sequences: int64 [count, tokens] by domain, drawn in the proportions of `mixture`. Both models are on one
+    device, in evaluation mode (no dropout). `autocast` is the dtype in which the student multiplies matrices,
+    None for float32 (TF32 on CUDA). With a `snapshot` of the same run, the run goes on from there, on the CPU
+    to the same bits as without the stop. `on_step` is called after each step with a function that takes a
+    snapshot.
 
     Returns the mean divergence of every step, in nats. Raises InputError when it is not finite.
     """
@@ -89,7 +90,8 @@ def recover(
                 )
             nn.utils.clip_grad_norm_(weights.values(), training.clip)
             for group in optimizer.param_groups:
-                group["lr"] = training.learning_rate * share_of_peak(step, training.steps, training.warmup)
+                factor = learning_rate_factor(step, training.steps, training.warmup)
+                group["lr"] = training.learning_rate * factor
             optimizer.step()
             optimizer.zero_grad()
             losses.append(loss)
@@ -104,8 +106,8 @@ def trainable(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     """The parameters that are trained, by name: the decoder layers' and the final norm's.
 
     Embeddings and head stay as they are. Pruning left them alone, so they still are the dense model's; and
-    the calibration text holds a small part of the vocabulary, while Adam would move the rows of all other
-    tokens as fast, on next to no gradient. Where the two are tied, they stay so.
+    the calibration text holds a small part of the vocabulary, while AdamW would move the rows of all
+    other tokens as fast, on hardly any gradient. Where the two are tied, they stay so.
     """
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     frozen = {id(parameter) for module in ends for parameter in module.parameters()}
@@ -117,8 +119,9 @@ def draws(
 ) -> list[tuple[str, int]]:
     """`total` sequences in the order in which they are trained on: (domain, row).
 
-    counts: how many sequences each domain has. At every point each domain was drawn its share of `mixture`,
-    to within one sequence; its rows are shuffled anew each time around. The same seed gives the same order.
+    counts: how many sequences each domain has. After any number of draws each domain was drawn in proportion
+    to `mixture`, to within one sequence. Its rows are shuffled again each time all were drawn. The same seed
+    gives the same order.
     """
     weight = {domain: mixture[domain] for domain in counts if mixture[domain] > 0}
     whole = sum(weight.values())
@@ -127,7 +130,7 @@ def draws(
     waiting: dict[str, list[int]] = {domain: [] for domain in weight}
     order = []
     for number in range(1, total + 1):
-        # The domain that is furthest behind its share.
+        # The domain that is furthest behind its proportion.
         domain = max(weight, key=lambda name: number * weight[name] / whole - taken[name])
         if not waiting[domain]:
             waiting[domain] = torch.randperm(counts[domain], generator=generator).tolist()

@@ -1,17 +1,19 @@
-"""The settings of surgery, apart from its code: whoever only passes them on depends on nothing else."""
+"""The settings of surgery and what it reports, in a file of their own, so that code which only passes them on
+imports no more."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
-Heal = Literal["none", "least_squares", "residual"]
+Heal = Literal["none", "least_squares", "residual", "auto"]
 
 
 @dataclass(frozen=True)
 class Reconstruction:
     """The training of each layer against its dense original.
 
-    epochs: passes over the healing text for each layer. learning_rate: the peak. batch_size: sequences of a
-    step, in whole batches of the surgery.
+    epochs: passes over the healing text for each layer. learning_rate: at its peak. batch_size: sequences of
+    a step, which is made of whole batches of the surgery.
     """
 
     epochs: int
@@ -23,12 +25,39 @@ class Reconstruction:
 class Healing:
     """How the output projections of cut sites are refitted.
 
-    method: see surgery.prune. alpha: share of the stream's error that a refit makes up. ridge: see
-    healing.ridge_refit. reconstruction: training of each cut layer after its refits (it needs `residual`),
-    None for none.
+    method: see surgery.prune. alpha: the fraction of the residual stream's error that a refit corrects.
+    ridge: see healing.ridge_refit. reconstruction: optional training of each cut layer after its refits,
+    which needs the method `residual`.
     """
 
     method: Heal
     alpha: float
     ridge: float
     reconstruction: Reconstruction | None = None
+
+
+@dataclass(frozen=True)
+class Refit:
+    """A site and the share of its targets' energy that it misses: cut, and then refitted (healing.missed).
+
+    Both are of the refit alone, on the healing text; reconstruction, where it follows, goes further.
+    """
+
+    layer: int
+    site: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Healed:
+    """What healing did.
+
+    method: the one whose refits the model has. divergences: where there was a choice, of each method mean
+    KL(dense || pruned) in nats per token on text left out of the refits; otherwise empty. refits: those that
+    the model has, in the order of the sites.
+    """
+
+    method: Heal
+    divergences: Mapping[Heal, float]
+    refits: tuple[Refit, ...] = field(default=(), compare=False)

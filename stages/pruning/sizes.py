@@ -26,8 +26,9 @@ def resize_config(config: PretrainedConfig, masks: Mapping[str, Tensor]) -> None
 
     Where all layers agree they are the config's own numbers, and stock classes load the result. Otherwise,
     and where the config's class refuses the new number of heads (some want it to divide hidden_size), they
-    go into transformers' `per_layer_config` beside the dense numbers; stages/checkpoints/saving.py writes the
-    class that reads it. `head_dim` becomes explicit once heads are gone, for it can no longer be derived.
+    go into transformers' `per_layer_config`, next to the dense numbers; stages/checkpoints/saving.py writes
+    the class that reads it. `head_dim` becomes explicit once heads are gone, because it can no longer be
+    derived.
     """
     dense = dict(_sizes(config, {}, 0))
     layers = [_sizes(config, masks, layer) for layer in range(config.num_hidden_layers)]
@@ -49,7 +50,7 @@ def resize_config(config: PretrainedConfig, masks: Mapping[str, Tensor]) -> None
 
 
 def head_dim(config: PretrainedConfig) -> int:
-    """The size of a head, said or derived."""
+    """The size of a head: the config's own number, or hidden_size / num_attention_heads."""
     size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return size
 

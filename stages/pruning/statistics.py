@@ -5,12 +5,12 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from stages.pruning.parallel import total
+from stages.pruning.parallel import summed
 
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """What one domain says of one site's channels; each float32 [channels].
+    """One domain's means for the channels of one site; each float32 [channels].
 
     With x the input of the output projection and g = dL/dx of a sequence's mean token loss:
     square    mean over tokens of x^2
@@ -53,27 +53,27 @@ class ChannelSums:
 
     def add_activations(self, x: Tensor) -> None:
         """x: [batch, tokens, channels]."""
-        sums = self._beside(x)
+        sums = self._on_device_of(x)
         # Both reductions read x once in its own dtype and add up in float32: no float32 copy is made.
         sums[0] += x.sum(dim=(0, 1), dtype=torch.float32)
         sums[1] += torch.linalg.vector_norm(x, dim=(0, 1), dtype=torch.float32).square()
 
     def add_gradients(self, x: Tensor, gradient: Tensor) -> None:
         """Both [batch, tokens, channels]; the gradient is that of each sequence's own mean loss."""
-        sums = self._beside(x)
+        sums = self._on_device_of(x)
         product = x.float() * gradient
         sums[2] += torch.linalg.vector_norm(product, dim=(0, 1)).square()
         sums[3] += product.sum(dim=1).square().sum(dim=0)
 
-    def _beside(self, x: Tensor) -> Tensor:
+    def _on_device_of(self, x: Tensor) -> Tensor:
         if self.sums.device != x.device:
             wide = torch.float32 if x.device.type == "mps" else torch.float64
             self.sums = self.sums.to(x.device, wide)
         return self.sums
 
     def statistics(self, tokens: int, sequences: int) -> ChannelStatistics:
-        """The means, on the CPU, over the counts that were added in all processes."""
-        sums = total(self.sums.double().cpu())
+        """The means, on the CPU. tokens, sequences: how many were added in all processes together."""
+        sums = summed(self.sums.double().cpu())
         mean, square = sums[0] / tokens, sums[1] / tokens
         return ChannelStatistics(
             square=square.float(),

@@ -10,18 +10,23 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from stages.pruning.decoder import decoder_layers
-from stages.pruning.families import Site
+from stages.pruning.hooks import hooked
 from stages.pruning.offloading import Offloading
+from stages.pruning.parallel import own_rows
+from stages.pruning.sites import Site, linear
 
-# Of a norm after a projection: keeps tokens of no length finite, and the inverse of its smallest weights.
+# Where a norm follows a projection: these keep the quotient finite for a token of length 0, and the inverse
+# of the norm's weight finite where that weight is nearly 0.
 NORM_EPSILON = 1e-6
 NORM_DAMPING = 0.01
 
 
 @dataclass(frozen=True)
 class Calls:
-    """What decoder layers are called with beside the hidden states (rotary embeddings, attention masks), by
-    layer and batch size."""
+    """What decoder layers are called with besides hidden states: rotary embeddings, attention masks.
+
+    arguments: by layer and batch size.
+    """
 
     arguments: Mapping[tuple[int, int], dict[str, Any]]
 
@@ -30,6 +35,37 @@ class Calls:
         output = layer(hidden, **self.arguments[index, len(hidden)])
         result: Tensor = output[0] if isinstance(output, tuple) else output
         return result
+
+
+@dataclass
+class Streams:
+    """The residual streams of the dense and of the pruned model, each a list of batches [batch, tokens, d].
+
+    Batches lie where Offloading stores them, and are replaced one by one as a stream moves through a layer.
+    weights: for each batch, how much one of its tokens counts.
+    """
+
+    dense: list[Tensor]
+    pruned: list[Tensor]
+    weights: list[float]
+
+
+def own_batches(
+    sequences: Mapping[str, Tensor], mixture: Mapping[str, float], batch_size: int
+) -> tuple[list[Tensor], list[float]]:
+    """The batches of token ids that this process reads, and how much a token of each counts.
+
+    sequences: int64 [count, tokens] by domain. A batch is of one domain, so that one weight of `mixture`
+    holds for all its tokens.
+    """
+    pairs = [
+        (batch, mixture[domain])
+        for domain, rows in sequences.items()
+        for own in [own_rows(rows)]
+        if len(own)
+        for batch in own.split(batch_size)
+    ]
+    return [batch for batch, _ in pairs], [weight for _, weight in pairs]
 
 
 def enter(
@@ -54,19 +90,36 @@ def enter(
     return hidden, Calls(arguments)
 
 
+def leave(model: PreTrainedModel, batch: Tensor, hidden: Tensor) -> Tensor:
+    """What the head reads, [batch, tokens, d], where `hidden` is the residual stream after the last layer.
+
+    batch: the token ids, which the model's own forward asks for. Both are where the model is.
+    """
+    with _replaced(decoder_layers(model), lambda *_, **__: hidden):
+        read: Tensor = model.base_model(input_ids=batch, use_cache=False).last_hidden_state
+    return read
+
+
 @contextmanager
 def _passed_over(layers: nn.ModuleList) -> Iterator[list[tuple[Tensor, dict[str, Any]]]]:
-    """For the time of a forward pass layers do nothing but note what they are called with."""
+    """In the context layers only note what they are called with: (hidden states, other arguments)."""
     calls: list[tuple[Tensor, dict[str, Any]]] = []
 
     def note(hidden_states: Tensor, **others: Any) -> Tensor:
         calls.append((hidden_states, others))
         return hidden_states
 
-    for layer in layers:
-        layer.forward = note
-    try:
+    with _replaced(layers, note):
         yield calls
+
+
+@contextmanager
+def _replaced(layers: nn.ModuleList, forward: Callable[..., Tensor]) -> Iterator[None]:
+    """In the context `forward` is that of every layer."""
+    for layer in layers:
+        layer.forward = forward
+    try:
+        yield
     finally:
         for layer in layers:
             del layer.forward
@@ -76,11 +129,13 @@ def _passed_over(layers: nn.ModuleList) -> Iterator[list[tuple[Tensor, dict[str,
 class Watched:
     """What one forward pass showed of a site, in the units of its output projection W.
 
-    x [batch, tokens, channels]; output: W x without a bias; total: what the whole sublayer gives, which is
-    W x unless an expert is one of many; share: the routing weight of an expert [batch, tokens, 1], otherwise
-    1; entering: the stream h [batch, tokens, d] that the sublayer's output joins.
+    entering: the stream h [batch, tokens, d] to which the sublayer's output is added.
+    x: the input of the projection [batch, tokens, channels].
+    output: W x without a bias [batch, tokens, d].
+    result: what the whole sublayer gives [batch, tokens, d]: W x, or the sum over all experts.
+    routing: the routing weight of an expert [batch, tokens, 1]; 1 without experts.
 
-    Where a norm n(y) = s * y / r, r = rms(y), stands between projection and stream, x, output and total are
+    Where a norm n(y) = s * y / r, r = rms(y), stands between projection and stream, x, output and result are
     divided by r, token by token, and h by s, feature by feature. The fit is then one of what the norm passes
     on, and the stream's error reaches it through the norm's linearisation. The norm does not see lengths, so
     the pruned stream is fitted to the dense direction at its own length.
@@ -89,22 +144,26 @@ class Watched:
     entering: Tensor
     x: Tensor
     output: Tensor
-    total: Tensor
-    share: Tensor | float
+    result: Tensor
+    routing: Tensor | float
 
-    def wanted(self, target: Tensor, alpha: float) -> Tensor:
-        """What W x should be, float32: its share of the way to target = total + alpha h of the dense model.
+    def goal(self, target: Tensor, alpha: float) -> Tensor:
+        """What W x should be: W x + routing * (target - result - alpha h), float32 [batch, tokens, d].
 
-        A plain sublayer (share 1, total W x) goes all the way. The experts chosen for a token share it by
-        their routing weights, on the pruned stream's own routing.
+        target: result + alpha h of the dense model. In a plain sublayer (routing 1, result W x) this is
+        target - alpha h. The experts chosen for a token divide its error by their routing weights, those of
+        the pruned stream.
         """
-        error = target - self.total.float() - alpha * self.entering.float()
-        return self.output.float() + self.share * error
+        error = target - self.result.float() - alpha * self.entering.float()
+        return self.output.float() + self.routing * error
 
 
 @contextmanager
 def watching(layer: nn.Module, sites: list[Site]) -> Iterator[dict[str, Watched]]:
-    """What the layer's last forward pass shows of its sites, by name, once the context is left."""
+    """What the layer's last forward pass in the context shows of its sites.
+
+    The mapping is filled, by site name, when the context is left.
+    """
     seen: dict[str, Watched] = {}
     inputs: dict[str, tuple[Tensor, ...]] = {}
     outputs: dict[str, Tensor] = {}
@@ -115,42 +174,40 @@ def watching(layer: nn.Module, sites: list[Site]) -> Iterator[dict[str, Watched]
     def out_of(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         return lambda _, arguments, output: outputs.update({name: output})
 
-    entered = {name for site in sites for name in (site.entry, site.output.module, site.routed)}
-    left = {name for site in sites for name in (site.output.module, site.total, site.beside)}
-    handles = [
-        *(layer.get_submodule(n).register_forward_pre_hook(into(n)) for n in entered if n is not None),
-        *(layer.get_submodule(n).register_forward_hook(out_of(n)) for n in left if n is not None),
-    ]
-    try:
+    entered = {name for site in sites for name in (site.sublayer.entry, site.sublayer.output, site.routed)}
+    left = {
+        name
+        for site in sites
+        for name in (site.sublayer.output, site.sublayer.result, site.sublayer.added_first)
+    }
+    before = [(layer.get_submodule(name), into(name)) for name in entered if name is not None]
+    after = [(layer.get_submodule(name), out_of(name)) for name in left if name is not None]
+    with hooked(before, after):
         yield seen
         seen.update({site.name: _watched(layer, site, inputs, outputs) for site in sites})
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def projection(layer: nn.Module, site: Site) -> nn.Linear:
     """The site's output projection in a decoder layer."""
-    module = layer.get_submodule(site.output.module)
-    assert isinstance(module, nn.Linear)
-    return module
+    return linear(layer, site.sublayer.output)
 
 
 def _watched(
     layer: nn.Module, site: Site, inputs: Mapping[str, tuple[Tensor, ...]], outputs: Mapping[str, Tensor]
 ) -> Watched:
-    x, output = inputs[site.output.module][0], outputs[site.output.module]
+    sublayer = site.sublayer
+    x, output = inputs[sublayer.output][0], outputs[sublayer.output]
     bias = projection(layer, site).bias
     product = output if bias is None else output - bias
-    total = product if site.total == site.output.module else outputs[site.total]
-    share = 1.0 if site.routed is None else inputs[site.routed][1][..., None]
-    entering = inputs[site.entry][0]
-    if site.beside is not None:
-        entering = entering + outputs[site.beside]
-    if site.post_norm is None:
-        return Watched(entering, x, product, total, share)
+    result = product if sublayer.result == sublayer.output else outputs[sublayer.result]
+    routing = 1.0 if site.routed is None else inputs[site.routed][1][..., None]
+    entering = inputs[sublayer.entry][0]
+    if sublayer.added_first is not None:
+        entering = entering + outputs[sublayer.added_first]
+    if sublayer.post_norm is None:
+        return Watched(entering, x, product, result, routing)
     length = output.float().square().mean(dim=-1, keepdim=True).add(NORM_EPSILON).sqrt()
-    scale = layer.get_submodule(site.post_norm)(torch.ones_like(output[:1, :1])).float()
+    scale = layer.get_submodule(sublayer.post_norm)(torch.ones_like(output[:1, :1])).float()
     # A feature that the norm all but switches off must not be asked for much: 1 / s, damped.
     inverse = scale / (scale.square() + NORM_DAMPING * scale.square().mean())
-    return Watched(entering * inverse, x / length, product / length, total / length, share)
+    return Watched(entering * inverse, x / length, product / length, result / length, routing)

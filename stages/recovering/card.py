@@ -17,7 +17,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Recovery:
-    """What was done (tokens: seen in training; parameters: that were trained), and what came of it."""
+    """A recovery. tokens: read in training; parameters: how many were trained; before, after: see Fit."""
 
     training: Training
     tokens: int

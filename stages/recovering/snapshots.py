@@ -1,7 +1,7 @@
-"""Where a recovery is kept while it runs, so that one that was stopped goes on instead of starting anew.
+"""The snapshot of a recovery while it runs, from which a recovery that was stopped goes on.
 
-DVC deletes a stage's outputs before it runs it again. Snapshots therefore lie beside them, in a directory
-that DVC does not know and git ignores, and are deleted when the stage has succeeded.
+DVC deletes a stage's outputs before it runs it again. Snapshots therefore are not among them but in a
+directory that DVC does not know and git ignores, and are deleted when the stage has succeeded.
 """
 
 import hashlib

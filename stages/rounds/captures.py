@@ -32,7 +32,7 @@ def write_captures(path: Path, captures: Mapping[str, DomainCapture], settings: 
 
 
 def read_captures(path: Path) -> dict[str, DomainCapture]:
-    """Read statistics; all vectors are float32, finite and not negative."""
+    """Read statistics. Raises InputError for a vector that is not float32, finite and non-negative."""
     tensors, metadata = read_tensors(path)
     if "domains" not in metadata:
         raise InputError(f"{path}: has no counts per domain; run the capture stage again")

@@ -1,7 +1,8 @@
-"""Masks and scores of a round; what every safetensors file of the pipeline has in common."""
+"""The masks and scores of a round as files, and reading and writing of any safetensors file."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from stages.common.artifacts import atomic
+from stages.common.artifacts import AGAIN
+from stages.common.atomic import atomic
 from stages.common.errors import InputError
+from stages.pruning.sizes import widths
+
+CHECKSUM = "sha256"
 
 
 def write_masks(path: Path, masks: Mapping[str, Tensor]) -> None:
@@ -20,12 +25,29 @@ def write_masks(path: Path, masks: Mapping[str, Tensor]) -> None:
 
 
 def read_masks(path: Path) -> dict[str, Tensor]:
-    """Read masks; each keeps something."""
+    """Read masks. Raises InputError for one that is not bool or keeps nothing."""
     masks, _ = read_tensors(path)
     for name, mask in masks.items():
         if mask.dtype != torch.bool or mask.dim() != 1 or not bool(mask.any()):
             raise InputError(f"{path}: {name}: expected a bool vector that keeps something")
     return masks
+
+
+def check_kept(masks: Mapping[str, Tensor], history: Sequence[Mapping[str, Any]], directory: Path) -> None:
+    """Raise InputError where masks keep other numbers of units than the history of their rounds says.
+
+    masks: bool [units] by site; history: the rounds up to that of the masks; directory: where both are.
+    """
+    full = {name: torch.ones_like(mask) for name, mask in masks.items()}
+    for kind in sorted({name.partition("/")[2].partition(".")[0] for name in masks}):
+        found, told = widths(masks, kind), widths(full, kind)
+        if history and kind in history[-1]["kept"]:
+            told = history[-1]["kept"][kind]
+        if found != told:
+            raise InputError(
+                f"{directory}: masks.safetensors keeps {found} units of {kind}, history.json says {told}; "
+                f"{AGAIN}"
+            )
 
 
 def write_scores(path: Path, scores: Mapping[str, Tensor]) -> None:
@@ -34,7 +56,7 @@ def write_scores(path: Path, scores: Mapping[str, Tensor]) -> None:
 
 
 def read_scores(path: Path) -> dict[str, Tensor]:
-    """Read summed scores; all are finite."""
+    """Read summed scores. Raises InputError for scores that are not float64 or not finite."""
     scores, _ = read_tensors(path)
     for name, values in scores.items():
         if values.dtype != torch.float64 or values.dim() != 1 or not bool(torch.isfinite(values).all()):
@@ -43,20 +65,35 @@ def read_scores(path: Path) -> dict[str, Tensor]:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write tensors and metadata that JSON can hold; equal contents are equal bytes."""
+    """Write tensors and metadata that JSON can hold, with a checksum; equal contents are equal bytes."""
     # One entry of metadata: safetensors writes several in an order that changes from run to run, and equal
     # contents must be equal bytes for DVC to see that nothing changed.
     with atomic(path) as temporary:
-        save_file(tensors, temporary, metadata={"secateurs": json.dumps(metadata)})
+        written = metadata | {CHECKSUM: _checksum(tensors)}
+        save_file(tensors, temporary, metadata={"secateurs": json.dumps(written)})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what write_tensors wrote; InputError when the file is missing or damaged."""
+    """Read what write_tensors wrote; InputError when the file is missing or is not as it was written."""
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            return tensors, json.loads((file.metadata() or {}).get("secateurs", "{}"))
+            metadata = json.loads((file.metadata() or {}).get("secateurs", "{}"))
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run `dvc repro`") from None
-    except SafetensorError as error:
-        raise InputError(f"{path}: not a safetensors file: {error}") from None
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"{path}: not a safetensors file: {error}; {AGAIN}") from None
+    if metadata.pop(CHECKSUM, None) != _checksum(tensors):
+        raise InputError(f"{path}: damaged: its tensors are not those that were written; {AGAIN}")
+    return tensors, metadata
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """The sha256 of names, dtypes, shapes and bytes of tensors, in the order of their names."""
+    whole = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        whole.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        # A bool of another byte than 0 or 1 would pass for True: the bytes count, not the values.
+        whole.update(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy().data)
+    return whole.hexdigest()

@@ -6,44 +6,72 @@ from typing import Any
 
 from stages.common.errors import InputError
 from stages.common.params import PARAMS_FILE, Benchmark, PackageBenchmark, PathBenchmark
+from stages.text.decoding import lines, parse_json, unpacked
+from stages.text.files import read_file
 from stages.text.packages import read_members
-from stages.text.readers import decode
+from stages.text.task_items import adapt, check_task
+
+# A standard error needs two items.
+FEWEST = 2
 
 
 def read_items(task: str, benchmark: Benchmark) -> bytes:
-    """JSON lines, one object an item; files are given back byte for byte. InputError when there is none."""
+    """JSON lines, one object an item; files are given back as they are, those of gzip unpacked.
+
+    Raises InputError where there are fewer than two items, and where one is not what the task reads.
+    """
     key = f"benchmarks.{task}"
     if isinstance(benchmark, PackageBenchmark):
+        check_task(task)
         members = read_members(benchmark, key)
         if len(members) != 1:
             raise InputError(f"{PARAMS_FILE}: {key}.member: matches {len(members)} files; name one")
         name, data = members.popitem()
-    elif isinstance(benchmark, PathBenchmark):
-        name = benchmark.path
-        try:
-            data = Path(name).expanduser().read_bytes()
-        except OSError as error:
-            raise InputError(f"{PARAMS_FILE}: {key}.path: {name}: cannot be read: {error.strerror}") from None
-    else:
-        name, data = task, _stock(task, key)
-    if not parse_items(name, data):
-        raise InputError(f"{PARAMS_FILE}: {key}: {name} has no items")
+        return _checked(task, f"{PARAMS_FILE}: {key}.member: {name}", data)
+    if isinstance(benchmark, PathBenchmark):
+        return read_local_items(task, benchmark)
+    data = _stock(task, key)
+    parse_items(f"{PARAMS_FILE}: {key}: {task}", data)
     return data
 
 
-def parse_items(name: str, data: bytes) -> list[dict[str, Any]]:
-    """The objects of JSON lines; InputError naming file and line at anything else."""
+def read_local_items(task: str, benchmark: PathBenchmark) -> bytes:
+    """The items of a local file. Raises InputError as read_items does."""
+    check_task(task)
+    key = f"benchmarks.{task}.path"
+    data = read_file(Path(benchmark.path).expanduser(), key)
+    return _checked(task, f"{PARAMS_FILE}: {key}: {benchmark.path}", data)
+
+
+def _checked(task: str, name: str, data: bytes) -> bytes:
+    data = unpacked(name, data)
+    adapted_items(task, name, data)
+    return data
+
+
+def adapted_items(task: str, name: str, data: bytes) -> list[dict[str, Any]]:
+    """The items of a file as the stock task reads them; InputError naming file and line for any other."""
+    return [adapt(task, where, item) for where, item in parse_items(name, data)]
+
+
+def parse_items(name: str, data: bytes) -> list[tuple[str, dict[str, Any]]]:
+    """The objects of JSON lines, each with its `name:line`; blank lines, and a mark at the start, are left.
+
+    Raises InputError naming file and line at anything else, and where there are fewer than two.
+    """
     items = []
-    for number, line in enumerate(decode(name, data).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            item = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{name}:{number}: not valid JSON: {error}") from None
+    for _, number, line in lines({name: data}):
+        where = f"{name}:{number}"
+        item = parse_json(where, line)
         if not isinstance(item, dict):
-            raise InputError(f"{name}:{number}: a {type(item).__name__}; an item is a JSON object")
-        items.append(item)
+            raise InputError(f"{where}: a {type(item).__name__}; an item is a JSON object")
+        try:
+            json.dumps(item, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{where}: holds half an emoji (a lone surrogate); correct its text") from None
+        items.append((where, item))
+    if len(items) < FEWEST:
+        raise InputError(f"{name}: {len(items)} items; a standard error needs at least {FEWEST}")
     return items
 
 
@@ -58,5 +86,5 @@ def _stock(task: str, key: str) -> bytes:
     except Exception as error:  # a task may run any code of its own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"{PARAMS_FILE}: {key}: lm-eval cannot load it: {reason}") from None
-    lines = [json.dumps(document, ensure_ascii=False, sort_keys=True, default=str) for document in documents]
-    return "".join(f"{line}\n" for line in lines).encode()
+    rows = [json.dumps(document, ensure_ascii=False, sort_keys=True, default=str) for document in documents]
+    return "".join(f"{row}\n" for row in rows).encode()

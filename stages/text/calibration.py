@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from stages.common.artifacts import Sequence, read_sequences
 from stages.common.errors import InputError
-from stages.text.corpus import pack, tokens_of
+from stages.text.packing import pack, tokens_of
 
 
 def read_text(path: Path) -> dict[str, Tensor]:
@@ -30,12 +30,14 @@ def pack_text(
 ) -> dict[str, Tensor]:
     """Tokenise the texts of each domain, lay them end to end and cut them into sequences of `length` tokens.
 
-    Returns int64 [sequences, length] by domain; what does not fill a last sequence is left out. Raises
-    InputError for a domain that does not fill one.
+    texts: the documents of each domain. Returns int64 [sequences, length] by domain; what does not fill a
+    last sequence is left out. Raises InputError for a domain that does not fill one.
     """
     tokens = tokens_of(tokenizer, Path("tokenizer"))
     packed = {}
     for domain, documents in texts.items():
+        if isinstance(documents, str):
+            raise InputError(f"text: {domain}: is one string; give a list of documents")
         pieces = (("", [*tokens.before, *tokens.encode(text), *tokens.after]) for text in documents)
         rows = pack(domain, pieces, length, wanted=None)
         if not rows:

@@ -2,7 +2,7 @@
 
 from stages.common.artifacts import Document
 from stages.common.errors import InputError
-from stages.common.params import PARAMS_FILE, Domain, HubDomain, PackageDomain
+from stages.common.params import PARAMS_FILE, Domain, HubDomain, PackageDomain, PathDomain
 from stages.text.files import read_files
 from stages.text.packages import read_members
 from stages.text.readers import read
@@ -17,9 +17,16 @@ def documents(name: str, domain: Domain) -> list[Document]:
 
         found = read_dataset(domain, key)
     elif isinstance(domain, PackageDomain):
-        found = read(read_members(domain, key), domain.reader, domain.documents)
+        found = _read(read_members(domain, key), domain, f"{key}.member")
     else:
-        found = read(read_files(domain.path, f"{key}.path"), domain.reader, domain.documents)
+        found = _read(read_files(domain.path, f"{key}.path"), domain, f"{key}.path")
     if not found:
         raise InputError(f"{PARAMS_FILE}: {key}: no text in its files; check {key}.reader")
     return found
+
+
+def _read(files: dict[str, bytes], domain: PackageDomain | PathDomain, key: str) -> list[Document]:
+    try:
+        return read(files, domain.reader, domain.documents)
+    except InputError as error:
+        raise InputError(f"{PARAMS_FILE}: {key}: {error}") from None

@@ -11,26 +11,28 @@ def read_files(pattern: str, key: str) -> dict[str, bytes]:
     """The files that a path or glob (`**` for any folders) names; `key` is where params.yaml has it.
 
     The names are relative to the part of the path without wildcards, so that a document keeps its id, and
-    with it its split, when the folder moves. Raises InputError when nothing matches or cannot be read.
+    with it its split, when the folder moves. What exists under the name as it stands is no pattern, whatever
+    brackets it has. Raises InputError when nothing matches or cannot be read.
     """
     wanted = Path(pattern).expanduser()
     root = _fixed_part(wanted)
-    paths = sorted(root.glob(str(wanted.relative_to(root))))
+    paths = [wanted] if wanted.exists() else sorted(root.glob(str(wanted.relative_to(root))))
     files = [path for path in paths if path.is_file()]
     if not files:
         hint = f"; to read all files of the folder, write {pattern.rstrip('/')}/*" if paths else ""
         raise InputError(f"{PARAMS_FILE}: {key}: {pattern}: no such file{hint}")
-    return {path.relative_to(root).as_posix(): _read(path, key) for path in files}
+    return {path.relative_to(root).as_posix(): read_file(path, key) for path in files}
 
 
 def _fixed_part(pattern: Path) -> Path:
     for parent in reversed(pattern.parents):
-        if glob.has_magic(str(parent)):
+        if glob.has_magic(parent.name) and not parent.exists():
             return parent.parent
     return pattern.parent
 
 
-def _read(path: Path, key: str) -> bytes:
+def read_file(path: Path, key: str) -> bytes:
+    """The bytes of a file. Raises InputError, naming the key of params.yaml, where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -14,12 +14,13 @@ from stages.common.artifacts import Document
 from stages.common.console import progress
 from stages.common.errors import InputError
 from stages.common.params import PARAMS_FILE, HubDomain
+from stages.text.conversations import to_json
 
 _UNREADABLE = (OSError, RuntimeError, ValueError, DatasetsError, HfHubHTTPError)
 
 
 def read_dataset(domain: HubDomain, key: str) -> list[Document]:
-    """The first documents of the split with text in `domain.field`, up to `domain.documents`.
+    """The first documents of the split with text or messages in `domain.field`, up to `domain.documents`.
 
     A stream has no known end, so they cannot be spread over it. An id holds the row's place in the split.
     Raises InputError naming the key of params.yaml, below `key`, that is at fault.
@@ -28,9 +29,9 @@ def read_dataset(domain: HubDomain, key: str) -> list[Document]:
     found: list[Document] = []
     with progress(range(domain.documents), label="documents", unit="documents") as bar:
         for index, row in enumerate(rows):
-            text = _text(row, domain, key)
+            text, chat = _text(row, domain, key)
             if text:
-                found.append(Document(f"{domain.id}:{domain.split}:{index}", text))
+                found.append(Document(f"{domain.id}:{domain.split}:{index}", text, chat))
                 bar.update()
             if len(found) == domain.documents:
                 break
@@ -60,11 +61,14 @@ def _message(where: str, error: Exception) -> str:
     return f"{PARAMS_FILE}: {where}: cannot be read: {reason}"
 
 
-def _text(row: dict[str, Any], domain: HubDomain, key: str) -> str:
+def _text(row: dict[str, Any], domain: HubDomain, key: str) -> tuple[str, bool]:
+    """The field's text, and whether it is a conversation as JSON."""
     where = f"{PARAMS_FILE}: {key}.field: {domain.field}"
     if domain.field not in row:
         raise InputError(f"{where}: {domain.id} has no such field; it has {', '.join(row)}")
     text = row[domain.field]
+    if isinstance(text, list):
+        return to_json(where, text), True
     if not isinstance(text, str | None):
         raise InputError(f"{where}: holds {type(text).__name__}; it must be text")
-    return (text or "").strip()
+    return (text or "").strip(), False

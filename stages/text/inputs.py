@@ -9,21 +9,22 @@ from stages.common.errors import InputError
 from stages.common.params import SELF_DOMAIN, Params
 from stages.common.paths import DATA
 from stages.text.benchmark_items import parse_items
-from stages.text.corpus import Tokens, tokens_of
-from stages.text.overlap import Run, runs_of_items
+from stages.text.overlap import NGram, ngrams_of_items
+from stages.text.packing import Tokens, tokens_of
 
 
-def corpus_inputs(params: Params, data: Path = DATA) -> tuple[dict[str, list[Document]], Tokens, set[Run]]:
-    """From `data`: every domain's documents, the model's tokenizer, the runs of words in the benchmarks."""
+def corpus_inputs(params: Params, data: Path = DATA) -> tuple[dict[str, list[Document]], Tokens, set[NGram]]:
+    """From `data`: every domain's documents, the model's tokenizer, the n-grams of the benchmarks."""
     sources = {
         domain: read_documents(data / "sources" / f"{domain}.parquet")
         for domain in [*params.domains, SELF_DOMAIN]
     }
-    runs: set[Run] = set()
+    found: set[NGram] = set()
     for task in progress(params.benchmarks, label="benchmarks", unit="tasks"):
         path = data / "benchmarks" / f"{task}.jsonl"
         if not path.exists():
             raise InputError(f"{path}: not found; run `dvc repro`")
-        runs |= runs_of_items(parse_items(str(path), path.read_bytes()), params.corpus.ngram)
+        items = [item for _, item in parse_items(str(path), path.read_bytes())]
+        found |= ngrams_of_items(items, params.corpus.ngram)
     model = data / "model"
-    return sources, tokens_of(load_tokenizer(model), model), runs
+    return sources, tokens_of(load_tokenizer(model), model), found

@@ -1,4 +1,4 @@
-"""Text that two sources share, found by runs of words.
+"""Text that two sources have in common, found by n-grams of words.
 
 Scripts that put no spaces between words have no such words to count; there a syllable counts as one.
 """
@@ -23,7 +23,7 @@ _STACKERS = "\u1039\u17d2\u1a60\u1b44\ua9c0"
 
 
 def _word() -> re.Pattern[str]:
-    """A run of letters and digits, as `\\w+` has it; of an unspaced script, a syllable."""
+    """Letters and digits in a row, as `\\w+` has it; of an unspaced script, a syllable."""
     letters, marks = "", ""
     for first, last in _UNSPACED:
         if first in {0x3400, 0x4E00, 0x20000}:
@@ -40,21 +40,22 @@ def _word() -> re.Pattern[str]:
 
 _WORD = _word()
 
-Run = tuple[str, ...]
+NGram = tuple[str, ...]
+"""Words that follow one another, in lower case."""
 
 
-def word_runs(text: str, length: int) -> set[Run]:
-    """Every run of `length` successive words, in lower case; none if the text has fewer words."""
+def ngrams(text: str, length: int) -> set[NGram]:
+    """Every n-gram of `length` words of a text, in lower case; none if the text has fewer words."""
     words = _WORD.findall(text.lower())
     return set(zip(*(words[start:] for start in range(length)), strict=False))
 
 
-def runs_of_items(items: Iterable[Any], length: int) -> set[Run]:
-    """The runs of all texts inside JSON items; a run never spans two texts of an item."""
-    runs: set[Run] = set()
+def ngrams_of_items(items: Iterable[Any], length: int) -> set[NGram]:
+    """The n-grams of all texts inside JSON items; none spans two texts of an item."""
+    found: set[NGram] = set()
     for text in _texts(items):
-        runs |= word_runs(text, length)
-    return runs
+        found |= ngrams(text, length)
+    return found
 
 
 def _texts(value: Any) -> Iterator[str]:

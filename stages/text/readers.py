@@ -5,22 +5,18 @@ that an id stays the same when other files come or go. It raises InputError nami
 """
 
 import html
-import io
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from stages.common.artifacts import Document
 from stages.common.errors import InputError
 from stages.common.params import FieldReader, Reader
+from stages.text.decoding import decode, lines, parse_json, unpacked, without_halves
 from stages.text.mediawiki import read_mediawiki
 from stages.text.source_code import read_docstrings, read_python
+from stages.text.tables import read_csv, read_jsonl, read_parquet
 
 Files = Mapping[str, bytes]
 
@@ -33,7 +29,7 @@ def read(files: Files, reader: Reader, limit: int) -> list[Document]:
     They are spread evenly over all documents in the order of the files' names. A wiki dump is the exception:
     it can be far larger than what is wanted of it, so its first articles are taken.
     """
-    ordered = dict(sorted(files.items()))
+    ordered = {name: unpacked(name, data) for name, data in sorted(files.items())}
     if isinstance(reader, FieldReader):
         found = _FIELD_READERS[reader.format](ordered, reader.field)
     elif reader.format == "mediawiki":
@@ -58,7 +54,7 @@ def read_text(files: Files) -> Iterator[Document]:
 
 def read_lines(files: Files) -> Iterator[Document]:
     """A line is a document."""
-    for name, number, line in _lines(files):
+    for name, number, line in lines(files):
         yield Document(f"{name}:{number}", line)
 
 
@@ -69,44 +65,17 @@ def read_snippets(files: Files) -> Iterator[Document]:
     `_` is a document of its own.
     """
     joined: dict[str, list[str]] = {}
-    for name, number, line in _lines(files):
+    for name, number, line in lines(files):
         fields = line.split("\t", 2)
         if len(fields) != 3:
-            raise InputError(f"{name}:{number}: {len(fields)} fields; a snippet has an id, a score, a text")
+            raise InputError(
+                f"{name}:{number}: {len(fields)} fields; a snippet has an id, a score and a text, "
+                "separated by tabs"
+            )
         document = f"{name}:{fields[0].partition('_')[0]}"
         joined.setdefault(document, []).append(html.unescape(fields[2]).strip())
     for document, texts in joined.items():
         yield Document(document, " ".join(texts))
-
-
-def read_jsonl(files: Files, field: str) -> Iterator[Document]:
-    """A field of each line's JSON object."""
-    for name, number, line in _lines(files):
-        try:
-            item = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{name}:{number}: not valid JSON: {error}") from None
-        if not isinstance(item, dict) or not isinstance(item.get(field), str):
-            has = ", ".join(item) if isinstance(item, dict) else f"a {type(item).__name__}"
-            raise InputError(f"{name}:{number}: no text field {field!r}; the line has {has}")
-        yield Document(f"{name}:{number}", item[field])
-
-
-def read_parquet(files: Files, field: str) -> Iterator[Document]:
-    """A column of text; empty values are passed over."""
-    for name, data in files.items():
-        try:
-            table = pq.ParquetFile(io.BytesIO(data))
-        except pa.ArrowInvalid as error:
-            raise InputError(f"{name}: not a Parquet file: {error}") from None
-        names = table.schema_arrow.names
-        if field not in names:
-            raise InputError(f"{name}: no column {field!r}; it has {', '.join(names)}")
-        column = table.read([field]).column(field)
-        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-            raise InputError(f"{name}: column {field!r} holds {column.type}; it must be text")
-        for number, text in enumerate(column.to_pylist()):
-            yield Document(f"{name}:{number}", text or "")
 
 
 def read_worked_answers(files: Files) -> Iterator[Document]:
@@ -123,31 +92,10 @@ def read_worked_answers(files: Files) -> Iterator[Document]:
 
 
 def _prompts(name: str, data: bytes) -> dict[str, str]:
-    try:
-        prompts: Any = json.loads(decode(name, data))
-    except ValueError as error:
-        raise InputError(f"{name}: not valid JSON: {error}") from None
+    prompts = parse_json(name, decode(name, data))
     if not isinstance(prompts, dict) or not all(isinstance(prompt, str) for prompt in prompts.values()):
-        raise InputError(f"{name}: not a JSON object of subject -> text")
+        raise InputError(f"{name}: not a JSON object of subject -> text; for other files set another reader")
     return prompts
-
-
-def decode(name: str, data: bytes) -> str:
-    """UTF-8 text, with any mark at its start left out; InputError at other bytes."""
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{name}:{line}: not UTF-8 text: {error.reason}") from None
-
-
-def _lines(files: Files) -> Iterator[tuple[str, int, str]]:
-    """File name, line number from 1, and the line, for lines that are not blank."""
-    for name, data in files.items():
-        # Not splitlines: it also breaks at separators that JSON allows within a string.
-        for number, line in enumerate(decode(name, data).split("\n"), start=1):
-            if line.strip():
-                yield name, number, line.rstrip("\r")
 
 
 def _distinct(documents: Iterable[Document]) -> Iterator[Document]:
@@ -155,13 +103,13 @@ def _distinct(documents: Iterable[Document]) -> Iterator[Document]:
     texts: set[str] = set()
     uses: dict[str, int] = {}
     for item in documents:
-        text = item.text.strip()
+        text = without_halves(item.text).strip()
         if not text or text in texts:
             continue
         texts.add(text)
         uses[item.document] = uses.get(item.document, 0) + 1
         suffix = "" if uses[item.document] == 1 else f"#{uses[item.document]}"
-        yield replace(item, document=item.document + suffix, text=text)
+        yield replace(item, document=without_halves(item.document) + suffix, text=text)
 
 
 _PLAIN_READERS: dict[str, Callable[[Files], Iterator[Document]]] = {
@@ -173,6 +121,7 @@ _PLAIN_READERS: dict[str, Callable[[Files], Iterator[Document]]] = {
     "worked_answers": read_worked_answers,
 }
 _FIELD_READERS: dict[str, Callable[[Files, str], Iterator[Document]]] = {
+    "csv": read_csv,
     "jsonl": read_jsonl,
     "parquet": read_parquet,
 }

@@ -35,7 +35,8 @@ def _parse(data: bytes) -> ast.Module | None:
         warnings.simplefilter("ignore")
         try:
             return ast.parse(data)
-        except (SyntaxError, ValueError):
+        # The last two: nested more deeply than Python's own parser can go.
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
 
 

@@ -60,7 +60,7 @@ SUITES = {
 @click.option("--only", multiple=True, help="Rows to measure; all without it.")
 @click.option("--out", type=click.Path(path_type=Path), help="JSON file; data/bench/SUITE.json without it.")
 def main(suite: str, only: tuple[str, ...], out: Path | None) -> None:
-    """Measure the rows of SUITE, print them and keep them beside those measured before."""
+    """Measure the rows of SUITE, print them and keep them with those measured before."""
     if suite == "parallel" and len(only) != 1:
         raise click.UsageError(f"parallel: one row a launch: --only, of {', '.join(SUITES[suite])}")
     path = out or Path("data/bench") / f"{suite}.json"

@@ -43,7 +43,7 @@ def matmul_ceiling(device: torch.device, dtype: torch.dtype) -> float:
 def forward_operations(model: PreTrainedModel, tokens: int, head: float = 1.0) -> float:
     """Operations per token of a forward pass over sequences of `tokens`, causal attention counted half.
 
-    head: the share of the tokens that the head runs on.
+    head: the fraction of the tokens that the head runs on.
     """
     weights = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear))
     unused = (1 - head) * model.get_output_embeddings().weight.numel()

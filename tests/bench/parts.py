@@ -9,10 +9,10 @@ import torch
 from transformers import PreTrainedModel
 
 from stages.pruning.capture import LOSS_EVERY, DomainCapture, capture
-from stages.pruning.families import Site, sites_of
 from stages.pruning.healing import Moments, ridge_refit
 from stages.pruning.loss import sequence_losses
 from stages.pruning.settings import Healing
+from stages.pruning.sites import Site, sites_of
 from stages.pruning.surgery import prune
 from tests.bench.clock import Timing, backward_operations, forward_operations, matmul_ceiling, timed
 from tests.bench.shapes import SHAPES, cut_model, masks_at, random_model, random_text
@@ -42,7 +42,7 @@ class Setup:
 
 
 def capture_speed(setup: Setup) -> Record:
-    """A capture with and without backward pass beside the same passes without any statistics."""
+    """A capture with and without backward pass against the same passes without any statistics."""
     model = setup.model()
     ids = random_text(model, setup.sequences, setup.tokens)
     count = ids.numel()
@@ -97,7 +97,7 @@ def captured(
 
 
 def surgery_speed(setup: Setup) -> Record:
-    """Healing at 20% beside two plain forward passes over the same text."""
+    """Healing at 20% against two plain forward passes over the same text."""
     model = setup.model()
     ids = random_text(model, setup.sequences, setup.tokens)
     _plain_forward(setup, model, ids[: setup.batch])
@@ -123,7 +123,7 @@ def _plain_forward(setup: Setup, model: PreTrainedModel, ids: torch.Tensor) -> T
 
 
 def surgery_alone(setup: Setup) -> Record:
-    """Healing at 20% of a model that a plain forward pass beside it would take too long for."""
+    """Healing at 20% of a model that is too large to time a plain forward pass too."""
     model = setup.model()
     healed = surgery(setup, model, random_text(model, setup.sequences, setup.tokens))
     return {"surgery, s": healed.seconds, "surgery peak, GiB": healed.peak_gib}
@@ -142,6 +142,7 @@ def surgery(setup: Setup, model: PreTrainedModel, ids: torch.Tensor) -> Timing:
             {"text": ids},
             {"text": 1.0},
             HEALING,
+            left_out={},
             device=setup.device,
             batch_size=setup.batch,
             on_layer=lambda: None,
@@ -166,7 +167,7 @@ def four_rounds(setup: Setup) -> Record:
 
 
 def whole_rounds(setup: Setup) -> Record:
-    """A forward-only and a Fisher round, where passes without statistics beside them would take too long."""
+    """A forward-only and a Fisher round of a model too large to time passes without statistics too."""
     model = setup.model()
     ids = random_text(model, setup.sequences, setup.tokens)
     sites = sites_of(model, ("mlp",))

@@ -3,7 +3,9 @@
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedModel, Qwen2Config
 
-from stages.pruning.families import MLP, Masks, all_kept_masks, cut, sites_of
+from stages.pruning.cutting import cut
+from stages.pruning.layouts import MLP
+from stages.pruning.sites import Masks, all_kept_masks, sites_of
 
 SHAPES: dict[str, PretrainedConfig] = {
     "SmolLM2-135M": LlamaConfig(

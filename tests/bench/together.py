@@ -11,7 +11,7 @@ from stages.checkpoints.devices import process_group, resolve_device
 from stages.common.console import is_first
 from stages.pruning import parallel
 from stages.pruning.capture import DomainCapture
-from stages.pruning.families import sites_of
+from stages.pruning.sites import sites_of
 from tests.bench.clock import timed
 from tests.bench.parts import Record, Setup, captured, surgery
 from tests.bench.shapes import random_text
@@ -36,7 +36,7 @@ def side_by_side(setup: Setup) -> Record:
     alone = _run(setup) if is_first() else None
     with process_group(setup.device):
         # The first exchange sets NCCL up.
-        processes = int(parallel.total(torch.ones(1)))
+        processes = int(parallel.summed(torch.ones(1)))
         together = _run(setup)
     if alone is None:
         return {}
@@ -63,11 +63,11 @@ def _run(setup: Setup) -> _Run:
     ids = random_text(model, setup.sequences, setup.tokens)
     sites = sites_of(model, ("mlp",))
 
-    captured(setup, model, sites, ids[: setup.batch * parallel.size()], True)  # warms up
+    captured(setup, model, sites, ids[: setup.batch * parallel.processes()], True)  # warms up
     captures: dict[str, DomainCapture] = {}
     first = timed(setup.device, lambda: captures.update(captured(setup, model, sites, ids, True)))
     model.to("cpu")
-    parallel.total(torch.ones(1))  # so that no process waits for another within what is timed
+    parallel.summed(torch.ones(1))  # so that no process waits for another within what is timed
     second = surgery(setup, model, ids)
     last = model.base_model.layers[-1].mlp.down_proj.weight
     return _Run(first.seconds, second.seconds, captures, copy.deepcopy(last.detach()))

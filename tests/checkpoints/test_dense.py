@@ -29,7 +29,7 @@ for name in sys.argv[1:]:
 
 
 def local(path: Path) -> PathModel:
-    return PathModel(source="path", path=str(path), name="tiny", licence="none")
+    return PathModel(source="path", path=str(path), name="tiny", licence="none", base_model=None)
 
 
 def test_a_local_checkpoint_is_loaded_whole(dense_dir: Path) -> None:
@@ -55,7 +55,9 @@ def test_code_that_comes_with_a_model_is_not_run(dense_dir: Path, tmp_path: Path
     }
     (copy / "config.json").write_text(json.dumps(config))
     (copy / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with pytest.raises(InputError, match=r"params.yaml: model.path: .*copy: cannot be loaded"):
+    with pytest.raises(
+        InputError, match=r"params.yaml: model.path: .*copy: config.json: model_type: own: .*is not run"
+    ):
         load_dense(local(copy))
     assert not (tmp_path / "ran").exists()
 
@@ -82,6 +84,8 @@ def test_an_architecture_that_cannot_be_pruned_is_refused_before_its_weights_are
     model_type: str, message: str, tmp_path: Path
 ) -> None:
     AutoConfig.for_model(model_type).save_pretrained(tmp_path)
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / name).write_bytes(b"never read")
     expected = rf"^params.yaml: model.path: {tmp_path}: config.json: model_type: {message}"
     with pytest.raises(InputError, match=expected):
         load_dense(local(tmp_path))

@@ -1,12 +1,20 @@
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
+from stages.checkpoints.dense import load_dense
 from stages.checkpoints.loading import load_model, load_tokenizer
+from stages.checkpoints.saving import save_model
 from stages.common.errors import InputError
+from stages.common.params import PathModel
+from stages.pruning.cutting import cut
+from stages.pruning.sites import all_kept_masks
+from tests.conftest import make_tiny_model, make_tiny_tokenizer
 
 
 def changed(dense_dir: Path, tmp_path: Path, edit: dict[str, torch.Tensor | None]) -> Path:
@@ -41,5 +49,101 @@ def test_missing_weights_are_refused_by_name(dense_dir: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("load", [lambda path: load_model(path, "float32"), load_tokenizer])
 def test_a_folder_without_a_checkpoint_is_refused_by_name(load: object, tmp_path: Path) -> None:
     assert callable(load)
-    with pytest.raises(InputError, match=f"{tmp_path}: cannot be loaded: "):
+    with pytest.raises(InputError, match=f"{tmp_path}: no checkpoint there; "):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("model.layers.0.self_attn.q_proj.bias", 32), ("model.layers.3.input_layernorm.weight", 32)],
+)
+def test_weights_that_the_config_does_not_tell_of_are_refused_by_name(
+    dense_dir: Path, tmp_path: Path, name: str, shape: int
+) -> None:
+    """A bias, or a layer more: without it, another model would be pruned."""
+    copy = changed(dense_dir, tmp_path, {name: torch.ones(shape)})
+    with pytest.raises(
+        InputError, match=rf"copy: its config does not tell of weights in its files: {name}; without"
+    ):
+        load_model(copy, "float32")
+    source = PathModel(source="path", path=str(copy), name="m", licence="none", base_model=None)
+    with pytest.raises(InputError, match=rf"model.path: .*copy: its config does not tell of .*{name}"):
+        load_dense(source)
+
+
+def with_other_head(dense_dir: Path, tmp_path: Path) -> Path:
+    """A checkpoint whose config ties its head, and whose file has another one."""
+    return changed(dense_dir, tmp_path, {"lm_head.weight": torch.randn(258, 32)})
+
+
+def test_a_head_of_its_own_is_not_called_tied(dense_dir: Path, tmp_path: Path) -> None:
+    copy = with_other_head(dense_dir, tmp_path)
+    assert json.loads((copy / "config.json").read_text())["tie_word_embeddings"] is True
+    head = load_file(copy / "model.safetensors")["lm_head.weight"]
+    source = PathModel(source="path", path=str(copy), name="m", licence="none", base_model=None)
+    for model in (load_model(copy, "float32"), load_dense(source)[0]):
+        assert model.config.tie_word_embeddings is False
+        save_model(model, tmp_path / "saved")
+        assert json.loads((tmp_path / "saved/config.json").read_text())["tie_word_embeddings"] is False
+        assert torch.equal(load_file(tmp_path / "saved/model.safetensors")["lm_head.weight"], head)
+
+
+def test_a_tied_head_is_called_tied(dense_dir: Path) -> None:
+    assert load_model(dense_dir, "float32").config.tie_word_embeddings is True
+
+
+PLANTED = """
+from pathlib import Path
+Path({marker!r}).touch()
+"""
+
+
+def pruned_unevenly(directory: Path) -> Path:
+    """A checkpoint with the modelling file that this project writes."""
+    model = make_tiny_model()
+    masks = all_kept_masks(model)
+    masks["0/mlp"][24:] = False
+    cut(model, masks)
+    save_model(model, directory)
+    make_tiny_tokenizer().save_pretrained(directory)
+    return directory
+
+
+def test_the_projects_own_modelling_file_is_run(tmp_path: Path) -> None:
+    model = load_model(pruned_unevenly(tmp_path / "pruned"), "float32")
+    assert type(model).__name__ == "PrunedLlamaForCausalLM"
+    assert not hasattr(transformers, type(model).__name__)
+
+
+@pytest.mark.parametrize("place", ["end", "start", "version"])
+def test_a_modelling_file_with_anything_else_in_it_is_not_run(tmp_path: Path, place: str) -> None:
+    directory, marker = pruned_unevenly(tmp_path / "pruned"), tmp_path / "planted"
+    file, planted = directory / "modeling_pruned.py", PLANTED.replace("{marker!r}", repr(str(marker)))
+    text = file.read_text()
+    version = transformers.__version__
+    changed_text = {
+        "end": text + planted,
+        "start": planted + text,
+        "version": text.replace(f"transformers {version};", 'transformers {open("x")};'),
+    }
+    assert changed_text[place] != text
+    file.write_text(changed_text[place])
+    with pytest.raises(InputError, match=r"modeling_pruned.py: not the modelling file that this version"):
+        load_model(directory, "float32")
+    assert not marker.exists()
+
+
+def test_other_code_of_a_checkpoint_is_not_run(dense_dir: Path, tmp_path: Path) -> None:
+    """Its architecture is one that transformers knows, so it loads without."""
+    copy, marker = shutil.copytree(dense_dir, tmp_path / "copy"), tmp_path / "planted"
+    (copy / "modeling_mine.py").write_text(PLANTED.replace("{marker!r}", repr(str(marker))))
+    for name, kinds in (
+        ("config.json", ("AutoConfig", "AutoModelForCausalLM")),
+        ("tokenizer_config.json", ("AutoTokenizer",)),
+    ):
+        config = json.loads((copy / name).read_text())
+        config["auto_map"] = dict.fromkeys(kinds, "modeling_mine.Mine")
+        (copy / name).write_text(json.dumps(config))
+    assert type(load_model(copy, "float32")).__name__ == "LlamaForCausalLM"
+    load_tokenizer(copy)
+    assert not marker.exists()

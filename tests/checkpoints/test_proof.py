@@ -12,7 +12,8 @@ from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.checkpoints.proof import ACROSS_DEVICES, TOLERANCE, difference, prove_load
 from stages.checkpoints.saving import save_model
 from stages.common.errors import InputError
-from stages.pruning.families import all_kept_masks, cut
+from stages.pruning.cutting import cut
+from stages.pruning.sites import all_kept_masks
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
 
 IDS = torch.arange(24).view(2, 12)
@@ -94,3 +95,27 @@ def test_a_tokenizer_that_was_not_saved_as_it_is_in_memory_is_found(dense_dir: P
     (copy / "tokenizer.json").write_text(json.dumps(saved))
     with pytest.raises(InputError, match="data/pruned: the loaded tokenizer gives other ids"):
         prove_load(load_model(dense_dir, "float32"), copy, IDS, SHOWN, load_tokenizer(dense_dir))
+
+
+def test_a_config_that_ties_another_head_is_found(dense_dir: Path, tmp_path: Path) -> None:
+    """transformers 5 loads what 4 would tie: reading both through it, nothing would be seen."""
+    model = load_model(dense_dir, "float32")
+    model.lm_head.weight = torch.nn.Parameter(torch.randn(258, 32), requires_grad=False)
+    model.config.tie_word_embeddings = False
+    save_model(model, tmp_path)
+    make_tiny_tokenizer().save_pretrained(tmp_path)
+    assert prove_load(model, tmp_path, IDS, SHOWN).tokens == 24
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    assert torch.equal(load_model(tmp_path, "float32").lm_head.weight, model.lm_head.weight)
+    with pytest.raises(InputError, match=r"config\.json ties the head .*; the file has another head"):
+        prove_load(model, tmp_path, IDS, SHOWN)
+
+
+def test_a_tensor_that_is_not_the_one_in_memory_is_found_by_name(dense_dir: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(dense_dir, tmp_path / "copy")
+    weights = load_file(copy / "model.safetensors")
+    weights["model.norm.weight"] += 1e-6
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"model\.norm\.weight: the file holds something else"):
+        prove_load(load_model(dense_dir, "float32"), copy, IDS, SHOWN)

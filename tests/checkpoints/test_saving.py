@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from stages.checkpoints.old_names import old_names
 from stages.checkpoints.saving import in_precision, save_model, save_tokenizer
-from stages.pruning.families import MLP
+from stages.pruning.layouts import MLP
 from tests.conftest import make_tiny_tokenizer
 from tests.pruning.test_families import IDS, half_masks, logits, opened, pruned, tiny
 

@@ -4,29 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
+from stages.common import params
 from stages.common.errors import InputError
 from stages.common.params import read_params
-from tests.project import PARAMS
-
-
-def write(directory: Path, changes: dict[str, Any]) -> Path:
-    """The default params with `a.b.c: value` changes; a value of ... deletes the key."""
-    data = YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8"))
-    for key, value in changes.items():
-        *groups, last = key.split(".")
-        target = data
-        for group in groups:
-            target = target[group]
-        if value is ...:
-            del target[last]
-        else:
-            target[last] = value
-    path = directory / "params.yaml"
-    with path.open("w", encoding="utf-8") as file:
-        YAML(typ="safe").dump(data, file)
-    return path
+from stages.method.from_params import method_settings
+from tests.project import PARAMS, change, read_yaml, write_params
 
 
 def test_the_default_file_is_valid() -> None:
@@ -48,12 +31,23 @@ ZERO = {
         ({"prune.sparsity": 1.2}, "prune.sparsity: 1.2: Input should be less than 1"),
         ({"mask.metric": "best"}, "mask.metric: 'best': Input should be 'fisher', 'taylor'"),
         ({"capture.batch_size": True}, "capture.batch_size: True: "),
+        ({"model.package": ["a==1", "b"]}, "model.package.1: 'b': "),
+        ({"model.package": []}, "model.package: []: "),
+        ({"domains.news.package": "gensim"}, "domains.news.package: 'gensim': "),
         ({"domains.news.sha256": "abc"}, "domains.news.sha256: 'abc': "),
         ({"domains.news.source": "ftp"}, "domains.news: "),
         ({"domains.news.documents": 0}, "domains.news.documents: 0: "),
         ({"domains.news.reader": {"format": "jsonl"}}, "domains.news.reader.field: missing"),
         (ZERO, "mixture: all weights are 0"),
         ({"mixture.news": -1.0}, "mixture.news: -1.0: "),
+        ({"mixture.news": float("inf")}, "mixture.news: inf: Input should be a finite number"),
+        ({"prune.sparsity": float("nan")}, "prune.sparsity: nan: Input should be a finite number"),
+        ({"sample.temperature": float("inf")}, "sample.temperature: inf: Input should be a finite number"),
+        ({"rounds.r1.progress": float("nan")}, "rounds.r1.progress: nan: Input should be a finite number"),
+        ({"surgery.ridge": float("inf")}, "surgery.ridge: inf: Input should be a finite number"),
+        ({"recover.clip": float("inf")}, "recover.clip: inf: Input should be a finite number"),
+        ({"mixture.news": 1e308, "mixture.code": 1e308}, "mixture: the sum of the weights is not finite"),
+        ({"mask.seed": 2**64}, "mask.seed: 18446744073709551616: Input should be less than 4294967296"),
         ({"mixture.poetry": 1.0}, "mixture.poetry: no such domain"),
         ({"mixture.news": ...}, "mixture: domain news has no weight"),
         ({"rounds.r2.progress": 0.2}, "rounds.r2.progress: 0.2: must be more than the 0.34"),
@@ -71,6 +65,10 @@ ZERO = {
             {"surgery.heal": "none", "surgery.reconstruct.epochs": 1},
             "surgery.heal: none: reconstruction starts from the residual refit",
         ),
+        (
+            {"surgery.choice_sequences": 3},
+            "surgery.choice_sequences: 3: surgery.sequences: 22 leaves 2 of corpus.calibration_sequences: 24",
+        ),
         ({"surgery.reconstruct.learning_rate": 0.0}, "surgery.reconstruct.learning_rate: 0.0: "),
         ({"recover.steps": -1}, "recover.steps: -1: "),
         ({"recover.learning_rate": 0}, "recover.learning_rate: 0: "),
@@ -79,22 +77,28 @@ ZERO = {
     ],
 )
 def test_a_bad_setting_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    path = write(tmp_path, changes)
+    path = write_params(tmp_path, change(read_yaml(), changes))
     with pytest.raises(InputError) as caught:
         read_params(path)
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"{path}: ")
 
 
+@pytest.mark.parametrize("named", [{"surgery.heal": "residual"}, {"surgery.reconstruct.epochs": 1}])
+def test_without_a_choice_healing_may_read_all_text(tmp_path: Path, named: dict[str, Any]) -> None:
+    params = read_params(write_params(tmp_path, change(read_yaml(), {"surgery.sequences": 24, **named})))
+    assert method_settings(params).surgery.healing.method == "residual"
+
+
 def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
-    path = write(tmp_path, {"prune.sparsity": 2.0, "corpus.ngram": 0})
+    path = write_params(tmp_path, change(read_yaml(), {"prune.sparsity": 2.0, "corpus.ngram": 0}))
     with pytest.raises(InputError) as caught:
         read_params(path)
     assert len(str(caught.value).splitlines()) == 2
 
 
 def test_a_cycle_of_rounds_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path, {"rounds.r1.after": "r3"})
+    path = write_params(tmp_path, change(read_yaml(), {"rounds.r1.after": "r3"}))
     with pytest.raises(InputError, match="rounds: r1 -> r2 -> r3 -> r1: a cycle"):
         read_params(path)
 
@@ -109,3 +113,18 @@ def test_yaml_that_does_not_parse_is_named(tmp_path: Path) -> None:
     path.write_text("prune: [", encoding="utf-8")
     with pytest.raises(InputError, match="not valid YAML"):
         read_params(path)
+
+
+def test_a_number_too_large_for_yaml_is_not_finite_either(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    text = PARAMS.read_text(encoding="utf-8")
+    assert text.count("  news: 1.0\n") == 1
+    path.write_text(text.replace("  news: 1.0\n", "  news: 1e400\n"), encoding="utf-8")
+    with pytest.raises(InputError, match=r"mixture\.news: inf: Input should be a finite number"):
+        read_params(path)
+
+
+def test_every_number_of_params_is_finite() -> None:
+    models = [one for one in vars(params).values() if isinstance(one, type) and issubclass(one, params.Group)]
+    assert len(models) > 20
+    assert all(one.model_config["allow_inf_nan"] is False for one in models)

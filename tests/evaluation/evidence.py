@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from stages.common.artifacts import AnswerRow, write_answers
+from stages.evaluation.metrics import Evidence, read_evidence
+
 DOMAINS = ("code", "news")
 
 
@@ -61,15 +64,39 @@ def history() -> list[dict[str, Any]]:
     ]
 
 
+def write_evaluation(directory: Path, evaluation: dict[str, Any], wrong: int) -> None:
+    """An evaluation as its three stages write it; wrong: so many of each task's 60 items are."""
+    directory.mkdir(parents=True)
+    parts = {"perplexity": ("perplexity", "samples"), "tasks": ("accuracy",), "cost": ("cost", "latency")}
+    for part, keys in parts.items():
+        content = {key: evaluation[key] for key in (*keys, "settings") if key in evaluation}
+        (directory / f"{part}.json").write_text(json.dumps(content))
+    rows = [
+        AnswerRow(task, str(item), "acc", float(item >= wrong), "")
+        for task in evaluation["accuracy"]
+        for item in range(60)
+    ]
+    write_answers(directory / "answers.parquet", rows)
+
+
 def write_evidence(data: Path) -> None:
     dense, pruned = evaluation(1.0), evaluation(1.25)
     pruned["latency"] = {
         "this": {"prefill_ms": 80.04, "decode_ms_per_token": 8.0},
         "against": {"prefill_ms": 100.0, "decode_ms_per_token": 10.0},
         "ratio": {"prefill_ms": 0.81234, "decode_ms_per_token": 0.79},
+        "lowest": {"prefill_ms": 0.75, "decode_ms_per_token": 0.7},
+        "highest": {"prefill_ms": 0.9, "decode_ms_per_token": 1.1},
+        "busy": 0.6,
     }
-    (data / "evaluations").mkdir(parents=True)
     (data / "rounds" / "r2").mkdir(parents=True)
-    (data / "evaluations" / "dense.json").write_text(json.dumps(dense))
-    (data / "evaluations" / "pruned.json").write_text(json.dumps(pruned))
+    write_evaluation(data / "evaluations" / "dense", dense, 0)
+    write_evaluation(data / "evaluations" / "pruned", pruned, 12)
     (data / "rounds" / "r2" / "history.json").write_text(json.dumps(history()))
+    healing = [{"layer": n, "site": f"{n}/mlp", "before": 0.2 + 0.1 * n, "after": 0.1} for n in range(3)]
+    (data / "healing.json").write_text(json.dumps(healing))
+
+
+def read_back(data: Path) -> Evidence:
+    """What `write_evidence` wrote, as the stages read it."""
+    return read_evidence(data / "evaluations", data / "rounds/r2/history.json", data / "healing.json")

@@ -1,17 +1,19 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from stages.evaluation.figures import COLOURS, FIGURES, INK, Picture, draw_figures
-from stages.evaluation.metrics import Evidence, read_evidence
-from tests.evaluation.evidence import write_evidence
+from stages.evaluation.figures import FIGURES, draw_figures
+from stages.evaluation.metrics import Evidence
+from stages.evaluation.style import COLOURS, INK, Picture
+from tests.evaluation.evidence import read_back, write_evidence
 
 
 @pytest.fixture
 def evidence(tmp_path: Path) -> Evidence:
     write_evidence(tmp_path)
-    return read_evidence(tmp_path / "evaluations", tmp_path / "rounds" / "r2" / "history.json")
+    return read_back(tmp_path)
 
 
 def words(picture: Picture) -> list[str]:
@@ -32,10 +34,26 @@ def test_every_figure_is_a_png_and_an_svg(evidence: Evidence) -> None:
 
 def test_axes_have_units_and_lines_have_names(evidence: Evidence) -> None:
     pictures = draw_figures(evidence)
-    assert "calibration loss (nats per token)" in words(pictures["calibration_loss"])
-    assert {"code", "news"} <= set(words(pictures["calibration_loss"]))
+    assert {"cut", "cut and healed", "mlp: missed, %"} <= set(words(pictures["healing_error"]))
+    assert {"piqa", "boolq", "dense", "pruned"} <= set(words(pictures["accuracy_by_task"]))
     assert {"dense", "pruned"} <= set(words(pictures["perplexity_by_domain"]))
     assert "mlp: channels kept" in words(pictures["kept_channels"])
+
+
+def test_every_figure_has_its_title_in_it(evidence: Evidence) -> None:
+    for name, picture in draw_figures(evidence).items():
+        assert FIGURES[name].title in words(picture)
+
+
+def test_what_there_is_nothing_of_has_no_figure(evidence: Evidence) -> None:
+    for evaluation in (evidence.dense, evidence.pruned):
+        evaluation["accuracy"].clear()
+    bare = replace(evidence, healing=[])
+    assert set(FIGURES) - set(draw_figures(bare)) == {"accuracy_by_task", "healing_error"}
+
+
+def test_the_ratio_stands_at_the_pruned_bar(evidence: Evidence) -> None:
+    assert words(draw_figures(evidence)["perplexity_by_domain"]).count("12.5 (x 1.25)") == 2
 
 
 def test_a_domain_is_not_compared_with_itself(evidence: Evidence) -> None:

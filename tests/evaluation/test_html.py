@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from stages.evaluation.figures import FIGURES, GRID, INK, draw_figures
+from stages.evaluation.blocks import Section, Table
+from stages.evaluation.figures import FIGURES, draw_figures
 from stages.evaluation.html import to_html
-from stages.evaluation.metrics import build_metrics, read_evidence
+from stages.evaluation.metrics import build_metrics
 from stages.evaluation.page import build_page
-from tests.evaluation.evidence import write_evidence
+from stages.evaluation.style import GRID, INK
+from tests.evaluation.evidence import read_back, write_evidence
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -48,17 +50,20 @@ class Outline(HTMLParser):
 @pytest.fixture
 def html(tmp_path: Path) -> str:
     write_evidence(tmp_path)
-    evidence = read_evidence(tmp_path / "evaluations", tmp_path / "rounds" / "r2" / "history.json")
+    evidence = read_back(tmp_path)
     # A model that writes marks must not write into the page.
     evidence.pruned["samples"][0]["continuation"] = "<script>alert(1)</script> & `more`"
-    page = build_page("tiny <b>", evidence, build_metrics(evidence))
+    origin = Section("Where this comes from", (Table(("what", "value"), [("dense model", "a file")]),))
+    page = build_page("tiny <b>", evidence, build_metrics(evidence), origin)
     return to_html(page, {name: picture.svg for name, picture in draw_figures(evidence).items()})
 
 
 def test_it_needs_no_other_file_and_no_network(html: str) -> None:
     outline = Outline(html)
     assert outline.links
-    assert all(link.startswith(("#", "data:image/png;base64,")) for link in outline.links)
+    assert all(
+        link.startswith(("#", "data:image/png;base64,", "data:text/csv;base64,")) for link in outline.links
+    )
     assert "@import" not in html
     assert all(part.startswith("#") for part in html.split("url(")[1:])
     assert "script" not in outline.tags
@@ -77,6 +82,8 @@ def test_it_has_every_part_of_the_report(html: str) -> None:
         "Rounds",
         "Layers",
         "Domain agreement",
+        "Data",
+        "Where this comes from",
         "Dense",
         "Pruned",
     ):

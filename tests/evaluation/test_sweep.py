@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from stages.evaluation.metrics import build_metrics, read_evidence
+from stages.evaluation.metrics import build_metrics
 from stages.evaluation.sweep import Trial, draw_sweep, pareto_front, sweep_table, trial, varied
-from tests.evaluation.evidence import write_evidence
+from tests.evaluation.evidence import read_back, write_evidence
 
 
 def one(name: str, parameters: int, perplexity: float, accuracy: float | None, **settings: object) -> Trial:
@@ -60,7 +60,7 @@ def test_the_figure_names_its_axes_its_front_and_its_groups(by: str | None) -> N
 
 def test_a_run_is_read_from_its_params_and_metrics(tmp_path: Path) -> None:
     write_evidence(tmp_path)
-    metrics = build_metrics(read_evidence(tmp_path / "evaluations", tmp_path / "rounds/r2/history.json"))
+    metrics = build_metrics(read_back(tmp_path))
     pruned = trial("run", {"prune": {"sparsity": 0.2}}, metrics)
     assert pruned.settings == {"prune.sparsity": 0.2}
     assert (pruned.parameters, pruned.removed, pruned.perplexity, pruned.ratio) == (1200, 0.2, 12.5, 1.25)

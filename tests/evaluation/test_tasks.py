@@ -8,6 +8,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from stages.common.errors import InputError
 from stages.evaluation.tasks import TASKS, local_task, stock_config
+from stages.text.task_items import ADAPTERS
 
 FOUR = {"choices": ["ice", "fire", "a stone", "wind"], "labels": ["A", "B", "C", "D"], "answer": "C"}
 TWO = {"choices": ["glue", "a hammer"], "labels": ["A", "B"], "answer": "B"}
@@ -103,6 +104,25 @@ def test_truthfulqa_puts_the_right_choice_first(tmp_path):
     assert task.doc_to_choice(task.eval_docs[0]) == ["It is.", "Yes.", "No."]
 
 
+def test_mathematics_is_asked_by_the_stock_prompt_without_examples(tmp_path):
+    item = {"question": "1 + 1?", "answer": "2"}
+    task = local_task("gsm8k", write_items(tmp_path / "items.jsonl", [item, item]))
+    prompt, settings = requests(task)[0]
+    assert prompt == "Question: 1 + 1?\nAnswer:"
+    assert settings["until"] == ["Question:", "</s>", "<|im_end|>"]
+    assert settings["max_gen_toks"] == 320
+    assert not settings["do_sample"]
+
+
+@pytest.mark.parametrize("name", ["humaneval", "humaneval_instruct"])
+def test_functions_are_begun_as_the_stock_prompts_begin_them(name, tmp_path):
+    item = {"prompt": "def f(x):\n", "test": "def check(f): pass\n", "entry_point": "f", "task_id": "1"}
+    task = local_task(name, write_items(tmp_path / "items.jsonl", [item, item]), run_generated_code=True)
+    prompt, settings = requests(task)[0]
+    assert prompt.rstrip().endswith("def f(x):")
+    assert "\ndef" in settings["until"] or name == "humaneval_instruct"
+
+
 def test_unknown_task_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(InputError, match=r"benchmarks\.mystery: unknown task; .*arc_challenge, boolq"):
         local_task("mystery", tmp_path / "mystery.jsonl")
@@ -111,10 +131,14 @@ def test_unknown_task_is_refused_with_the_known_ones(tmp_path):
 def test_item_without_a_field_is_refused_with_its_line(tmp_path):
     good = ITEMS["piqa"][0]
     path = write_items(tmp_path / "piqa.jsonl", [good, {key: good[key] for key in good if key != "goal"}])
-    with pytest.raises(InputError, match=r"piqa\.jsonl: line 2: KeyError: 'goal'"):
+    with pytest.raises(InputError, match=r"piqa\.jsonl:2: field 'goal' is missing; it must be text"):
         local_task("piqa", path)
 
 
 def test_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"piqa\.jsonl: not found"):
         local_task("piqa", tmp_path / "piqa.jsonl")
+
+
+def test_every_local_task_has_an_adapter_and_a_stock_file():
+    assert TASKS.keys() == ADAPTERS.keys()

@@ -1,19 +1,29 @@
+import copy
 import math
 from pathlib import Path
 
 import pytest
 import torch
+from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages.checkpoints.loading import load_model
 from stages.checkpoints.saving import save_model
 from stages.common.errors import InputError
-from stages.evaluation.zero_shot import score_tasks
-from stages.pruning.families import cut
+from stages.evaluation import runner
+from stages.evaluation.asking import Asking
+from stages.evaluation.runner import Runner
+from stages.evaluation.tasks import TASKS, local_task
+from stages.evaluation.zero_shot import draw, score_tasks
+from stages.pruning.cutting import cut
 from tests.conftest import make_tiny_model
-from tests.evaluation.test_tasks import write_items
+from tests.evaluation.test_tasks import ITEMS, write_items
 
+ALL = Asking(limit=0, seed=0, batch_size=4)
+# How lm-eval calls a metric, by the way of reading an answer that stands for the task.
+READINGS = ("none", "flexible-extract")
 WORDS = ["oak", "granite", "sea", "a tall tower", "fog", "rust"]
 
 
@@ -50,7 +60,7 @@ def log_likelihood(model, tokenizer, prompt: str, ending: str) -> float:
 
 def test_accuracies_equal_those_of_likelihoods_computed_by_hand(model, tokenizer, items, tmp_path):
     path = write_items(tmp_path / "arc_challenge.jsonl", items)
-    result = score_tasks(model, tokenizer, {"arc_challenge": path}, 0, 0, 4)["arc_challenge"]
+    result = score_tasks(model, tokenizer, {"arc_challenge": path}, ALL)["arc_challenge"].record()
     plain, normalised = [], []
     for item in items:
         prompt = f"Question: {item['question']}\nAnswer:"
@@ -61,25 +71,40 @@ def test_accuracies_equal_those_of_likelihoods_computed_by_hand(model, tokenizer
         rates = [score / length for score, length in zip(scores, lengths, strict=True)]
         normalised.append(rates.index(max(rates)) == right)
     acc = sum(plain) / 12
-    assert result.acc == pytest.approx(acc)
-    assert result.acc_norm == pytest.approx(sum(normalised) / 12)
-    assert result.acc_stderr == pytest.approx(math.sqrt(acc * (1 - acc) / 11))
-    assert result.items == 12
+    assert result["acc"] == pytest.approx(acc)
+    assert result["acc_norm"] == pytest.approx(sum(normalised) / 12)
+    assert result["acc_stderr"] == pytest.approx(math.sqrt(acc * (1 - acc) / 11))
+    assert result["items"] == 12
+
+
+@pytest.mark.parametrize("name", [name for name in ITEMS if name in TASKS])
+def test_every_task_is_scored_as_lm_evals_own_wrapper_does(name, model, tokenizer, tmp_path):
+    (ours, _) = ITEMS[name]
+    path = write_items(tmp_path / f"{name}.jsonl", [ours, ours, ours])
+    found = score_tasks(model, tokenizer, {name: path}, ALL)[name].record()
+    theirs = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=2)
+    manager = TaskManager(include_defaults=False)
+    expected = evaluate(lm=theirs, task_dict=manager.load([local_task(name, path)]), bootstrap_iters=0)
+    results = expected["results"][name]
+    for metric in (key for key in found if f"{key}_stderr" in found):
+        (theirs_of_it,) = {results[f"{metric},{one}"] for one in READINGS if f"{metric},{one}" in results}
+        assert found[metric] == pytest.approx(theirs_of_it)
 
 
 def test_limit_draws_the_same_items_for_the_same_seed(model, tokenizer, items, tmp_path):
     benchmarks = {"arc_challenge": write_items(tmp_path / "arc_challenge.jsonl", items)}
-    first, second = (score_tasks(model, tokenizer, benchmarks, 5, 3, 4) for _ in range(2))
+    first, second = (score_tasks(model, tokenizer, benchmarks, Asking(5, 3, 4)) for _ in range(2))
     assert first == second
     assert first["arc_challenge"].items == 5
+    assert [answer.item for answer in first["arc_challenge"].answers] == [str(n) for n in draw(12, 5, 3)]
 
 
 def test_task_without_a_normalised_accuracy_has_none(model, tokenizer, tmp_path):
     item = {"passage": "Iron is a metal.", "question": "is iron a metal", "answer": "yes"}
     path = write_items(tmp_path / "boolq.jsonl", [item, {**item, "answer": "no"}])
-    result = score_tasks(model, tokenizer, {"boolq": path}, 0, 0, 4)["boolq"]
-    assert result.acc_norm is None
-    assert result.acc == 0.5
+    result = score_tasks(model, tokenizer, {"boolq": path}, ALL)["boolq"].record()
+    assert "acc_norm" not in result
+    assert result["acc"] == 0.5
 
 
 def test_layers_of_different_widths_are_scored_as_in_memory_by_name_and_loaded(tokenizer, items, tmp_path):
@@ -88,22 +113,78 @@ def test_layers_of_different_widths_are_scored_as_in_memory_by_name_and_loaded(t
     save_model(smaller, tmp_path)
     tokenizer.save_pretrained(tmp_path)
     benchmarks = {"arc_challenge": write_items(tmp_path / "arc_challenge.jsonl", items)}
-    expected = score_tasks(smaller, tokenizer, benchmarks, 0, 0, 4)
-    assert score_tasks(load_model(tmp_path, "float32"), tokenizer, benchmarks, 0, 0, 4) == expected
+    expected = score_tasks(smaller, tokenizer, benchmarks, ALL)
+    assert score_tasks(load_model(tmp_path, "float32"), tokenizer, benchmarks, ALL) == expected
     named = HFLM(pretrained=str(tmp_path), trust_remote_code=True, device="cpu", dtype="float32")
-    assert score_tasks(named.model, named.tokenizer, benchmarks, 0, 0, 4) == expected
+    assert score_tasks(named.model, named.tokenizer, benchmarks, ALL) == expected
 
 
 def test_no_benchmarks_give_no_accuracies(model, tokenizer):
-    assert score_tasks(model, tokenizer, {}, 10, 0, 4) == {}
+    assert score_tasks(model, tokenizer, {}, ALL) == {}
 
 
 def test_limit_of_one_is_refused(model, tokenizer, tmp_path):
     with pytest.raises(InputError, match=r"evaluate\.limit: 1"):
-        score_tasks(model, tokenizer, {"piqa": tmp_path / "piqa.jsonl"}, 1, 0, 4)
+        score_tasks(model, tokenizer, {"piqa": tmp_path / "piqa.jsonl"}, Asking(1, 0, 4))
 
 
 def test_nothing_is_printed_where_nobody_watches(model, tokenizer, items, tmp_path, capfd):
     path = write_items(tmp_path / "arc_challenge.jsonl", items)
-    score_tasks(model, tokenizer, {"arc_challenge": path}, 4, 0, 4)
+    score_tasks(model, tokenizer, {"arc_challenge": path}, Asking(4, 0, 4))
     assert capfd.readouterr().err == ""
+
+
+def test_likelihoods_that_are_not_numbers_are_refused(tokenizer, items, tmp_path):
+    broken = make_tiny_model().eval()
+    broken.model.norm.weight.data.fill_(float("nan"))
+    path = write_items(tmp_path / "arc_challenge.jsonl", items)
+    with pytest.raises(InputError, match="the model gives no number as a likelihood"):
+        score_tasks(broken, tokenizer, {"arc_challenge": path}, ALL)
+
+
+def test_prompts_go_through_the_chat_template_where_asked(model, tokenizer, items, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        Runner, "_encode", lambda self, texts, *_: asked.extend(texts) or [(2, 3)] * len(texts)
+    )
+    template = "{% for turn in messages %}[{{ turn.role }}]{{ turn.content }}{% endfor %}[assistant]"
+    chatting = copy.deepcopy(tokenizer)
+    chatting.chat_template = template
+    path = write_items(tmp_path / "gsm8k.jsonl", [{"question": "1 + 1?", "answer": "2"}] * 2)
+    score_tasks(model, chatting, {"gsm8k": path}, Asking(0, 0, 4, chat_template=True))
+    assert set(asked) == {"[user]Question: 1 + 1?\nAnswer:[assistant]"}
+
+
+def test_a_tokenizer_without_a_chat_template_is_refused(model, tokenizer, tmp_path):
+    with pytest.raises(InputError, match=r"evaluate\.chat_template: true: the model's tokenizer has no chat"):
+        score_tasks(model, tokenizer, {"piqa": tmp_path / "piqa.jsonl"}, Asking(0, 0, 4, chat_template=True))
+
+
+def test_a_number_is_taken_wherever_it_stands_in_an_answer(model, tokenizer, tmp_path, monkeypatch):
+    answers = iter(["It makes $1,018 in all.", "#### 7"])
+    monkeypatch.setattr(runner, "generate", lambda *_: [next(answers), next(answers)])
+    path = write_items(
+        tmp_path / "gsm8k.jsonl", [{"question": "a?", "answer": "1018"}, {"question": "b?", "answer": "8"}]
+    )
+    score = score_tasks(model, tokenizer, {"gsm8k": path}, ALL)["gsm8k"]
+    assert [answer.scores["exact_match"] for answer in score.answers] == [1.0, 0.0]
+    assert score.answers[1].text == "#### 7"
+
+
+def test_a_written_function_counts_where_it_passes_its_test(model, tokenizer, tmp_path, monkeypatch):
+    item = {
+        "prompt": "def double(x):\n",
+        "test": "def check(candidate):\n    assert candidate(2) == 4\n",
+        "entry_point": "double",
+    }
+    answers = iter(["    return 2 * x\n```\nand so on", "    return x\n"])
+    monkeypatch.setattr(runner, "generate", lambda *_: [next(answers), next(answers)])
+    path = write_items(tmp_path / "humaneval.jsonl", [item, {**item, "prompt": "def double(x) :\n"}])
+    score = score_tasks(model, tokenizer, {"humaneval": path}, Asking(0, 0, 4, run_generated_code=True))
+    assert [answer.scores["pass@1"] for answer in score["humaneval"].answers] == [1.0, 0.0]
+
+
+def test_programs_are_not_run_unless_that_is_asked_for(model, tokenizer, tmp_path):
+    message = r"benchmarks\.humaneval: runs the programs that the model writes, .*run_generated_code: true"
+    with pytest.raises(InputError, match=message):
+        score_tasks(model, tokenizer, {"humaneval": tmp_path / "humaneval.jsonl"}, ALL)

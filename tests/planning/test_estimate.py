@@ -1,25 +1,21 @@
 """The estimate counts what the stages do: tokens from params, operations and bytes from shapes."""
 
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
-from click.testing import CliRunner
-from ruamel.yaml import YAML
 
-from stages import plan
 from stages.common.params import Params
-from stages.planning.estimate import Work, estimate_work, measure_speed, read_shapes
+from stages.planning.architecture import read_shapes
+from stages.planning.estimate import Work, estimate_work, measure_speed
 from tests.conftest import make_tiny_model
-from tests.project import PARAMS
+from tests.project import read_yaml
 from tests.pruning.test_families import tiny
 
 
 def params(**groups: dict[str, Any]) -> Params:
-    data = YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8"))
+    data = read_yaml()
     for group, changes in groups.items():
         data[group] |= changes
     return Params.model_validate(data)
@@ -29,25 +25,19 @@ def work(settings: Params, directory: Path) -> dict[str, Work]:
     return {one.name: one for one in estimate_work(settings, read_shapes(directory))}
 
 
-def test_shapes_are_read_without_weights(dense_dir: Path) -> None:
-    model = read_shapes(dense_dir)
-    assert model.num_parameters() == make_tiny_model().num_parameters()
-    assert all(weight.device.type == "meta" for weight in model.parameters())
-
-
 def test_tokens_are_what_the_stages_read(dense_dir: Path) -> None:
     stages = work(params(), dense_dir)
     # Eight domains with the model's own text, which is never scored.
     assert stages["capture, each round"].tokens == 8 * 5 * 256
     assert stages["capture, each round"].runs == 3
-    assert stages["surgery"].tokens == 8 * 22 * 256
+    assert stages["surgery"].tokens == 8 * (22 + 2) * 256
     assert stages["evaluate dense"].tokens == 7 * 8 * 256 + 2 * 40 * 100
 
 
 def test_a_domain_of_weight_0_is_captured_but_not_healed_by(dense_dir: Path) -> None:
     stages = work(params(mixture={"news": 0.0}), dense_dir)
     assert stages["capture, each round"].tokens == 8 * 5 * 256
-    assert stages["surgery"].tokens == 7 * 22 * 256
+    assert stages["surgery"].tokens == 7 * (22 + 2) * 256
 
 
 def test_the_channels_of_experts_are_counted(tmp_path: Path) -> None:
@@ -82,6 +72,16 @@ def test_without_healing_surgery_reads_nothing(dense_dir: Path) -> None:
     assert (surgery.tokens, surgery.operations) == (0, 0.0)
 
 
+def test_the_choice_of_healing_takes_both_ways_and_the_text_it_reads(dense_dir: Path) -> None:
+    operations = {
+        heal: work(params(surgery={"heal": heal}), dense_dir)["surgery"].operations
+        for heal in ("least_squares", "residual", "auto")
+    }
+    decoder = sum(weight.numel() for weight in make_tiny_model().model.layers.parameters())
+    streams = 8 * 2 * 256 * 3 * 2 * decoder
+    assert operations["auto"] == operations["least_squares"] + operations["residual"] + streams
+
+
 def test_the_pruned_weights_are_smaller_by_the_sparsity(dense_dir: Path) -> None:
     stages = work(params(prune={"sparsity": 0.5}), dense_dir)
     decoder = sum(weight.numel() for weight in make_tiny_model().model.layers.parameters())
@@ -95,34 +95,3 @@ def test_the_speed_is_that_of_this_machine() -> None:
     left @ left
     # Within a factor of five of a product timed here: machines are shared, but not that much.
     assert 0.2 < speed * (time.perf_counter() - start) / (2 * 2048**3) < 5
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copy(PARAMS, tmp_path / "params.yaml")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_without_a_model_the_plan_says_how_to_get_one(project: Path) -> None:
-    output = CliRunner().invoke(plan.main, []).output
-    assert (
-        "Time and disk are unknown until the model is in data/model: `dvc repro model` fetches it." in output
-    )
-
-
-def test_with_a_model_the_plan_says_how_long_and_on_what_it_rests(project: Path, dense_dir: Path) -> None:
-    shutil.copytree(dense_dir, project / "data/model")
-    lines = CliRunner().invoke(plan.main, []).output.splitlines()
-    together = next(line for line in lines if line.startswith("  together"))
-    # Eleven starts of a stage alone take 88 seconds; so small a model adds next to nothing.
-    assert 88 <= int(together.split()[1]) < 100
-    assert any("measured just now in float32 matrix products on cpu" in line for line in lines)
-
-
-def test_a_model_that_cannot_be_read_is_one_message(project: Path) -> None:
-    (project / "data/model").mkdir(parents=True)
-    (project / "data/model/config.json").write_text("{", encoding="utf-8")
-    result = CliRunner().invoke(plan.main, [])
-    assert result.exit_code == 1
-    assert "data/model: cannot be loaded" in result.output

@@ -16,18 +16,9 @@ from stages.common.errors import InputError
 from stages.pruning.capture import capture
 from stages.pruning.decoder import decoder_parameters
 from stages.pruning.experts import close_experts, open_experts
-from stages.pruning.families import (
-    ATTENTION,
-    FAMILIES,
-    MLP,
-    QUERY_HEADS,
-    all_kept_masks,
-    channel_mask,
-    output_projection,
-    sites_of,
-    unit_parameters,
-)
+from stages.pruning.layouts import ATTENTION, FAMILIES, MLP, QUERY_HEADS
 from stages.pruning.settings import Healing, Reconstruction
+from stages.pruning.sites import all_kept_masks, channel_mask, output_projection, sites_of, unit_parameters
 from stages.pruning.surgery import prune
 
 COMMON: dict[str, Any] = {
@@ -117,6 +108,7 @@ def pruned(
         {"d": IDS},
         {"d": 1.0},
         Healing(method, 0.5, 0.01, reconstruction),
+        left_out={},
         device=torch.device("cpu"),
         batch_size=4,
         on_layer=lambda: None,

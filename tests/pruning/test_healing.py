@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.common.errors import InputError
-from stages.pruning.healing import Moments, ridge_refit
+from stages.pruning.healing import NARROWEST, Moments, missed, ridge_refit
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(6, 30, 8, generator=GENERATOR)
@@ -93,3 +93,28 @@ def test_a_channel_that_was_silent_keeps_its_weight() -> None:
 
 def test_where_all_channels_were_silent_every_weight_stays() -> None:
     assert torch.equal(ridge_refit(Moments(8, 5, torch.device("cpu")), ANCHOR, 0.01), ANCHOR)
+
+
+@pytest.mark.parametrize("channels", [8, NARROWEST + 37])
+def test_what_a_weight_misses_is_its_squared_error_over_the_targets_energy(channels: int) -> None:
+    generator = torch.Generator().manual_seed(2)
+    x, weight = (
+        torch.randn(3, 40, channels, generator=generator),
+        torch.randn(5, channels, generator=generator),
+    )
+    target, shares = torch.randn(3, 40, 5, generator=generator), (1.0, 0.0, 2.5)
+    found = Moments(channels, 5, torch.device("cpu"))
+    for one, goal, share in zip(x, target, shares, strict=True):
+        found.add(one[None], goal[None], share)
+    errors = (target - x @ weight.T).double().square().sum((1, 2))
+    energies = target.double().square().sum((1, 2))
+    expected = float((torch.tensor(shares) @ errors.float()) / (torch.tensor(shares) @ energies.float()))
+    assert missed(found, weight) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_refit_misses_less_and_leaves_the_moments_as_they_were() -> None:
+    found = moments()
+    before = missed(found, ANCHOR)
+    after = missed(found, ridge_refit(found, ANCHOR, 0.01))
+    assert after < before
+    assert missed(found, ANCHOR) == pytest.approx(before, rel=1e-9)

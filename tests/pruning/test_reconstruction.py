@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -9,11 +10,13 @@ from torch import nn
 from transformers import LlamaForCausalLM
 
 from stages.common.errors import InputError
-from stages.pruning.families import all_kept_masks, sites_of
+from stages.pruning.hooks import hooked
 from stages.pruning.offloading import Offloading
 from stages.pruning.optimizer import BETAS
 from stages.pruning.reconstruction import reconstruct
 from stages.pruning.settings import Healing, Reconstruction
+from stages.pruning.sites import all_kept_masks, sites_of
+from stages.pruning.streams import Streams
 from stages.pruning.surgery import prune
 from tests.conftest import make_tiny_model
 
@@ -38,6 +41,7 @@ def pruned(
         {"text": IDS},
         {"text": 1.0},
         Healing("residual", 0.6, 0.15, reconstruction),
+        left_out={},
         device=CPU,
         batch_size=2,
         on_layer=lambda: None,
@@ -64,14 +68,10 @@ def test_the_refits_before_it_divide_each_tokens_error_by_its_streams_length() -
     masks = half_masks(model)
     seen: dict[str, torch.Tensor] = {}
     layer = model.model.layers[0]
-    handles = [
-        layer.mlp.down_proj.register_forward_pre_hook(lambda _, args: seen.update(x=args[0])),
-        layer.register_forward_hook(lambda _, args, output: seen.update(stream=output)),
-    ]
-    with torch.no_grad():
+    before = [(layer.mlp.down_proj, lambda _, inputs: seen.update(x=inputs[0]))]
+    after = [(layer, lambda _, inputs, output: seen.update(stream=output))]
+    with torch.no_grad(), hooked(before, after):
         model(IDS)
-    for handle in handles:
-        handle.remove()
     x = seen["x"].flatten(0, 1).double() / seen["stream"].flatten(0, 1).double().norm(dim=1, keepdim=True)
     weight, kept = layer.mlp.down_proj.weight.detach().double(), masks["0/mlp"]
     pull = (0.15 * x[:, kept].square().sum(0)).sqrt()
@@ -104,10 +104,10 @@ def test_weights_are_frozen_again() -> None:
     assert not any(weight.requires_grad for weight in pruned(model, half_masks(model), settings).parameters())
 
 
-def streams(seed: int = 0) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    generator = torch.Generator().manual_seed(seed)
-    inputs, targets = (list(torch.randn(4, 2, 5, 8, generator=generator)) for _ in range(2))
-    return inputs, targets
+def random_streams(weights: Sequence[float] = (1.0,) * 4) -> Streams:
+    generator = torch.Generator().manual_seed(0)
+    pruned, dense = (list(torch.randn(4, 2, 5, 8, generator=generator)) for _ in range(2))
+    return Streams(dense, pruned, list(weights))
 
 
 def test_a_step_is_adamw_on_the_weighted_mean_of_relative_errors() -> None:
@@ -115,13 +115,12 @@ def test_a_step_is_adamw_on_the_weighted_mean_of_relative_errors() -> None:
     torch.manual_seed(0)
     layer = nn.Linear(8, 8)
     reference = copy.deepcopy(layer)
-    inputs, targets = streams()
-    weights = [1.0, 2.0, 0.5, 1.0]
-    reconstruct(layer, layer, inputs, targets, weights, Offloading(CPU), Reconstruction(1, 0.01, 8), seed=0)
+    streams = random_streams((1.0, 2.0, 0.5, 1.0))
+    reconstruct(layer, layer, streams, Offloading(CPU), Reconstruction(1, 0.01, 8), seed=0)
 
-    wanted = torch.stack(targets)
-    errors = (reference(torch.stack(inputs)) - wanted).square().sum(-1) / wanted.square().sum(-1)
-    by_token = torch.tensor(weights)[:, None, None].expand_as(errors)
+    dense = torch.stack(streams.dense)
+    errors = (reference(torch.stack(streams.pruned)) - dense).square().sum(-1) / dense.square().sum(-1)
+    by_token = torch.tensor(streams.weights)[:, None, None].expand_as(errors)
     ((errors * by_token).sum() / by_token.sum()).backward()
     torch.optim.AdamW(reference.parameters(), lr=0.01, betas=BETAS, weight_decay=0.0).step()
     for found, expected in zip(layer.parameters(), reference.parameters(), strict=True):
@@ -134,14 +133,15 @@ def test_a_step_takes_whole_batches(batch_size: int, steps: int, monkeypatch: py
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_, **__: taken.append(1))
     layer = nn.Linear(8, 8)
     settings = Reconstruction(3, 0.01, batch_size)
-    reconstruct(layer, layer, *streams(), [1.0] * 4, Offloading(CPU), settings, seed=0)
+    reconstruct(layer, layer, random_streams(), Offloading(CPU), settings, seed=0)
     assert len(taken) == 3 * steps
 
 
 def test_half_precision_weights_keep_their_dtype_and_come_nearer() -> None:
     torch.manual_seed(0)
     layer = nn.Linear(8, 8).bfloat16()
-    inputs, targets = ([one.bfloat16() for one in stream] for stream in streams())
+    exact = random_streams()
+    inputs, targets = ([one.bfloat16() for one in stream] for stream in (exact.pruned, exact.dense))
 
     def loss() -> float:
         with torch.no_grad():
@@ -150,17 +150,16 @@ def test_half_precision_weights_keep_their_dtype_and_come_nearer() -> None:
             )
 
     before = loss()
-    reconstruct(
-        layer, layer, inputs, targets, [1.0] * 4, Offloading(CPU), Reconstruction(20, 0.01, 4), seed=0
-    )
+    streams = Streams(targets, inputs, exact.weights)
+    reconstruct(layer, layer, streams, Offloading(CPU), Reconstruction(20, 0.01, 4), seed=0)
     assert {weight.dtype for weight in layer.parameters()} == {torch.bfloat16}
     assert loss() < 0.9 * before
 
 
 def test_weights_that_are_not_finite_are_one_error() -> None:
     layer = nn.Linear(8, 8)
-    inputs, targets = streams()
-    inputs[0][0, 0, 0] = math.nan
+    streams = random_streams()
+    streams.pruned[0][0, 0, 0] = math.nan
     settings = Reconstruction(1, 0.01, 4)
     with pytest.raises(InputError, match=r"surgery.reconstruct.learning_rate: 0.01"):
-        reconstruct(layer, layer, inputs, targets, [1.0] * 4, Offloading(CPU), settings, seed=0)
+        reconstruct(layer, layer, streams, Offloading(CPU), settings, seed=0)

@@ -10,9 +10,10 @@ import torch
 from transformers import PreTrainedModel
 
 from stages.common.errors import InputError
+from stages.pruning.cutting import cut
 from stages.pruning.divergence import divergences
-from stages.pruning.families import all_kept_masks, cut
 from stages.pruning.recovery import Snapshot, Training, draws, recover, trainable
+from stages.pruning.sites import all_kept_masks
 from tests.conftest import make_tiny_model
 from tests.pruning.test_families import tiny
 

@@ -1,17 +1,20 @@
 """Cutting and healing whole models."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from stages.common.errors import InputError
 from stages.pruning.decoder import decoder_parameters
-from stages.pruning.families import all_kept_masks, channel_mask, output_projection, sites_of, unit_parameters
+from stages.pruning.hooks import hooked
 from stages.pruning.settings import Healing
+from stages.pruning.sites import all_kept_masks, channel_mask, output_projection, sites_of, unit_parameters
 from stages.pruning.surgery import prune
 from tests.conftest import make_tiny_model
 
@@ -39,6 +42,7 @@ def pruned(
         {"text": IDS},
         {"text": 1.0},
         Healing(method, **options),
+        left_out={},
         device=torch.device("cpu"),
         batch_size=batch_size,
         on_layer=lambda: None,
@@ -49,14 +53,15 @@ def pruned(
 @torch.no_grad()
 def masked_logits(model: LlamaForCausalLM, masks: dict[str, torch.Tensor]) -> torch.Tensor:
     """The dense model's logits with the masked channels set to zero: what a cut must compute."""
-    handles = []
-    for site in sites_of(model):
-        kept = channel_mask(site, masks[site.name])
-        projection = output_projection(model, site)
-        handles.append(projection.register_forward_pre_hook(lambda _, args, kept=kept: (args[0] * kept,)))
-    logits: torch.Tensor = model(IDS).logits
-    for handle in handles:
-        handle.remove()
+
+    def zeroing(kept: torch.Tensor) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], Any]:
+        return lambda _, inputs: (inputs[0] * kept,)
+
+    with hooked(
+        (output_projection(model, site), zeroing(channel_mask(site, masks[site.name])))
+        for site in sites_of(model)
+    ):
+        logits: torch.Tensor = model(IDS).logits
     return logits
 
 
@@ -82,6 +87,25 @@ def test_a_cut_removes_the_parameters_it_was_counted_for() -> None:
     assert decoder_parameters(model) - decoder_parameters(pruned(model, masks, "none")) == counted
 
 
+@pytest.mark.parametrize("method", ["none", "least_squares", "residual"])
+def test_each_refit_says_what_it_missed_before_and_after(method: Any) -> None:
+    model = make_tiny_model().requires_grad_(False)
+    healed = prune(
+        model,
+        random_masks(model, ("mlp", "attention")),
+        {"text": IDS},
+        {"text": 1.0},
+        Healing(method, 0.5, 0.01),
+        left_out={},
+        device=torch.device("cpu"),
+        batch_size=4,
+        on_layer=lambda: None,
+    ).refits
+    kinds = [] if method == "none" else ["attention", "mlp"] * 3
+    assert [one.site.rsplit("/", 1)[-1] for one in healed] == kinds
+    assert all(0 < one.after < one.before for one in healed)
+
+
 @pytest.mark.parametrize("method", ["least_squares", "residual"])
 @pytest.mark.parametrize("kinds", [("mlp",), ("mlp", "attention")])
 def test_healing_brings_the_model_nearer_to_the_dense_one(method: str, kinds: tuple[str, ...]) -> None:
@@ -103,10 +127,8 @@ def test_residual_healing_of_one_layer_is_the_regression_of_its_definition() -> 
     masks = random_masks(model, ("mlp",))
     seen: list[torch.Tensor] = []
     projection = model.model.layers[0].mlp.down_proj
-    handle = projection.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
-    with torch.no_grad():
+    with torch.no_grad(), hooked([(projection, lambda _, inputs: seen.append(inputs[0].detach()))]):
         model(IDS)
-    handle.remove()
     x = seen[0].flatten(0, 1).double()
     weight, kept = projection.weight.detach().double(), masks["0/mlp"]
     pull = (0.01 * x[:, kept].square().sum(0)).sqrt()

@@ -66,7 +66,7 @@ def respond(
         if path.startswith((f"{api}/tree/", f"{api}/paths-info/")):
             return 200, {}, json.dumps(listing).encode()
         if path == api or path.startswith(f"{api}/revision/"):
-            siblings = [{"rfilename": name} for name in files]
+            siblings = [{"rfilename": name, "size": len(data)} for name, data in files.items()]
             return 200, {}, json.dumps({"id": repository, "sha": COMMIT, "siblings": siblings}).encode()
     return 404, {"X-Error-Code": "RepoNotFound"}, b""
 

@@ -1,10 +1,15 @@
+import gzip
+import json
 from pathlib import Path
 
 import pytest
 
 from stages.common.errors import InputError
 from stages.common.params import PathBenchmark, StockBenchmark
-from stages.text.benchmark_items import parse_items, read_items
+from stages.text.benchmark_items import adapted_items, parse_items, read_items
+from tests.bad_inputs.local import ITEM
+
+LINE = json.dumps(ITEM).encode()
 
 
 def local(path: Path) -> PathBenchmark:
@@ -12,28 +17,20 @@ def local(path: Path) -> PathBenchmark:
 
 
 def test_a_file_is_given_back_byte_for_byte(tmp_path: Path) -> None:
-    data = b'{"question":  "a"}\n\n{"question": "b"}'
+    data = LINE + b"\n\n" + LINE
     (tmp_path / "t.jsonl").write_bytes(data)
-    assert read_items("t", local(tmp_path / "t.jsonl")) == data
+    assert read_items("openbookqa", local(tmp_path / "t.jsonl")) == data
 
 
-@pytest.mark.parametrize(
-    ("line", "message"), [(b"{", "not valid JSON"), (b"[]", "a list; an item is a JSON object")]
-)
-def test_a_bad_item_is_refused_by_line(line: bytes, message: str) -> None:
-    with pytest.raises(InputError, match=f"^t:2: {message}"):
-        parse_items("t", b"{}\n" + line)
+def test_a_gzip_file_is_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl.gz").write_bytes(gzip.compress(LINE + b"\n" + LINE))
+    assert read_items("openbookqa", local(tmp_path / "t.jsonl.gz")) == LINE + b"\n" + LINE
 
 
-def test_a_missing_file_is_refused_by_key(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"params.yaml: benchmarks.t.path: .*: cannot be read: No such file"):
-        read_items("t", local(tmp_path / "t.jsonl"))
-
-
-def test_a_file_without_items_is_refused_by_key(tmp_path: Path) -> None:
-    (tmp_path / "t.jsonl").write_bytes(b"\n")
-    with pytest.raises(InputError, match=r"benchmarks.t: .* has no items"):
-        read_items("t", local(tmp_path / "t.jsonl"))
+def test_a_mark_at_the_start_and_blank_lines_are_passed_over() -> None:
+    items = adapted_items("openbookqa", "t", b"\xef\xbb\xbf" + LINE + b"\r\n  \r\n" + LINE + b"\n")
+    assert [item["answerKey"] for item in items] == ["A", "A"]
+    assert [where for where, _ in parse_items("t", LINE + b"\n\n" + LINE)] == ["t:1", "t:3"]
 
 
 @pytest.mark.slow

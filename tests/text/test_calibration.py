@@ -1,4 +1,4 @@
-"""Strings as the method takes them: token ids by domain, in sequences of one length."""
+"""Strings become sequences of tokens, as the corpus packs them."""
 
 import pytest
 
@@ -7,13 +7,18 @@ from stages.text.calibration import pack_text
 from tests.conftest import make_tiny_tokenizer
 
 
-def test_texts_lie_end_to_end_with_an_end_token_between_and_the_rest_is_left_out() -> None:
+def test_documents_are_laid_end_to_end_with_an_end_token_after_each() -> None:
     tokenizer = make_tiny_tokenizer()
-    found = pack_text(tokenizer, {"a": ["abc", "defgh"]}, 4)["a"]
-    ids = [*tokenizer("abc")["input_ids"], 1, *tokenizer("defgh")["input_ids"], 1]
-    assert found.tolist() == [ids[:4], ids[4:8]]
+    packed = pack_text(tokenizer, {"news": ["abcdef", "ghi"]}, length=5)
+    ids = [*tokenizer("abcdef")["input_ids"], 1, *tokenizer("ghi")["input_ids"], 1]
+    assert packed["news"].tolist() == [ids[:5], ids[5:10]]
 
 
-def test_a_domain_shorter_than_one_sequence_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match="text: a: is shorter than one sequence of 64 tokens"):
-        pack_text(make_tiny_tokenizer(), {"a": ["abc"]}, 64)
+def test_a_domain_that_fills_no_sequence_is_refused() -> None:
+    with pytest.raises(InputError, match="text: news: is shorter than one sequence of 50 tokens"):
+        pack_text(make_tiny_tokenizer(), {"news": ["short"]}, length=50)
+
+
+def test_a_string_is_not_taken_for_a_list_of_its_letters() -> None:
+    with pytest.raises(InputError, match="text: news: is one string; give a list of documents"):
+        pack_text(make_tiny_tokenizer(), {"news": "a long text"}, length=4)

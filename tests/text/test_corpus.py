@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from stages.common.artifacts import Document
 from stages.common.errors import InputError
 from stages.common.params import Corpus
-from stages.text.corpus import Tokens, build_corpus, build_rest, pack, split_documents
-from stages.text.overlap import word_runs
+from stages.text.corpus import build_corpus, build_rest, split_documents
+from stages.text.overlap import ngrams
+from stages.text.packing import Tokens, pack
 
 BYTES = Tokens(lambda text: list(text.encode()), lambda ids: bytes(ids).decode(errors="replace"), (), (0,))
 PIECES = st.lists(st.tuples(st.text(max_size=3), st.lists(st.integers(0, 9), max_size=30)), max_size=12)
@@ -27,7 +28,7 @@ def settings(**changes: Any) -> Corpus:
 
 
 def numbered(count: int, words: int = 8, start: int = 0) -> list[Document]:
-    """Documents without a run of words in common."""
+    """Documents without an n-gram in common."""
     return [
         Document(f"d{index}", " ".join(f"w{index}x{word}" for word in range(words)))
         for index in range(start, start + count)
@@ -92,7 +93,7 @@ def test_documents_are_closed_by_the_end_token() -> None:
 def test_calibration_text_shared_with_a_benchmark_is_dropped_and_counted() -> None:
     sources = {"a": numbered(60, words=4)}
     used, _ = split_documents("a", sources["a"], settings())
-    calibration, _ = build_corpus(sources, BYTES, word_runs(used[0].text, 3), settings())
+    calibration, _ = build_corpus(sources, BYTES, ngrams(used[0].text, 3), settings())
     assert calibration.counts["a"].overlap_benchmarks == 1
     assert used[0].document not in {name for row in calibration.sequences for name in row.documents}
 
@@ -128,7 +129,7 @@ def test_the_rest_has_no_text_of_benchmarks_or_held_out_text() -> None:
     used, held = split_documents("a", sources["a"], settings())
     copy = Document(used[1].document, held[0].text)
     sources["a"] = [copy if item == used[1] else item for item in sources["a"]]
-    benchmark = word_runs(used[0].text, 3)
+    benchmark = ngrams(used[0].text, 3)
     _, heldout = build_corpus(sources, BYTES, benchmark, settings())
     counts = build_rest(sources, {"a": 100}, heldout, BYTES, benchmark, settings()).counts["a"]
     assert (counts.overlap_benchmarks, counts.overlap_heldout) == (1, 1)
@@ -167,3 +168,60 @@ def test_a_chinese_article_that_is_scored_is_not_calibrated_on() -> None:
     assert same & {name for row in heldout.sequences for name in row.documents}
     assert not same & {name for row in calibration.sequences for name in row.documents}
     assert calibration.counts["news"].overlap_heldout > 0
+
+
+def words(count: int, name: str) -> str:
+    return " ".join(f"{name}{number}" for number in range(count))
+
+
+def test_few_long_documents_give_more_than_one_sequence_each() -> None:
+    sources = {"a": [Document(f"book{index}", words(200, f"b{index}x")) for index in range(8)]}
+    calibration, heldout = build_corpus(sources, BYTES, set(), settings(calibration_sequences=20))
+    assert len(calibration.sequences) == 20
+    used = {name for row in calibration.sequences for name in row.documents}
+    assert used == {item.document for item in split_documents("a", sources["a"], settings())[0]}
+    assert not used & {name for row in heldout.sequences for name in row.documents}
+
+
+def test_a_document_gives_no_more_than_the_too_few_documents_need() -> None:
+    sources = {"a": [Document(f"book{index}", words(900, f"b{index}x")) for index in range(8)]}
+    calibration, _ = build_corpus(sources, BYTES, set(), settings(calibration_sequences=10))
+    count = len(split_documents("a", sources["a"], settings())[0])
+    assert count < 10
+    rows = [row.documents for row in calibration.sequences]
+    # Two sequences' worth of each, a row at most at either side of a document's end.
+    assert all(sum(f"book{index}" in names for names in rows) <= 3 for index in range(8))
+
+
+LEGAL = " ".join(f"legal{number}" for number in range(18))
+
+
+def tickets(count: int) -> list[Document]:
+    return [Document(f"t{n}", f"{words(30, f't{n}x')} {LEGAL}") for n in range(count)]
+
+
+def test_a_line_that_most_documents_of_a_domain_share_is_no_overlap() -> None:
+    chosen = settings(ngram=13, sequence_length=512, calibration_sequences=50)
+    sources = {"a": tickets(300)}
+    calibration, _ = build_corpus(sources, BYTES, set(), chosen)
+    assert calibration.counts["a"].overlap_heldout == 0
+    # A copy of a held-out ticket is still found, beside the line that all share.
+    used, held = split_documents("a", sources["a"], chosen)
+    copy = Document(used[0].document, held[0].text)
+    sources["a"] = [copy if item == used[0] else item for item in sources["a"]]
+    calibration, _ = build_corpus(sources, BYTES, set(), chosen)
+    assert calibration.counts["a"].overlap_heldout == 1
+
+
+def test_a_line_that_few_documents_of_a_domain_share_is_an_overlap() -> None:
+    chosen = settings(ngram=13, sequence_length=512, calibration_sequences=50)
+    others = [Document(f"o{n}", words(48, f"o{n}x")) for n in range(300)]
+    calibration, _ = build_corpus({"a": tickets(100) + others}, BYTES, set(), chosen)
+    assert calibration.counts["a"].overlap_heldout > 0
+
+
+def test_documents_that_are_little_but_what_most_share_are_an_overlap() -> None:
+    form = words(60, "form")
+    sources = {"a": [Document(f"f{n}", f"{form} {n}") for n in range(200)]}
+    with pytest.raises(InputError, match=r"(\d+) of its 200 .* and \1 of these are dropped"):
+        build_corpus(sources, BYTES, set(), settings(ngram=13, sequence_length=512))

@@ -27,3 +27,16 @@ def test_nothing_found_is_refused_by_key(tmp_path: Path) -> None:
 def test_a_folder_is_refused_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"to read all files of the folder, write .*/\*$"):
         read_files(str(tmp_path), "domains.d.path")
+
+
+def test_brackets_are_no_pattern_where_the_name_exists(tmp_path: Path) -> None:
+    (tmp_path / "v[2]").mkdir()
+    (tmp_path / "v[2]/docs[1].jsonl").write_bytes(b"one")
+    (tmp_path / "v[2]/docs1.jsonl").write_bytes(b"two")
+    assert read_files(f"{tmp_path}/v[2]/docs[1].jsonl", "domains.d.path") == {"docs[1].jsonl": b"one"}
+    assert read_files(f"{tmp_path}/v[2]/*1.jsonl", "domains.d.path") == {"docs1.jsonl": b"two"}
+
+
+def test_brackets_are_a_pattern_where_no_such_name_exists(tmp_path: Path) -> None:
+    (tmp_path / "docs1.jsonl").write_bytes(b"one")
+    assert read_files(f"{tmp_path}/docs[12].jsonl", "domains.d.path") == {"docs1.jsonl": b"one"}

@@ -1,9 +1,15 @@
 import bz2
+import re
+import time
+from xml.sax.saxutils import escape
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stages.common.errors import InputError
-from stages.text.mediawiki import plain_text, read_mediawiki
+from stages.text import mediawiki
+from stages.text.mediawiki import _without_references, plain_text, read_mediawiki
 
 PAGE = "<page><title>{title}</title><ns>{ns}</ns>{extra}<revision><text>{text}</text></revision></page>"
 
@@ -59,3 +65,58 @@ def test_a_dump_is_read_only_as_far_as_wanted() -> None:
     whole = dump(page("A"), page("B"))
     broken = whole[: whole.index(b"B</title>")]
     assert next(read_mediawiki({"d": broken + b" " * 100_000})).document == "d:A"
+
+
+PATTERN = re.compile(r"<ref\b[^>]*/>|<ref\b[^>]*>.*?</ref\s*>|<!--.*?-->", re.DOTALL | re.IGNORECASE)
+PIECES = [
+    "<ref",
+    "<ref ",
+    "<REF name=a",
+    "/>",
+    ">",
+    "</ref>",
+    "</ref  >",
+    "<!--",
+    "-->",
+    "a",
+    " ",
+    "<references/>",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=16).map("".join))
+def test_references_and_comments_are_those_that_a_pattern_finds(markup: str) -> None:
+    assert _without_references(markup) == PATTERN.sub("", markup)
+
+
+OPENED = ["<ref ", "<ref>", "<b>", "{{", "[[a|", "[http://a ", "{|\n", "<!--", "{{a|b=", "<b></i>", "[[a|] ]"]
+
+
+@pytest.mark.parametrize("opening", OPENED)
+def test_markup_that_is_opened_and_never_closed_is_refused_at_once(opening: str) -> None:
+    started = time.process_time()
+    with pytest.raises(InputError, match=r"d\.xml: article 'A': more than 500 times .* take it out"):
+        list(read_mediawiki({"d.xml": dump(page("A", escape(opening * 200_000)))}))
+    assert time.process_time() - started < 10
+
+
+def test_references_are_read_in_time_that_grows_with_the_text() -> None:
+    started = time.process_time()
+    assert (
+        plain_text("<ref name=a>x</ref>" * 100_000 + "text" + "<ref " * 400)
+        == "text" + "<ref " * 399 + "<ref"
+    )
+    assert plain_text("a" + " \n" * 200_000 + "b").startswith("a")
+    assert time.process_time() - started < 10
+
+
+def test_a_page_without_end_is_refused_before_it_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mediawiki, "MOST_PAGE", 2**20)
+    packed = bz2.compress(dump(page("A", "a" * 2**21), page("B")))
+    with pytest.raises(InputError, match=r"d\.bz2: a page of more than 1,048,576 bytes"):
+        list(read_mediawiki({"d.bz2": packed}))
+
+
+def test_an_article_that_is_longer_than_articles_are_is_refused() -> None:
+    with pytest.raises(InputError, match=r"article 'A': 4,194,305 characters; an article has at most"):
+        list(read_mediawiki({"d.xml": dump(page("A", escape("a" * (4 * 2**20 + 1))))}))

@@ -2,20 +2,20 @@ import re
 
 import pytest
 
-from stages.text.overlap import runs_of_items, word_runs
+from stages.text.overlap import ngrams, ngrams_of_items
 
 
 def test_runs_ignore_case_and_punctuation() -> None:
-    assert word_runs("One, two -- THREE!", 2) == {("one", "two"), ("two", "three")}
+    assert ngrams("One, two -- THREE!", 2) == {("one", "two"), ("two", "three")}
 
 
 def test_a_text_with_fewer_words_has_no_runs() -> None:
-    assert word_runs("one two", 3) == set()
+    assert ngrams("one two", 3) == set()
 
 
 def test_runs_are_found_in_nested_items_but_do_not_span_texts() -> None:
     items = [{"question": "a b", "choices": {"text": ["c d", "e"], "label": 1}}]
-    assert runs_of_items(items, 2) == {("a", "b"), ("c", "d")}
+    assert ngrams_of_items(items, 2) == {("a", "b"), ("c", "d")}
 
 
 @pytest.mark.parametrize(
@@ -30,17 +30,17 @@ def test_runs_are_found_in_nested_items_but_do_not_span_texts() -> None:
     ],
 )
 def test_where_no_spaces_are_written_a_syllable_counts_as_a_word(text: str, syllables: list[str]) -> None:
-    assert word_runs(text, len(syllables)) == {tuple(syllables)}
+    assert ngrams(text, len(syllables)) == {tuple(syllables)}
 
 
 @pytest.mark.parametrize("text", ["한국어는 띄어쓰기를 한다", "हिन्दी में लिखा", "Naïve café_1, don't — Москва"])
 def test_text_with_spaces_is_cut_at_word_boundaries_alone(text: str) -> None:
-    assert word_runs(text, 1) == {(word,) for word in re.findall(r"\w+", text.lower())}
+    assert ngrams(text, 1) == {(word,) for word in re.findall(r"\w+", text.lower())}
 
 
 def test_near_duplicates_without_spaces_are_found() -> None:
     article = "市政府昨日宣布将在河边修建一座新的图书馆、预计明年春天向所有居民开放。"
     edited = article.replace("昨日", "今天早上").replace("春天", "秋天")
-    assert word_runs(article, 13) & word_runs(edited, 13)
+    assert ngrams(article, 13) & ngrams(edited, 13)
     other = "渔民们说今年的收成比往年好得多、因为雨水来得早、河里的水位也一直很高。"
-    assert not word_runs(article, 13) & word_runs(other, 13)
+    assert not ngrams(article, 13) & ngrams(other, 13)

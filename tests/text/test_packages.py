@@ -1,4 +1,13 @@
 import hashlib
+import io
+import subprocess
+import sys
+import tarfile
+import threading
+import tracemalloc
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -7,6 +16,7 @@ from hypothesis import strategies as st
 
 from stages.common.errors import InputError
 from stages.common.params import PackageContent
+from stages.text import fetching, unpacking
 from stages.text.packages import content_sha256, read_members
 from tests.text.archives import make_sdist, make_wheel, tarball
 
@@ -54,9 +64,165 @@ def test_no_matching_member_is_refused_by_key(index: Path) -> None:
         read_members(content("tiny/*.csv", "0" * 64), "domains.d")
 
 
-def test_pip_failing_is_told_with_its_last_line(index: Path) -> None:
-    with pytest.raises(InputError, match=r"domains.d.package: absent==1.0: pip cannot .*No matching"):
+def test_a_package_that_is_nowhere_is_refused_by_key(index: Path) -> None:
+    said = "params.yaml: domains.d.package: absent==1.0: the package index has no wheel of it"
+    with pytest.raises(InputError, match=said):
         read_members(content("a", "0" * 64, package="absent==1.0"), "domains.d")
+
+
+def test_versions_that_have_such_an_archive_are_named(index: Path) -> None:
+    make_wheel(index, {"tiny/a.txt": b"one"})
+    with pytest.raises(
+        InputError, match=r"tiny==2.0: the package index has no wheel of it .* with one are 1\.0$"
+    ):
+        read_members(content("a", "0" * 64, package="tiny==2.0"), "domains.d")
+
+
+def test_a_wheel_stands_for_no_source_archive(index: Path) -> None:
+    make_wheel(index, {"tiny/a.txt": b"one"})
+    with pytest.raises(InputError, match=r"tiny==1.0: the package index has no sdist of it"):
+        read_members(content("a", "0" * 64, "sdist"), "domains.d")
+
+
+def test_nothing_of_a_source_archive_is_run(index: Path) -> None:
+    marker = make_sdist(index, {"a.txt": b"one"})
+    sha256 = hashlib.sha256(b"one").hexdigest()
+    assert read_members(content("a.txt", sha256, "sdist"), "domains.d") == {"a.txt": b"one"}
+    assert not marker.exists()
+    # The example is one that would tell: what pip itself does to a source archive runs the backend.
+    subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary=tiny", "tiny==1.0"],
+        cwd=index,
+        capture_output=True,
+        check=False,
+    )
+    assert marker.exists()
+
+
+def test_the_fetch_has_what_configures_pip_and_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = ("HF_TOKEN", "GH_TOKEN", "AWS_SECRET_ACCESS_KEY", "PYTHONPATH", "PYTHONSTARTUP")
+    settings = ("PIP_INDEX_URL", "https_proxy", "SSL_CERT_FILE", "HOME")
+    for name in (*tokens, *settings):
+        monkeypatch.setenv(name, "value")
+    found = fetching._environment()
+    assert not set(tokens) & set(found)
+    assert set(settings) <= set(found)
+
+
+class Simple(BaseHTTPRequestHandler):
+    """An index of one package, as pip asks for it."""
+
+    archive: bytes
+    promised: str
+
+    def do_GET(self) -> None:
+        name = "tiny-1.0-py3-none-any.whl"
+        page = f'<!DOCTYPE html><html><body><a href="/{name}#sha256={self.promised}">{name}</a></body></html>'
+        found = {"/simple/tiny/": ("text/html", page.encode()), f"/{name}": ("application/zip", self.archive)}
+        kind, body = found.get(self.path, ("text/plain", b""))
+        self.send_response(200 if self.path in found else 404)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Simple]]:
+    """An index on this machine that pip is told of by its own variable."""
+    make_wheel(tmp_path, {"tiny/a.txt": b"one"})
+    data = (tmp_path / "tiny-1.0-py3-none-any.whl").read_bytes()
+    handler = type("Handler", (Simple,), {"archive": data, "promised": hashlib.sha256(data).hexdigest()})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple")
+    yield handler
+    server.shutdown()
+    server.server_close()
+
+
+ONE = hashlib.sha256(b"one").hexdigest()
+
+
+def test_the_index_is_the_one_that_pip_is_configured_with(served: type[Simple]) -> None:
+    assert read_members(content("tiny/a.txt", ONE), "domains.d") == {"tiny/a.txt": b"one"}
+
+
+def test_an_archive_that_is_not_what_the_index_promises_is_refused(served: type[Simple]) -> None:
+    served.promised = "0" * 64
+    with pytest.raises(InputError, match=r"tiny==1.0: pip cannot fetch its wheel: .*HASH"):
+        read_members(content("tiny/a.txt", ONE), "domains.d")
+
+
+def test_a_package_that_the_index_lacks_is_not_called_a_lack_of_network(served: type[Simple]) -> None:
+    with pytest.raises(InputError, match=r"absent==1.0: the package index has no wheel of it"):
+        read_members(content("a", ONE, package="absent==1.0"), "domains.d")
+
+
+def test_no_network_is_said_as_such(served: type[Simple], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    with pytest.raises(InputError, match=r"tiny==1.0: the package index cannot be reached: connection error"):
+        read_members(content("tiny/a.txt", ONE), "domains.d")
+
+
+@pytest.fixture
+def _little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpacking, "AT_LEAST", 2**20)
+
+
+ZEROS = bytes(40 * 2**20)
+
+
+@pytest.mark.usefixtures("_little")
+@pytest.mark.parametrize("member", ["a.txt", "b.txt", "in.tar.gz!a.txt", "in.tar.gz!b.txt"])
+def test_a_bomb_is_refused_before_it_is_unpacked(index: Path, member: str) -> None:
+    """Whether it is the file that is wanted, or one on the way to it."""
+    files = {"a.txt": ZEROS, "b.txt": b"two"}
+    make_sdist(index, files if "!" not in member else {"in.tar.gz": tarball(files)})
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"yaml: domains.d.member: .* unpacks to more than [\d,]+ bytes"):
+        read_members(content(member, "0" * 64, "sdist"), "domains.d")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < len(ZEROS) / 4
+
+
+@pytest.mark.usefixtures("_little")
+def test_a_bomb_in_a_wheel_is_refused(index: Path) -> None:
+    make_wheel(index, {"tiny/a.txt": ZEROS})
+    # make_wheel stores; pack it as wheels are.
+    with zipfile.ZipFile(index / "tiny-1.0-py3-none-any.whl", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("tiny/a.txt", ZEROS)
+    with pytest.raises(InputError, match="unpacks to more than"):
+        read_members(content("tiny/a.txt", "0" * 64), "domains.d")
+
+
+@pytest.mark.usefixtures("_little")
+def test_a_bomb_in_a_header_is_refused(index: Path) -> None:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+        item = tarfile.TarInfo("tiny-1.0/a.txt")
+        item.pax_headers = {"comment": "0" * len(ZEROS)}
+        archive.addfile(item)
+    (index / "tiny-1.0.tar.gz").write_bytes(stream.getvalue())
+    with pytest.raises(InputError, match="unpacks to more than"):
+        read_members(content("a.txt", "0" * 64, "sdist"), "domains.d")
+
+
+def test_a_damaged_archive_is_refused_by_name(index: Path) -> None:
+    make_sdist(index, {"a.txt": b"one" * 10000})
+    path = index / "tiny-1.0.tar.gz"
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(InputError, match=r"tiny==1.0: neither a zip nor a tar archive that can be read"):
+        read_members(content("a.txt", "0" * 64, "sdist"), "domains.d")
 
 
 def test_what_is_no_archive_cannot_hold_members(index: Path) -> None:

@@ -7,12 +7,13 @@ from stages.checkpoints.devices import place
 from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.common.errors import InputError
 from stages.common.paths import BASELINES as TABLES
+from stages.evaluation.asking import asking_of
 from stages.evaluation.markdown import markdown_table
-from stages.evaluation.metrics import headline, mean_accuracy
+from stages.evaluation.metrics import mean_accuracy
 from stages.evaluation.perplexity import geometric_mean, score_domains
+from stages.evaluation.scores import headline
 from stages.evaluation.zero_shot import score_tasks
 from stages.experiments.baselines.catalogue import BASELINES
-from stages.experiments.baselines.evaluation import accuracies
 from stages.experiments.baselines.records import DENSE, Record
 from stages.experiments.baselines.runs import Measure
 from stages.experiments.baselines.shared import Shared
@@ -37,8 +38,11 @@ def all_items(shared: Shared) -> Measure:
         model = load_model(directory, shared.params.compute.dtype)
         model, tokenizer = place(model, shared.params.compute.device), load_tokenizer(directory)
         domains = score_domains(model, tokenizer, shared.heldout, evaluate.batch_size)
-        tasks = score_tasks(model, tokenizer, shared.tasks, ALL, evaluate.seed, evaluate.batch_size)
-        return {"perplexity": geometric_mean(domains), "accuracy": accuracies(tasks)}
+        tasks = score_tasks(model, tokenizer, shared.tasks, asking_of(evaluate, ALL))
+        return {
+            "perplexity": geometric_mean(domains),
+            "accuracy": {task: score.record() for task, score in tasks.items()},
+        }
 
     def settings(baseline: str) -> dict[str, Any]:
         whole = shared.settings(baseline)

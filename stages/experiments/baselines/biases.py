@@ -1,4 +1,4 @@
-"""Biases in the place of removed channels, as FLAP adds them."""
+"""FLAP's biases, which stand in for the mean output of removed channels."""
 
 from collections.abc import Mapping
 
@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from stages.common.errors import InputError
+from stages.pruning.cutting import pruned_sites
 from stages.pruning.decoder import decoder_layers
-from stages.pruning.families import Masks, channel_mask, output_projection, pruned_sites
+from stages.pruning.sites import Masks, channel_mask, output_projection
 
 FLAGS = ("attention_bias", "mlp_bias")
 
@@ -38,7 +39,7 @@ def compensate(model: PreTrainedModel, means: Mapping[str, Tensor], masks: Masks
         module = output_projection(model, site)
         gone = ~channel_mask(site, masks[site.name])
         weight = module.weight[:, gone.to(module.weight.device)]
-        share = weight.double() @ means[site.name][gone].to(weight.device).double()
-        module.bias.add_(share.to(module.bias.dtype))
+        lost = weight.double() @ means[site.name][gone].to(weight.device).double()
+        module.bias.add_(lost.to(module.bias.dtype))
     for flag in FLAGS:
         setattr(model.config, flag, True)

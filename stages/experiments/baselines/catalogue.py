@@ -11,9 +11,9 @@ class Baseline:
 
     title: its name in the table. program: the module that runs it. installed: whether it runs in
     the baselines' own environment.
-    reads_params: it follows the pruning settings of params.yaml, which the others know nothing of.
-    reads_text: it goes by calibration text, and not by weights alone.
-    settings: what it changes in params.yaml, where it reads that, as `a.b: value`.
+    reads_params: it follows the pruning settings of params.yaml; the others have settings of their own.
+    reads_text: it reads calibration text, and not weights alone.
+    settings: what it changes in params.yaml, as `a.b: value`; only for one that reads params.
     """
 
     title: str

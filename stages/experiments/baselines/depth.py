@@ -1,4 +1,4 @@
-"""Depth pruning: whole decoder layers go, the control that every width method has to beat."""
+"""Depth pruning: whole decoder layers are removed, a control that every width method has to beat."""
 
 import math
 from itertools import pairwise
@@ -21,7 +21,7 @@ def block_influence(model: PreTrainedModel, sequences: Sequences, share: float) 
 
 
 def angular(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
-    """Drop the run of layers over which the stream turns least (Gromov et al. 2024)."""
+    """Drop the consecutive layers over which the stream turns least (Gromov et al. 2024)."""
     count = layers_to_drop(model, share)
     first = int(turns(model, sequences, count).argmin())
     drop_layers(model, list(range(first, first + count)))

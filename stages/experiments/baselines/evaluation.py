@@ -10,10 +10,11 @@ from stages.checkpoints.devices import place
 from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.common.artifacts import Sequence
 from stages.common.params import Params
+from stages.evaluation.asking import asking_of
 from stages.evaluation.cost import measure_size
 from stages.evaluation.latency import compare_latency
 from stages.evaluation.perplexity import geometric_mean, score_domains
-from stages.evaluation.zero_shot import Accuracy, score_tasks
+from stages.evaluation.zero_shot import score_tasks
 from stages.experiments.baselines.records import Record
 
 
@@ -33,21 +34,13 @@ def evaluate(
     tokenizer = load_tokenizer(directory)
     work = (settings.prompt_tokens, settings.decode_tokens, settings.repeats)
     scores = score_domains(model, tokenizer, rows, settings.batch_size)
-    tasks = score_tasks(model, tokenizer, benchmarks, settings.limit, settings.seed, settings.batch_size)
+    tasks = score_tasks(model, tokenizer, benchmarks, asking_of(settings))
     return {
         "perplexity": {
             "geometric_mean": geometric_mean(scores),
             "domains": {domain: {"perplexity": score.perplexity} for domain, score in scores.items()},
         },
-        "accuracy": accuracies(tasks),
+        "accuracy": {task: score.record() for task, score in tasks.items()},
         "cost": asdict(measure_size(model, directory)),
         "latency": asdict(compare_latency(model, dense, *work).ratio),
-    }
-
-
-def accuracies(tasks: Mapping[str, Accuracy]) -> Record:
-    """Accuracy by task as a record has it, without what a task lacks."""
-    return {
-        task: {key: value for key, value in asdict(accuracy).items() if value is not None}
-        for task, accuracy in tasks.items()
     }

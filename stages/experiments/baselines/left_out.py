@@ -11,14 +11,15 @@ from stages.evaluation.markdown import markdown_table
 from stages.evaluation.perplexity import score_domains
 from stages.experiments.baselines.catalogue import BASELINES
 from stages.experiments.baselines.records import DENSE, Record, key
-from stages.experiments.baselines.runs import EVERYTHING, Measure, Wanted
+from stages.experiments.baselines.runs import EVERYTHING, Measure, Run
 from stages.experiments.baselines.shared import Shared
 
 FILE = TABLES / "left_out.json"
 NOTE = (
     "Held-out perplexity / dense, geometric means over the domains. In the mix: one pruning, on the text of "
     "all domains. Left out: a pruning for each domain, on the text of all the others, scored on that domain "
-    "alone; so are the columns of the domains. Methods that read no text are left away: they cannot change."
+    "alone; so are the columns of the domains. Methods that read no text are not in the table, because "
+    "theirs would be the same."
 )
 COLUMNS = ("method", "in the mix", "left out", "change")
 
@@ -36,7 +37,7 @@ def left_out(shared: Shared) -> Measure:
     return Measure(FILE, score, shared.settings, markdown)
 
 
-def prunings(shared: Shared, names: Iterable[str], shares: Iterable[float]) -> list[Wanted]:
+def prunings(shared: Shared, names: Iterable[str], shares: Iterable[float]) -> list[Run]:
     """For every baseline that reads text, one with all domains and one without each."""
     domains = dict.fromkeys(row.domain for row in shared.heldout)
     return [

@@ -1,4 +1,4 @@
-"""Whether a checkpoint loads where nothing of this project is, and in which class."""
+"""Whether a checkpoint loads in a process without this project, and in which class."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def try_loading(directory: Path, check: Path, expected: Path, dtype: str) -> str
     """Load a checkpoint in a fresh process and hold its logits against those that the program gave in memory.
 
     check, expected: safetensors with `input_ids` and `logits`. Returns STOCK where a class of transformers
-    itself loads it, OWN where it needs the code that lies beside it. Raises InputError where it does not load
+    itself loads it, OWN where it needs the code saved with it. Raises InputError where it does not load
     or computes something else.
     """
     precision = getattr(torch, dtype)

@@ -1,4 +1,4 @@
-"""What is known of each baseline: one record each, kept as JSON, so that what was run is not run again."""
+"""Records: what was measured of each run, kept as JSON, so that no run is made twice."""
 
 import hashlib
 from collections.abc import Mapping
@@ -36,12 +36,12 @@ def find(records: list[Record], baseline: str, share: float, without: str = "") 
 
 
 def key(record: Record) -> tuple[str, float, str]:
-    """Which run it is of: the baseline, the share, and the domain whose text was left out, empty for none."""
+    """The run that it is of: baseline, share, and the domain whose text was left out ("" if none was)."""
     return record["baseline"], record["share"], record.get("without", "")
 
 
 def settings_of(inputs: Mapping[str, str], params: Params, baseline: Baseline | None) -> dict[str, Any]:
-    """What a record depends on: the inputs' digests, how is evaluated, and for our own rows how is pruned."""
+    """What a record depends on: digests of the inputs, evaluation settings, for our own rows pruning too."""
     groups = ["capture", "mask", "prune", "rounds", "surgery", "mixture"]
     data = params.model_dump(mode="json")
     own: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""A program run to its end, with the time that it took and the most memory that it held."""
+"""A program run to its end, with the time that it took and its peak memory."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ class Cost:
 def run(command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> Cost:
     """Run a command in a directory; memory is that of all its processes together, sampled.
 
-    Raises InputError with the last line of what it said where it fails.
+    Raises InputError with the last line of its stderr where it fails.
     """
     start = time.perf_counter()
     with TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
@@ -44,7 +44,7 @@ def run(command: Sequence[str], directory: Path, environment: Mapping[str, str])
         try:
             status = process.wait()
         finally:
-            # Whoever interrupts the comparison ends the program with it.
+            # An interrupt of this process must end the program too.
             process.kill()
             done.set()
             watcher.join()

@@ -9,7 +9,8 @@ from transformers import PreTrainedModel
 from stages.common.errors import InputError
 from stages.pruning.allocation import Candidate, Limits, per_layer_masks
 from stages.pruning.decoder import decoder_parameters
-from stages.pruning.families import ATTENTION, MLP, Site, family_of, sites_of, unit_parameters
+from stages.pruning.layouts import ATTENTION, MLP, family_of
+from stages.pruning.sites import Site, sites_of, unit_parameters
 
 # A layer keeps at least one KV group and one channel: without any it would not be a layer of its class.
 ANY_WIDTH = Limits(multiple=1, floor=1e-9)
@@ -20,8 +21,7 @@ def baseline_sites(model: PreTrainedModel) -> list[Site]:
 
     Raises InputError for a family of which attention cannot be pruned, or whose mlp is a mixture.
     """
-    family = family_of(model.config)
-    if family.experts is not None:
+    if family_of(model.config).mlp.moe_block is not None:
         raise InputError(f"config.json: model_type: {model.config.model_type}: the baselines know no experts")
     return sites_of(model, (ATTENTION, MLP))
 

@@ -1,4 +1,4 @@
-"""What all baselines are given, and one of them run on it."""
+"""What all baselines are given, and how one of them is run on it."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,8 @@ from stages.checkpoints.loading import load_tokenizer
 from stages.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS
 from stages.common.artifacts import Sequence, read_json, read_sequences
 from stages.common.params import Params
-from stages.common.paths import BENCHMARKS, CALIBRATION, HELDOUT, MODEL
+from stages.common.paths import CALIBRATION, HELDOUT, MODEL
+from stages.evaluation.asking import items_of
 from stages.experiments.baselines.catalogue import BASELINES
 from stages.experiments.baselines.programs.handover import CHECKPOINT, REPORT, Request
 from stages.experiments.baselines.records import Record, digest, settings_of
@@ -51,10 +52,7 @@ class Shared:
 
 def read_shared(params: Params, python: Path) -> Shared:
     """Read what the pipeline left in data."""
-    tasks = {
-        task: None if benchmark.source == "stock" else BENCHMARKS / f"{task}.jsonl"
-        for task, benchmark in params.benchmarks.items()
-    }
+    tasks = items_of(params.benchmarks)
     digests = {
         "model": digest(MODEL / "config.json", *sorted(MODEL.glob("*.safetensors"))),
         "corpus": digest(CALIBRATION, HELDOUT),

@@ -1,15 +1,15 @@
-"""The calibration text's residual stream through a model, layer by layer, and what channels do there."""
+"""The calibration text's residual stream through a model, layer by layer, with statistics of the channels."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from stages.pruning.decoder import decoder_layers
-from stages.pruning.families import Site
+from stages.pruning.hooks import hooked
 from stages.pruning.offloading import Offloading
+from stages.pruning.sites import Site
 from stages.pruning.statistics import ChannelSums
 from stages.pruning.streams import enter, projection
 
@@ -23,7 +23,7 @@ Visit = Callable[[nn.Module, list[Site], Mapping[str, ChannelSums]], bool]
 
 
 def batches(sequences: Sequences) -> list[Tensor]:
-    """All text, every token counting alike, int64 [at most BATCH, tokens] each."""
+    """All text in batches of ids, int64 [at most BATCH, tokens]; every token counts the same."""
     return list(torch.cat(list(sequences.values())).split(BATCH))
 
 
@@ -31,13 +31,13 @@ def batches(sequences: Sequences) -> list[Tensor]:
 def walk(model: PreTrainedModel, sites: list[Site], sequences: Sequences, visit: Visit) -> None:
     """Call `visit` on every layer with the statistics of what the output projections of its sites read.
 
-    A layer that was changed runs again, so that the next one is measured on what it will really get.
+    A layer that was changed runs again, because the next one is measured on the output of the changed layer.
     """
     hidden, calls = enter(model, batches(sequences), Offloading(model.device))
     for index, layer in enumerate(decoder_layers(model)):
         own = [site for site in sites if site.layer == index]
         sums = {site.name: ChannelSums(site.channels, gradients=False) for site in own}
-        with _adding(layer, own, sums):
+        with hooked((projection(layer, site), _adding_to(sums[site.name])) for site in own):
             after = [calls.run(index, layer, one.to(model.device)).cpu() for one in hidden]
         if visit(layer, own, sums):
             after = [calls.run(index, layer, one.to(model.device)).cpu() for one in hidden]
@@ -48,7 +48,7 @@ def walk(model: PreTrainedModel, sites: list[Site], sequences: Sequences, visit:
 def streams(model: PreTrainedModel, batch: Tensor) -> list[Tensor]:
     """The residual stream before every layer and after the last one, [batch, tokens, d] each.
 
-    The model's own list of hidden states is not used, for its last one has passed the final norm.
+    The model's own list of hidden states is not used, because its last one has passed the final norm.
     """
     (hidden,), calls = enter(model, [batch], Offloading(model.device))
     states = [hidden.to(model.device)]
@@ -57,14 +57,5 @@ def streams(model: PreTrainedModel, batch: Tensor) -> list[Tensor]:
     return states
 
 
-@contextmanager
-def _adding(layer: nn.Module, sites: list[Site], sums: Mapping[str, ChannelSums]) -> Iterator[None]:
-    def hook(one: ChannelSums) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _, inputs: one.add_activations(inputs[0])
-
-    handles = [projection(layer, site).register_forward_pre_hook(hook(sums[site.name])) for site in sites]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def _adding_to(sums: ChannelSums) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    return lambda _, inputs: sums.add_activations(inputs[0])

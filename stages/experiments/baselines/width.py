@@ -1,8 +1,8 @@
 """Width pruning as the baselines do it, re-implemented on this project's statistics, metrics and cuts.
 
 Every method takes a dense model, calibration text and a share of the decoder's parameters, and cuts the model
-in place. What is a head in the originals is a KV group with its query heads here: models with grouped queries
-can lose nothing smaller without another kind of attention.
+in place. Where the originals remove a head, a KV group with its query heads is removed here, because a
+model with grouped queries can lose nothing smaller without another kind of attention.
 """
 
 import copy
@@ -22,14 +22,18 @@ from stages.experiments.baselines.selection import (
     unit_costs,
 )
 from stages.experiments.baselines.walk import Sequences, batches, walk
+from stages.pruning.cutting import cut, cut_layer
 from stages.pruning.decoder import decoder_layers, decoder_parameters
-from stages.pruning.families import ATTENTION, Site, cut, cut_layer, output_projection, resize_config
 from stages.pruning.importance import METRICS, unit_scores
+from stages.pruning.layouts import ATTENTION
 from stages.pruning.loss import sequence_losses
+from stages.pruning.sites import Site, output_projection
+from stages.pruning.sizes import resize_config
 from stages.pruning.statistics import ChannelSums
 from stages.pruning.streams import projection
 
 Method = Callable[[PreTrainedModel, Sequences, float], None]
+Losses = Callable[[PreTrainedModel, Tensor], Tensor]
 
 # LLM-Pruner's own command for LLaMA-7B spares the first four and the last two layers.
 SPARED_FIRST, SPARED_LAST = 4, 2
@@ -52,7 +56,7 @@ def magnitude(model: PreTrainedModel, sequences: Sequences, share: float) -> Non
 def wanda_sp(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
     """mean_i |W_ij| ||x_j||, every layer by the same share: Wanda (Sun et al. 2023) for whole channels.
 
-    As FLAP's authors run it (their Wanda-sp): a layer is measured on what the layers cut before it put out.
+    As FLAP's authors run it (their Wanda-sp): a layer is measured on the output of the layers already cut.
     """
     sites, costs = baseline_sites(model), unit_costs(model, baseline_sites(model))
     budget = budget_of(model, share) / len(decoder_layers(model))
@@ -83,7 +87,7 @@ def flap(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
 
     Their default (weighted input feature variance, adaptive over attention and mlp). As in their program the
     scores of attention are squared first, a head's is the mean of its channels', and the ranking is by score,
-    the budget by parameters. What goes is replaced by its mean, in the projection's bias.
+    the budget by parameters. Removed channels are replaced by their mean, in the projection's bias.
     """
     sites = baseline_sites(model)
     tokens = sum(ids.numel() for ids in sequences.values())
@@ -98,7 +102,8 @@ def flap(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
             weight = projection(layer, site).weight.detach().cpu()
             found = METRICS["fluctuation"](weight, statistics, torch.Generator())
             channels = standardised(found.square() if site.kind == ATTENTION else found)
-            # The ranking divides by what a unit costs; theirs does not.
+            # Our ranking divides scores by the parameters of a unit, theirs does not: this undoes the
+            # division.
             scores[site.name] = channels.view(site.units, -1).mean(dim=1) * costs[site.name]
         return False
 
@@ -122,11 +127,14 @@ def taylor(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
     cut(model, _uniform(model, salience, share, spared=(SPARED_FIRST, SPARED_LAST)))
 
 
-def gisp(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
+def gisp(
+    model: PreTrainedModel, sequences: Sequences, share: float, losses: Losses = sequence_losses
+) -> None:
     """GISP (Wang et al. 2025): |w dL/dw| averaged over a head or channel, ranked globally, in steps.
 
-    The model is cut after every step and measured anew. Steps are equal in parameters and each reads the next
-    part of every domain's text, so that the whole text is read about once, as by the other methods.
+    losses: L of each sequence, for a model and ids: the token loss, or a margin (margins.py). The model is
+    cut after every step and measured anew. Steps are equal in parameters and each reads the next part of
+    every domain's text, so that the whole text is read about once, as by the other methods.
     """
     sites, costs = baseline_sites(model), unit_costs(model, baseline_sites(model))
     kept = all_kept(sites)
@@ -135,7 +143,7 @@ def gisp(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
         part = {domain: ids.roll(-step * rows, dims=0)[:rows] for domain, ids in sequences.items()}
         smaller = copy.deepcopy(model)
         cut(smaller, kept)
-        salience = unit_salience(smaller, batches(part))
+        salience = unit_salience(smaller, batches(part), losses)
         scores = {name: torch.zeros(len(mask), dtype=torch.float64) for name, mask in kept.items()}
         for name, mask in kept.items():
             scores[name][mask] = salience[name]
@@ -145,17 +153,19 @@ def gisp(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
     cut(model, kept)
 
 
-def unit_salience(model: PreTrainedModel, ids: list[Tensor]) -> dict[str, Tensor]:
+def unit_salience(
+    model: PreTrainedModel, ids: list[Tensor], losses: Losses = sequence_losses
+) -> dict[str, Tensor]:
     """|w dL/dw| summed over the weights of each unit, float64 [units] by site name.
 
-    L is the mean loss of the sequences in `ids`, int64 [batch, tokens] each.
+    L is the mean of `losses` over the sequences in `ids`, int64 [batch, tokens] each.
     """
     sites = baseline_sites(model)
     layers = decoder_layers(model)
     layers.requires_grad_(True)
     count = sum(map(len, ids))
     for batch in ids:
-        loss = sequence_losses(model, batch.to(model.device)).sum() / count
+        loss = losses(model, batch.to(model.device)).sum() / count
         loss.backward()
     salience = {site.name: _unit_salience(layers[site.layer], site) for site in sites}
     model.zero_grad(set_to_none=True)

@@ -11,7 +11,7 @@ from stages.common.params import DENSE, Params
 from stages.experiments.study.grid import Experiment
 from stages.planning.estimate import START_SECONDS, estimate_work
 
-# Beside its stages: queuing it, a directory of its own, hashing and checking out what it shares, the report.
+# Of each experiment, besides its stages: queuing, a directory of its own, hashing, checking out, the report.
 EXPERIMENT_SECONDS = 20.0
 
 Key = tuple[Any, ...]
@@ -19,7 +19,7 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Run:
-    """A stage of an experiment: `key` says all that its result depends on; operations: its arithmetic."""
+    """A stage of an experiment. key: all that its result depends on; operations: of floating point."""
 
     stage: str
     key: str

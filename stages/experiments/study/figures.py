@@ -6,7 +6,7 @@ from statistics import fmean
 import matplotlib.pyplot as plt
 import numpy as np
 
-from stages.evaluation.figures import COLOURS, INK, MARKERS, Picture, house_style, picture
+from stages.evaluation.style import COLOURS, INK, MARKERS, Picture, house_style, picture
 from stages.evaluation.sweep import Trial, draw_sweep
 from stages.experiments.study.results import Scores
 from stages.experiments.study.tables import Left, Measured

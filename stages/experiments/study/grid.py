@@ -13,7 +13,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.common.errors import InputError
-from stages.common.params import Group, Name, Params, Seed, problems_of
+from stages.common.params import Group, Name, Params, Seed
+from stages.common.problems import problems_of
 from stages.experiments.study.settings import Tree, changed, overrides
 
 AXES_FILE = Path(__file__).with_name("grid.yaml")
@@ -23,7 +24,7 @@ Settings = dict[str, Any]
 
 
 class _Part(Group):
-    """What a grid adds to an axis, or sets anew."""
+    """What a grid adds to an axis, or replaces in it."""
 
     settings: Settings = Field(default_factory=dict)
     seeds: list[Seed] | None = None
@@ -57,7 +58,7 @@ class Experiment:
 
     @property
     def digest(self) -> str:
-        """Short, and another for any other params."""
+        """A short hash of the params."""
         return hashlib.blake2b(_text(self.params).encode(), digest_size=6).hexdigest()
 
     @property
@@ -90,7 +91,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Grid:
-    """A study: what it is for, and its axes, whose points with the same params share their experiments."""
+    """A study: what it is for, and its axes. Points with the same params have one experiment in common."""
 
     name: str
     about: str
@@ -112,7 +113,7 @@ def grid(name: str, params: Tree, file: Path = AXES_FILE, axis: str | None = Non
         raise InputError(f"{file}: grids: {name}: no such grid; grids are {', '.join(read.grids)}")
     if axis is not None and axis not in read.axes:
         raise InputError(f"{file}: axes: {axis}: no such axis; axes are {', '.join(read.axes)}")
-    # All axes are made, for the axis that first has an experiment names it.
+    # All axes are made, because an experiment is named after the first axis that has it.
     maker = _Maker(file, name, params)
     axes = [maker.axis(key, value, read.grids[name]) for key, value in read.axes.items()]
     asked = tuple(one for one in axes if one.points and axis in {None, one.name})
@@ -134,7 +135,7 @@ def _read(file: Path) -> _File:
 
 
 class _Maker:
-    """Names experiments; the first with its params gives the name."""
+    """Names experiments: points with the same params get the name of the first of them."""
 
     def __init__(self, file: Path, grid: str, params: Tree) -> None:
         self.file, self.grid, self.params = file, grid, params
@@ -161,8 +162,8 @@ class _Maker:
     ) -> Iterator[Experiment]:
         for seed in seeds:
             where = f"{self.file}: axes.{axis}: {label}"
-            # What the seed draws anew is which documents calibrate and which are held out, and what is taken
-            # of each; the other seeds of params.yaml only move the model's own text and the random control.
+            # The seed decides which documents calibrate and which are held out, and what is taken of each;
+            # the other seeds of params.yaml only move the model's own text and the random control.
             try:
                 tree = changed(self.params, settings | {"corpus.seed": self.params["corpus"]["seed"] + seed})
                 Params.model_validate(tree)

@@ -1,7 +1,7 @@
 """The pipeline from capture to held-out perplexity in one process and in memory, for many experiments.
 
-What each stage does is the stages' own code; files and the start of a process for every stage are what is
-left out, which on an accelerator are most of the time. Zero-shot accuracy and latency are not measured.
+Every step is the stages' own code. What is saved is the files between stages and the start of a process for
+each, which on an accelerator are most of the time. Zero-shot accuracy and latency are not measured.
 """
 
 import copy
@@ -29,7 +29,7 @@ from stages.method.text import Text
 from stages.pruning.capture import DomainCapture
 from stages.pruning.decoder import decoder_parameters
 from stages.pruning.experts import close_experts, open_experts
-from stages.pruning.families import Masks
+from stages.pruning.sites import Masks
 from stages.text.calibration import by_domain
 from stages.text.corpus import build_corpus
 from stages.text.inputs import corpus_inputs
@@ -90,7 +90,7 @@ class Laboratory:
 
         def write() -> list[Document]:
             model = place(close_experts(copy.deepcopy(self.dense)), self.device)
-            return sample_documents(model, self.tokenizer, params.sample)
+            return sample_documents(model, self.tokenizer, params.sample, self.data / "model")
 
         if params.sample == self.made_by.sample:
             return there

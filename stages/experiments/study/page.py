@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stages.common.errors import InputError
-from stages.evaluation.figures import Picture
 from stages.evaluation.markdown import markdown_table
+from stages.evaluation.style import Picture
 from stages.experiments.study.figures import draw_curve, draw_transfer
 from stages.experiments.study.grid import Axis, Grid
 from stages.experiments.study.results import Result

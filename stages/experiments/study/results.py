@@ -1,4 +1,4 @@
-"""What came of an experiment, wherever it ran, and the table of them that is committed."""
+"""The results of experiments, and the CSV file of them that is committed."""
 
 import csv
 import io
@@ -46,7 +46,8 @@ class Scores:
 class Result:
     """An experiment's name, the digest of its params, what `-S` had changed of them, and both models.
 
-    removed: share of the decoder's parameters; seconds: of capture, mask and surgery, None where unknown.
+    removed: share of the decoder's parameters that pruning removed. seconds: of capture, mask and surgery
+    together, None where unknown.
     """
 
     experiment: str
@@ -63,7 +64,7 @@ class Result:
         return self.pruned.mean / self.dense.mean
 
     def ratio_of(self, domain: str) -> float:
-        """The same of one domain."""
+        """Held-out perplexity of one domain, pruned / dense."""
         return self.pruned.perplexity[domain] / self.dense.perplexity[domain]
 
 

@@ -27,7 +27,7 @@ def changed(params: Mapping[str, Any], settings: Mapping[str, Any]) -> Tree:
             tree["rounds"] = chained_rounds(value)
             tree["surgery"]["after"] = list(tree["rounds"])[-1]
         elif key == "only":
-            _leave_alone(tree, value)
+            _keep_only(tree, value)
         else:
             *groups, last = key.split(".")
             group: Any = tree
@@ -39,7 +39,8 @@ def changed(params: Mapping[str, Any], settings: Mapping[str, Any]) -> Tree:
     return tree
 
 
-def _leave_alone(tree: Tree, domain: str) -> None:
+def _keep_only(tree: Tree, domain: str) -> None:
+    """Give the domain the whole mixture, and as many sequences as all domains of the mixture had together."""
     mixture = tree["mixture"]
     if domain not in mixture:
         raise InputError(f"only: {domain}: no such domain; domains are {', '.join(mixture)}")

@@ -19,7 +19,7 @@ class Measured:
 
     @property
     def results(self) -> list[Result]:
-        """Of all draws."""
+        """The results of all draws."""
         return list(self.draws.values())
 
     @property
@@ -47,7 +47,7 @@ class Measured:
 
     @property
     def accuracy(self) -> tuple[float, float] | None:
-        """Mean zero-shot accuracy and its standard error, which draws of other text do not make smaller."""
+        """Mean zero-shot accuracy and its standard error, which draws do not lower: items stay the same."""
         pairs = [one.pruned.accuracy for one in self.results if one.pruned.accuracy is not None]
         return (fmean(mean for mean, _ in pairs), fmean(error for _, error in pairs)) if pairs else None
 
@@ -62,7 +62,7 @@ class Left:
 
     @property
     def costs(self) -> list[float]:
-        """How much higher the ratio is without the domain, as a share, draw by draw."""
+        """outside / inside - 1: how much higher the ratio is without the domain, draw by draw."""
         return [out / within - 1 for within, out in zip(self.inside, self.outside, strict=True)]
 
 
@@ -84,8 +84,8 @@ def measured(axis: Axis, results: Mapping[str, Result]) -> list[Measured]:
 def best(points: Sequence[Measured], usual: float | None) -> Measured | None:
     """The point with the lowest ratio, if it is ahead of the next by more than either of them spreads.
 
-    usual: spread as a share of the ratio, for points of one draw. None where nothing is ahead, or where no
-    spread is known.
+    usual: spread relative to the ratio, which stands in for points of one draw. None where nothing is ahead,
+    or where no spread is known.
     """
     if len(points) < 2:
         return None
@@ -100,7 +100,7 @@ def best(points: Sequence[Measured], usual: float | None) -> Measured | None:
 
 
 def usual_spread(axes: Iterable[Axis], results: Mapping[str, Result]) -> float | None:
-    """The spread of the study's first point as a share of its ratio; None where it has one draw."""
+    """The spread of the study's first point relative to its ratio; None where it has one draw."""
     points = measured(next(iter(axes)), results)
     return points[0].spread / points[0].ratio if points and points[0].spread is not None else None
 

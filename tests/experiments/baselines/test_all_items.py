@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from stages.checkpoints.loading import load_model, load_tokenizer
+from stages.evaluation.asking import Asking
 from stages.evaluation.zero_shot import score_tasks
 from stages.experiments.baselines.all_items import markdown
 from tests.evaluation.test_tasks import write_items
-from tests.experiments.baselines.test_comparison import ROOT, compare, inside, project
+from tests.experiments.baselines.test_comparison import compare, inside, project
+from tests.project import change, read_yaml, write_params
 
 __all__ = ["inside", "project"]
 
@@ -20,13 +21,9 @@ GOALS = ("open the jar", "cut the branch", "dry the leaf", "sharpen the blade", 
 @pytest.fixture
 def with_tasks(inside: Path) -> Path:
     """Five items of piqa, of which the pipeline's own evaluation takes two."""
-    yaml = YAML(typ="safe")
-    data = yaml.load((inside / "params.yaml").read_text(encoding="utf-8"))
-    default = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    data["benchmarks"] = {"piqa": default["benchmarks"]["piqa"]}
-    data["evaluate"]["limit"] = 2
-    with (inside / "params.yaml").open("w", encoding="utf-8") as file:
-        yaml.dump(data, file)
+    benchmarks = {"piqa": read_yaml()["benchmarks"]["piqa"]}
+    changes = {"benchmarks": benchmarks, "evaluate.limit": 2}
+    write_params(inside, change(read_yaml(inside / "params.yaml"), changes))
     (inside / "data/benchmarks").mkdir()
     items = [
         {
@@ -54,7 +51,8 @@ def test_every_item_is_scored_whatever_the_limit_of_the_evaluation(with_tasks: P
     model = load_model(with_tasks / "data/model", "float32")
     tokenizer = load_tokenizer(with_tasks / "data/model")
     tasks = {"piqa": with_tasks / "data/benchmarks/piqa.jsonl"}
-    assert dense["accuracy"]["piqa"]["acc"] == score_tasks(model, tokenizer, tasks, 0, 0, 4)["piqa"].acc
+    score = score_tasks(model, tokenizer, tasks, Asking(0, 0, 4))["piqa"]
+    assert dense["accuracy"]["piqa"] == score.record()
     assert "| Wanda-sp |" in file.with_suffix(".md").read_text(encoding="utf-8")
 
 

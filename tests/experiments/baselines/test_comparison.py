@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from ruamel.yaml import YAML
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from stages.baselines import main
 from stages.checkpoints.loading import load_model
 from stages.checkpoints.saving import save_model
-from stages.common.artifacts import Sequence, write_json, write_sequences
+from stages.common.artifacts import write_sequences
 from stages.common.errors import InputError
 from stages.experiments.baselines.biases import compensate
 from stages.experiments.baselines.catalogue import BASELINES
@@ -27,10 +26,10 @@ from stages.experiments.baselines.running import run
 from stages.experiments.baselines.selection import baseline_sites
 from stages.experiments.baselines.table import COLUMNS, csv_rows, markdown
 from stages.experiments.baselines.width import METHODS
-from stages.pruning.families import MLP, all_kept_masks, cut
-from stages.rounds.tensors import write_masks, write_scores
+from stages.pruning.cutting import cut
+from stages.pruning.layouts import MLP
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
-from tests.project import ROOT
+from tests.project import random_sequences, read_yaml, write_dense_round, write_params
 
 DOMAINS = ("code", "news")
 
@@ -39,7 +38,7 @@ DOMAINS = ("code", "news")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """params.yaml, a dense model of SmolLM2's shape in small, and text of two domains."""
     directory = tmp_path_factory.mktemp("project")
-    data = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    data = read_yaml()
     domain = data["domains"]["news"]
     data |= {
         "domains": dict.fromkeys(DOMAINS, domain),
@@ -47,27 +46,20 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "benchmarks": {},
         "compute": {"device": "cpu", "dtype": "float32", "launch": "python"},
     }
-    data["corpus"]["calibration_sequences"] = data["surgery"]["sequences"] = 4
+    data["corpus"]["calibration_sequences"] = 4
+    data["surgery"] |= {"sequences": 3, "choice_sequences": 1}
     data["capture"]["sequences"] = 2
     data["prune"]["width_multiple"] = 4
     data["evaluate"] |= {"prompt_tokens": 8, "decode_tokens": 2, "repeats": 1}
-    with (directory / "params.yaml").open("w", encoding="utf-8") as file:
-        YAML().dump(data, file)
+    write_params(directory, data)
     sizes = {"hidden_size": 36, "num_attention_heads": 9, "num_key_value_heads": 3, "num_hidden_layers": 8}
     model = make_tiny_model(**sizes)
     model.save_pretrained(directory / "data/model")
     make_tiny_tokenizer().save_pretrained(directory / "data/model")
-    dense, masks = directory / "data/rounds/dense", all_kept_masks(model)
-    write_masks(dense / "masks.safetensors", masks)
-    write_scores(dense / "scores.safetensors", {name: 0.0 * mask for name, mask in masks.items()})
-    write_json(dense / "history.json", [])
+    write_dense_round(directory, model)
     generator = torch.Generator().manual_seed(0)
     for split, domains in (("calibration", (*DOMAINS, "self")), ("heldout", DOMAINS)):
-        rows = [
-            Sequence(name, ("a",), tuple(torch.randint(2, 258, (16,), generator=generator).tolist()))
-            for name in domains
-            for _ in range(4)
-        ]
+        rows = random_sequences(domains, 16, generator, lowest=2)
         write_sequences(directory / f"data/corpus/{split}.parquet", rows, {})
     return directory
 
@@ -119,7 +111,7 @@ def test_a_failed_baseline_is_a_row_that_says_why_and_the_others_run(inside: Pat
     before = read_records(inside / "data/baselines/baselines.json")
     assert compare("--baseline", "magnitude").exit_code == 0
     assert read_records(inside / "data/baselines/baselines.json") == before
-    # Another evaluation makes other rows: none of these may stand beside them.
+    # Another evaluation makes other rows: none of these may stand in one table with them.
     params = (inside / "params.yaml").read_text(encoding="utf-8")
     (inside / "params.yaml").write_text(params.replace("decode_tokens: 2", "decode_tokens: 3"))
     assert compare("--baseline", "optipfair-static").exit_code == 1

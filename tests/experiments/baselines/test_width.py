@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from stages.common.errors import InputError
@@ -13,8 +13,11 @@ from stages.experiments.baselines.biases import compensate
 from stages.experiments.baselines.selection import baseline_sites, layer_masks, unit_costs
 from stages.experiments.baselines.walk import walk
 from stages.experiments.baselines.width import METHODS, standardised, unit_salience, wanda_scores
+from stages.pruning.cutting import cut
 from stages.pruning.decoder import decoder_layers, decoder_parameters
-from stages.pruning.families import MLP, cut, output_projection
+from stages.pruning.hooks import hooked
+from stages.pruning.layouts import MLP
+from stages.pruning.sites import output_projection
 from stages.pruning.statistics import ChannelSums
 
 Make = Callable[..., LlamaForCausalLM]
@@ -36,17 +39,16 @@ def text(seed: int = 0) -> dict[str, Tensor]:
 def inputs_of(model: LlamaForCausalLM, sequences: dict[str, Tensor]) -> dict[str, Tensor]:
     """What each output projection of the model reads, float64 [tokens, channels]."""
     seen: dict[str, list[Tensor]] = {}
-    handles = [
-        output_projection(model, site).register_forward_pre_hook(
-            lambda _, inputs, name=site.name: seen.setdefault(name, []).append(inputs[0].flatten(0, 1))
-        )
-        for site in baseline_sites(model)
-    ]
-    with torch.no_grad():
+
+    def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _, inputs: seen.setdefault(name, []).append(inputs[0].flatten(0, 1))
+
+    with (
+        torch.no_grad(),
+        hooked((output_projection(model, site), keep(site.name)) for site in baseline_sites(model)),
+    ):
         for ids in sequences.values():
             model(ids, use_cache=False)
-    for handle in handles:
-        handle.remove()
     return {name: torch.cat(parts).double() for name, parts in seen.items()}
 
 

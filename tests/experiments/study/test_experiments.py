@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from stages.study import main
-from tests.test_sweep import ENVIRONMENT, ROOT, run
+from tests.project import ENVIRONMENT, PARAMS, commit_all, run
 
 AXES = """\
 grids: {small: {about: Made up., settings: {}, seeds: [0]}}
@@ -64,14 +64,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("project")
     for name, text in (("dvc.yaml", STAGES), ("report.py", PROGRAM), ("axes.yaml", AXES)):
         (directory / name).write_text(text, encoding="utf-8")
-    (directory / "params.yaml").write_text(
-        (ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8"
-    )
+    (directory / "params.yaml").write_text(PARAMS.read_text(encoding="utf-8"), encoding="utf-8")
     run(directory, "git", "init", "--quiet", "--initial-branch", "main")
     run(directory, "dvc", "init", "--quiet")
     run(directory, "dvc", "repro", "--quiet")
-    run(directory, "git", "add", "--all")
-    run(directory, "git", "commit", "--quiet", "--message", "The default run")
+    commit_all(directory, "The default run")
     return directory
 
 

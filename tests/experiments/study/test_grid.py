@@ -3,21 +3,19 @@
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from dvc.utils.hydra import apply_overrides
-from ruamel.yaml import YAML
 
 from stages.common.errors import InputError
 from stages.common.params import Params, read_params
 from stages.experiments.study.cost import EXPERIMENT_SECONDS, runs_of, seconds
 from stages.experiments.study.grid import Grid, grid
 from stages.experiments.study.settings import changed, overrides
-from stages.planning.estimate import read_shapes
-from tests.project import ROOT
+from stages.planning.architecture import read_shapes
+from tests.project import ROOT, read_yaml
 
-PARAMS: dict[str, Any] = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+PARAMS = read_yaml()
 GRIDS = {name: grid(name, PARAMS) for name in ("small", "large")}
 
 
@@ -55,8 +53,7 @@ def test_a_point_of_several_axes_is_one_experiment() -> None:
     default = points["draw", "default"].experiments[0]
     assert default.settings == ()
     assert {name for (name, _), point in points.items() if point.experiments[0] is default} == {
-        *("draw", "metric", "sparsity", "widths", "sites", "healing", "reconstruction", "alpha", "ridge"),
-        "tokens",
+        *("draw", "metric", "sparsity", "widths", "sites", "healing", "reconstruction", "ridge", "tokens"),
     }
 
 

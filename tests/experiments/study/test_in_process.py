@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from ruamel.yaml import YAML
 
 from stages import benchmarks, capture, corpus, mask, model, sample, sources, surgery
 from stages.checkpoints.loading import load_model, load_tokenizer
@@ -23,8 +22,7 @@ from stages.experiments.study.in_process import Laboratory
 from stages.experiments.study.results import read_results
 from stages.pruning.decoder import decoder_parameters
 from stages.study import main
-from tests.project import PARAMS, ROOT
-from tests.test_rerun import text
+from tests.project import ROOT, lines_of, model_at, read_yaml, text, write_params
 
 AXES = """\
 grids: {small: {about: Made up., settings: {}, seeds: [0]}}
@@ -50,37 +48,30 @@ axes:
 @pytest.fixture
 def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A directory with params.yaml, text and a file of axes, as the stages up to corpus leave it."""
-    params: dict[str, Any] = YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8"))
+    params = read_yaml()
     for number, name in enumerate(("code", "news")):
         (tmp_path / f"{name}.txt").write_text(text(number), encoding="utf-8")
-    (tmp_path / "items.jsonl").write_text(json.dumps({"question": "Who?", "choices": ["I", "you"]}) + "\n")
-    reader = {"reader": {"format": "lines"}, "documents": 60}
-    params["domains"] = {
-        name: {"source": "path", "path": f"{name}.txt", **reader} for name in ("code", "news")
-    }
-    params["model"] = {"source": "path", "path": str(dense_dir), "name": "tiny", "licence": "none"}
+    item = {"question": "Who?", "choices": ["I", "you"], "labels": ["A", "B"], "answer": "A"}
+    (tmp_path / "items.jsonl").write_text(f"{json.dumps(item)}\n" * 2)
+    params["domains"] = {name: lines_of(f"{name}.txt") for name in ("code", "news")}
+    params["model"] = model_at(dense_dir)
     params["mixture"] = {"code": 2.0, "news": 1.0, "self": 1.0}
-    params["benchmarks"] = {"quiz": {"source": "path", "path": "items.jsonl"}}
+    params["benchmarks"] = {"openbookqa": {"source": "path", "path": "items.jsonl"}}
     params["sample"] |= {"documents": 6, "tokens": 48, "batch_size": 6}
     params["corpus"] |= {"sequence_length": 24, "calibration_sequences": 6, "heldout_sequences": 3}
     params["capture"] |= {"sequences": 2}
-    params["surgery"] |= {"sequences": 6}
+    params["surgery"] |= {"sequences": 5, "choice_sequences": 1}
     params["prune"] |= {"width_multiple": 1}
     monkeypatch.chdir(tmp_path)
     # A fresh process for every checkpoint takes long and is tested elsewhere.
     monkeypatch.setattr(surgery, "prove_load", lambda *_: Proof("5", "LlamaForCausalLM", 1, 0.0))
     Path("axes.yaml").write_text(AXES, encoding="utf-8")
-    write(params)
+    write_params(Path(), params)
     for stage in (model.main, benchmarks.main, sample.main):
         run(stage)
     for name in params["domains"]:
         run(sources.main, name)
     return params
-
-
-def write(params: dict[str, Any]) -> None:
-    with Path("params.yaml").open("w", encoding="utf-8") as file:
-        YAML(typ="safe").dump(params, file)
 
 
 def run(stage: Any, *arguments: str) -> str:
@@ -91,7 +82,7 @@ def run(stage: Any, *arguments: str) -> str:
 
 def through_stages(one: Experiment) -> tuple[float, dict[str, float]]:
     """Share removed and perplexities of data/pruned, after the stages ran through their files."""
-    write(one.params)
+    write_params(Path(), one.params)
     run(sample.main)
     run(corpus.main)
     for name in one.checked.chain():
@@ -130,7 +121,7 @@ def test_a_run_goes_on_where_it_stopped_and_ends_in_a_page(project: dict[str, An
     assert "study: 3 of 3 experiments in data/study/small.md" in run(main, "page", *arguments)
     assert "seconds" in Path("data/study/small.md").read_text(encoding="utf-8")
     # Other params are other experiments, under whatever name.
-    write(project | {"mask": project["mask"] | {"seed": 1}})
+    write_params(Path(), project | {"mask": project["mask"] | {"seed": 1}})
     assert "1 of 1 experiments to run" in run(main, "run", *arguments, "--axis", "draw")
 
 

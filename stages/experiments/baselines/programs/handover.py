@@ -1,4 +1,4 @@
-"""What every program that prunes gets and leaves; imports nothing that a baseline's own environment lacks."""
+"""What a program that prunes is given and must leave. Imports only what a baseline's own environment has."""
 
 import json
 import sys

@@ -1,12 +1,14 @@
 """optipfair, the installed program: MLP_GLU pruning by weights alone or with calibration text."""
 
 import importlib.metadata
+from collections.abc import Mapping
 from typing import Any
 
 import optipfair
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
 
 from stages.experiments.baselines.programs.handover import (
     decoder_size,
@@ -22,15 +24,23 @@ BATCH = 8
 def main() -> None:
     """Prune by optipfair's own function, at the percentage of neurons that meets the share."""
     request = read_request()
-    model = load_dense(request)
+    data_driven = request.baseline.endswith("data")
+    pruned, setting = prune(load_dense(request), request.sequences(), request.share, data_driven)
+    version = f"optipfair {importlib.metadata.version('optipfair')}"
+    hand_over(request, pruned, version, setting, save_stock)
+
+
+def prune(
+    model: PreTrainedModel, sequences: Mapping[str, Tensor], share: float, data_driven: bool
+) -> tuple[PreTrainedModel, str]:
+    """The pruned model, and what optipfair was told; sequences: int64 [count, tokens] by domain."""
     layers: Any = model.base_model.layers
     gate = layers[0].mlp.gate_proj
-    neurons = round(request.share * decoder_size(model) / (len(layers) * 3 * gate.in_features))
+    neurons = round(share * decoder_size(model) / (len(layers) * 3 * gate.in_features))
     # It rounds the number of neurons down; half a neuron more keeps float arithmetic from losing one.
     percentage = 100 * (neurons + 0.5) / gate.out_features
-    data_driven = request.baseline.endswith("data")
-    rows: Any = list(torch.cat(list(request.sequences().values())))
-    pruned = optipfair.prune_model(
+    rows: Any = list(torch.cat(list(sequences.values())))
+    pruned: PreTrainedModel = optipfair.prune_model(
         model=model,
         pruning_type="MLP_GLU",
         neuron_selection_method="MAW",
@@ -39,9 +49,7 @@ def main() -> None:
         show_progress=False,
     )
     how = "with a dataloader" if data_driven else "from weights alone"
-    setting = f"MLP_GLU, MAW {how}, pruning_percentage={percentage:.2f}"
-    version = f"optipfair {importlib.metadata.version('optipfair')}"
-    hand_over(request, pruned, version, setting, save_stock)
+    return pruned, f"MLP_GLU, MAW {how}, pruning_percentage={percentage:.2f}"
 
 
 def _batch(rows: list[Tensor]) -> dict[str, Tensor]:

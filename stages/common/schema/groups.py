@@ -1,0 +1,100 @@
+"""The types of params.yaml for what the stages do, a class for each group."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stages.common.schema.base import Group, Name, Positive, Seed
+
+Metric = Literal["fisher", "taylor", "wanda", "fluctuation", "magnitude", "random"]
+GRADIENT_METRICS: frozenset[str] = frozenset({"fisher", "taylor"})
+
+
+class Sample(Group):
+    documents: Positive
+    tokens: Positive
+    temperature: Annotated[float, Field(gt=0)]
+    batch_size: Positive
+    seed: Seed
+
+
+class Corpus(Group):
+    sequence_length: Annotated[int, Field(ge=8)]
+    calibration_sequences: Positive
+    heldout_sequences: Positive
+    heldout_share: Annotated[float, Field(gt=0, lt=1)]
+    ngram: Annotated[int, Field(ge=2)]
+    seed: Seed
+
+
+class Compute(Group):
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|sharded|cuda(:\d+)?)$")]
+    dtype: Literal["float32", "bfloat16", "float16"]
+    launch: Annotated[str, Field(pattern=r"^python( -m torch\.distributed\.run( [\w.:=-]+)*)?$")]
+
+
+class Capture(Group):
+    sequences: Positive
+    gradients: bool
+    checkpointing: bool
+    batch_size: Positive
+
+
+class Mask(Group):
+    metric: Metric
+    seed: Seed
+
+
+class Prune(Group):
+    sparsity: Annotated[float, Field(gt=0, lt=1)]
+    widths: Literal["uniform", "per_layer"]
+    width_multiple: Positive
+    floor: Annotated[float, Field(gt=0, lt=1)]
+    sites: Annotated[list[Literal["mlp", "attention", "query_heads"]], Field(min_length=1)]
+
+
+class Round(Group):
+    after: Name
+    progress: Annotated[float, Field(gt=0, le=1)]
+
+
+class Reconstruct(Group):
+    epochs: Annotated[int, Field(ge=0)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    batch_size: Positive
+
+
+class Surgery(Group):
+    after: Name
+    heal: Literal["none", "least_squares", "residual", "auto"]
+    alpha: Annotated[float, Field(ge=0, le=1)]
+    ridge: Annotated[float, Field(gt=0)]
+    sequences: Positive
+    choice_sequences: Positive
+    batch_size: Positive
+    reconstruct: Reconstruct
+
+
+class Evaluate(Group):
+    limit: Annotated[int, Field(ge=0)]
+    batch_size: Positive
+    seed: Seed
+    prompt_tokens: Positive
+    decode_tokens: Positive
+    repeats: Positive
+    chat_template: bool
+    run_generated_code: bool
+
+
+class Recover(Group):
+    steps: Annotated[int, Field(ge=0)]
+    batch_size: Positive
+    micro_batch_size: Positive
+    learning_rate: Annotated[float, Field(gt=0)]
+    warmup: Annotated[float, Field(ge=0, lt=1)]
+    clip: Annotated[float, Field(gt=0)]
+    seed: Seed
+
+
+class Export(Group):
+    precision: Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]

@@ -1,0 +1,127 @@
+"""What the method refuses before it begins: settings and text that nobody can mean."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import pairwise
+from typing import get_args
+
+import torch
+
+from stages.checkpoints.devices import resolve_device
+from stages.common.errors import InputError
+from stages.common.params import GRADIENT_METRICS
+from stages.method.settings import Budget, Settings, Surgery
+from stages.method.text import Text, choice_text
+from stages.pruning.importance import METRICS
+from stages.pruning.settings import Heal
+from stages.pruning.sites import KINDS
+
+
+def checked(settings: Settings, text: Text, vocabulary: int) -> Settings:
+    """The settings with a weight for every domain of the text, 1 each where they name none.
+
+    vocabulary: the number of token ids that the model knows. Raises InputError with a line for each value
+    that is out of its range, and for text that is not the model's.
+    """
+    problems = [*_text_problems(text, vocabulary), *_mixture_problems(settings.mixture, text)]
+    problems += [
+        *_budget_problems(settings.budget),
+        *_round_problems(settings.rounds),
+        *_metric_problems(settings),
+        *_surgery_problems(settings.surgery),
+        *_device_problems(settings.device),
+    ]
+    if problems:
+        raise InputError("\n".join(problems))
+    settings = replace(settings, mixture=settings.mixture or dict.fromkeys(text, 1.0))
+    if settings.surgery.healing.method == "auto":
+        # Too little text is refused here rather than after all rounds.
+        choice_text(text, settings)
+    return settings
+
+
+def _text_problems(text: Text, vocabulary: int) -> Iterator[str]:
+    if not text:
+        yield "text: has no domain; give it at least one"
+    for domain, ids in text.items():
+        if ids.dim() != 2 or ids.dtype != torch.int64 or not ids.numel():
+            yield (
+                f"text: {domain}: {ids.dtype} {list(ids.shape)}: must be int64 [sequences, tokens]; "
+                "text.calibration.pack_text makes it of strings"
+            )
+        elif not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
+            yield (
+                f"text: {domain}: has token ids from {int(ids.min())} to {int(ids.max())}, but the model has "
+                f"{vocabulary}; pack the text with the model's own tokenizer"
+            )
+
+
+def _mixture_problems(mixture: Mapping[str, float], text: Text) -> Iterator[str]:
+    if not mixture:
+        return
+    for domain in sorted(set(mixture) - set(text)):
+        yield f"settings: mixture: {domain}: has no text; its domains are {', '.join(text)}"
+    for domain in sorted(set(text) - set(mixture)):
+        yield f"settings: mixture: {domain}: has text but no weight; 0 leaves the domain out"
+    if any(weight < 0 for weight in mixture.values()) or not any(mixture.values()):
+        yield f"settings: mixture: {dict(mixture)}: weights must be 0 or more, and one of them above 0"
+
+
+def _budget_problems(budget: Budget) -> Iterator[str]:
+    for name, value in (("sparsity", budget.sparsity), ("floor", budget.floor)):
+        if not 0 < value < 1:
+            yield f"settings: budget.{name}: {value}: must be above 0 and below 1"
+    if budget.widths not in ("uniform", "per_layer"):
+        yield f"settings: budget.widths: {budget.widths}: must be uniform or per_layer"
+    if budget.width_multiple < 1:
+        yield f"settings: budget.width_multiple: {budget.width_multiple}: must be 1 or more"
+    if not budget.sites or set(budget.sites) - set(KINDS) or len(set(budget.sites)) < len(budget.sites):
+        yield f"settings: budget.sites: {budget.sites}: must be some of {', '.join(KINDS)}, each once"
+    if {"attention", "query_heads"} <= set(budget.sites):
+        yield f"settings: budget.sites: {budget.sites}: attention and query_heads exclude each other"
+
+
+def _round_problems(rounds: Mapping[str, float]) -> Iterator[str]:
+    reached = [0.0, *rounds.values()]
+    rising = all(before < after for before, after in pairwise(reached))
+    if not rising or reached[-1] != 1.0:
+        yield f"settings: rounds: {dict(rounds)}: the shares must rise from above 0 to 1.0"
+
+
+def _metric_problems(settings: Settings) -> Iterator[str]:
+    if settings.metric not in METRICS:
+        yield f"settings: metric: {settings.metric}: must be one of {', '.join(METRICS)}"
+    if settings.metric in GRADIENT_METRICS and not settings.capture.gradients:
+        yield f"settings: capture.gradients: False: {settings.metric} needs them; use True or another metric"
+    for name in ("sequences", "batch_size"):
+        value = getattr(settings.capture, name)
+        if value < 1:
+            yield f"settings: capture.{name}: {value}: must be 1 or more"
+
+
+def _surgery_problems(surgery: Surgery) -> Iterator[str]:
+    healing, training = surgery.healing, surgery.healing.reconstruction
+    if healing.method not in get_args(Heal):
+        methods = ", ".join(get_args(Heal))
+        yield f"settings: surgery.healing.method: {healing.method}: must be one of {methods}"
+    if not 0 <= healing.alpha <= 1:
+        yield f"settings: surgery.healing.alpha: {healing.alpha}: must be between 0 and 1"
+    if not healing.ridge > 0:
+        yield f"settings: surgery.healing.ridge: {healing.ridge}: must be above 0"
+    for name in ("sequences", "choice_sequences", "batch_size"):
+        value = getattr(surgery, name)
+        if value < 1:
+            yield f"settings: surgery.{name}: {value}: must be 1 or more"
+    if training is not None and healing.method != "residual":
+        yield "settings: surgery.healing.reconstruction: starts from the method residual; use it, or None"
+    if training is not None and not min(training.epochs, training.batch_size, training.learning_rate) > 0:
+        yield f"settings: surgery.healing.reconstruction: {training}: its values must be above 0"
+
+
+def _device_problems(device: str) -> Iterator[str]:
+    try:
+        resolve_device(device)
+    except InputError as error:
+        yield str(error)
+    except RuntimeError:
+        yield f"settings: device: {device}: must be auto, cpu, cuda, cuda:N, mps or sharded"

@@ -1,0 +1,32 @@
+"""Stage: the report of a run as pages to read, as Markdown and as one HTML file."""
+
+from stages.checkpoints.model_card import origin_of
+from stages.common.artifacts import atomic, read_json
+from stages.common.console import stage, summary
+from stages.common.params import read_params
+from stages.common.paths import EVALUATIONS, HEALING, METRICS, PRUNED, REPORT_HTML, REPORT_MARKDOWN, ROUNDS
+from stages.evaluation.figures import draw_figures
+from stages.evaluation.html import to_html
+from stages.evaluation.markdown import to_markdown
+from stages.evaluation.metrics import read_evidence
+from stages.evaluation.page import build_page
+from stages.evaluation.provenance import provenance
+
+
+@stage
+def main() -> None:
+    """Write data/report.md and data/report.html."""
+    params = read_params()
+    evidence = read_evidence(EVALUATIONS, ROUNDS / params.surgery.after / "history.json", HEALING)
+    origin = provenance(origin_of(params.model), evidence)
+    page = build_page(params.model.name, evidence, read_json(METRICS), origin)
+    drawings = {name: one.svg for name, one in draw_figures(evidence).items()}
+    with atomic(REPORT_MARKDOWN) as file:
+        file.write_text(to_markdown(page), encoding="utf-8")
+    with atomic(REPORT_HTML) as file:
+        file.write_text(to_html(page, drawings), encoding="utf-8")
+    summary("page", f"{REPORT_MARKDOWN} and {REPORT_HTML}; the pruned model is in {PRUNED}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The architecture of the model that params.yaml names, before its weights are here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
+from ruamel.yaml import YAML
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from stages.checkpoints.loading import UNREADABLE, unreadable
+from stages.common.errors import InputError
+from stages.common.params import PARAMS_FILE, FileLabel, HubModel, ModelSource, PathModel
+from stages.common.paths import MODEL
+from stages.pruning.layouts import family_of
+
+LOCK = Path("dvc.lock")
+WEIGHTS = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model without weights (on the meta device), where its sizes are from, and what is still to fetch.
+
+    download: bytes; None where the source does not say.
+    """
+
+    model: PreTrainedModel
+    where: str
+    download: int | None
+
+
+def configured_architecture(source: ModelSource) -> Architecture | None:
+    """The model of params.yaml: from data/model if that was made of it, else from its config alone.
+
+    None for a package that is not here yet, because only the whole archive tells what is in it.
+    Raises InputError where there is a config and it cannot be read.
+    """
+    if _is_in_place():
+        return Architecture(read_shapes(MODEL), str(MODEL), 0)
+    if isinstance(source, HubModel):
+        where = f"{PARAMS_FILE}: model.id: {source.id}"
+        shapes = _shapes(where, source.id, revision=source.revision)
+        return Architecture(shapes, f"the config of {source.id}", _hub_bytes(source))
+    if isinstance(source, PathModel):
+        path = Path(source.path).expanduser()
+        where = f"{PARAMS_FILE}: model.path: {source.path}"
+        if not path.exists():
+            raise InputError(f"{where}: no such file or directory")
+        if path.is_dir():
+            return Architecture(_shapes(where, path, local_files_only=True), str(path), 0)
+        shapes = _shapes(where, path.parent, gguf_file=path.name, local_files_only=True)
+        return Architecture(shapes, f"the header of {path}", 0)
+    return None
+
+
+def read_shapes(checkpoint: Path) -> PreTrainedModel:
+    """A checkpoint's model without its weights. Raises InputError when its config cannot be read."""
+    return _shapes(str(checkpoint), checkpoint, local_files_only=True)
+
+
+def _shapes(where: str, name: str | Path, **options: Any) -> PreTrainedModel:
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
+        # What cannot be pruned is said now, and not after the download.
+        family_of(config)
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    except UNREADABLE as error:
+        raise InputError(unreadable(where, error)) from None
+    return model
+
+
+def _hub_bytes(source: HubModel) -> int | None:
+    try:
+        files = HfApi().model_info(source.id, revision=source.revision, files_metadata=True).siblings or []
+    except (HfHubHTTPError, OSError):
+        # The config came from a cache, and the hub cannot be asked.
+        return None
+    return sum(file.size or 0 for file in files if file.rfilename.endswith(WEIGHTS)) or None
+
+
+def _is_in_place() -> bool:
+    """Whether data/model was made of what params.yaml names: dvc.lock has what the stage last read."""
+    if not (MODEL / "config.json").exists() or not LOCK.exists():
+        return False
+    yaml = YAML(typ="safe")
+    wanted, lock = (yaml.load(path.read_text(encoding="utf-8")) for path in (PARAMS_FILE, LOCK))
+    made = lock["stages"].get("model", {}).get("params", {}).get(str(PARAMS_FILE), {}).get("model", {})
+    # What the model card says of a model does not change it.
+    return _origin(wanted["model"]) == _origin(made)
+
+
+def _origin(model: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in model.items() if key not in set(FileLabel.model_fields)}

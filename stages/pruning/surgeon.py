@@ -1,0 +1,146 @@
+"""One decoder layer after the other cut and healed, with the streams of the dense and of the pruned model."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.pruning.cutting import cut_layer
+from stages.pruning.healing import Moments, missed, ridge_refit
+from stages.pruning.offloading import Offloading
+from stages.pruning.parallel import from_first
+from stages.pruning.reconstruction import reconstruct
+from stages.pruning.settings import Healing, Refit
+from stages.pruning.sites import Masks, Site, channel_mask
+from stages.pruning.streams import Calls, Streams, projection, watching
+
+# The smallest squared length that an error is divided by.
+NO_LENGTH = 1e-6
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the refits of one sublayer are held against, a tensor for each batch, in host memory.
+
+    values: result + alpha h of the dense model, float32 [batch, tokens, d]. token_weights: float32
+    [batch, tokens], optional: without them all tokens of a batch count alike.
+    """
+
+    values: list[Tensor]
+    token_weights: list[Tensor] | None
+
+
+class Surgeon:
+    """The two streams at the depth reached so far, and what every layer is healed with."""
+
+    def __init__(
+        self, healing: Healing, masks: Masks, offloading: Offloading, calls: Calls, streams: Streams
+    ) -> None:
+        self.healing, self.masks, self.offloading = healing, masks, offloading
+        self.calls, self.streams = calls, streams
+        self.refits: list[Refit] = []
+
+    def layer(self, index: int, layer: nn.Module, sites: list[Site]) -> nn.Module:
+        """The layer cut and healed, with both streams moved through it."""
+        # A copy, because the dense stream needs the layer as it was until its last batch is through.
+        healed = copy.deepcopy(layer)
+        targets = self._dense_pass(index, layer, sites)
+        # The experts of one block are healed together, in one pass.
+        for sublayer, together in groupby(sites, key=lambda site: site.sublayer.result):
+            self._heal(index, healed, list(together), targets.get(sublayer))
+        if sites and self.healing.reconstruction is not None:
+            reconstruct(
+                healed,
+                lambda hidden: self.calls.run(index, healed, hidden),
+                self.streams,
+                self.offloading,
+                self.healing.reconstruction,
+                seed=index,
+            )
+        if not sites or not self._moves_on(sites[-1]):
+            for number, (hidden,) in enumerate(self.offloading.fetch(self.streams.pruned)):
+                self.streams.pruned[number] = self.offloading.store(self.calls.run(index, healed, hidden))
+        return healed
+
+    def _moves_on(self, site: Site) -> bool:
+        """Whether healing the site takes the pruned stream to the layer's end: no weight changes after it."""
+        return site.ends_layer and self.healing.reconstruction is None
+
+    def _dense_pass(self, index: int, layer: nn.Module, sites: list[Site]) -> dict[str, Targets]:
+        """Move the dense stream through a layer; return the targets of its sublayers, by Sublayer.result.
+
+        Only the method `residual` has a dense stream; for others there are no targets.
+        """
+        if self.healing.method != "residual":
+            return {}
+        # One site stands for all of its sublayer: they have one target.
+        first = {site.sublayer.result: site for site in reversed(sites)}
+        weighted = self.healing.reconstruction is not None
+        targets = {result: Targets([], [] if weighted else None) for result in first}
+        for number, (hidden,) in enumerate(self.offloading.fetch(self.streams.dense)):
+            with watching(layer, list(first.values())) as seen:
+                self.streams.dense[number] = self.offloading.store(self.calls.run(index, layer, hidden))
+            for result, site in first.items():
+                watched, held = seen[site.name], targets[result]
+                # float32, because the difference of two streams is far smaller than either of them.
+                entering, made = watched.entering.float(), watched.result.float()
+                held.values.append(self.offloading.store(made + self.healing.alpha * entering))
+                if held.token_weights is not None:
+                    squared_length = (entering + made).square().sum(-1).clamp_min(NO_LENGTH)
+                    held.token_weights.append(self.offloading.store(squared_length.reciprocal()))
+        return targets
+
+    def _heal(self, index: int, layer: nn.Module, sites: list[Site], targets: Targets | None) -> None:
+        """Refit the projections of a sublayer's sites on the pruned stream and cut the sites out of `layer`,
+        in place.
+
+        targets: of the sublayer; None: each projection is held against its own output on the pruned stream.
+        After the last site of a layer the pruned stream may move on: where nothing but the residual addition
+        follows, the projection's part of the output is exchanged and no further pass is needed.
+        """
+        projections = {site.name: projection(layer, site) for site in sites}
+        moments, kept = {}, {}
+        for name, site in ((site.name, site) for site in sites):
+            weight = projections[name].weight
+            kept[name] = channel_mask(site, self.masks[name]).nonzero().squeeze(1).to(weight.device)
+            moments[name] = Moments(len(kept[name]), len(weight), weight.device)
+        others, inputs = [], []
+        for number, (hidden, target, token_weights) in enumerate(self._pruned_batches(targets)):
+            with watching(layer, sites) as seen:
+                output = self.calls.run(index, layer, hidden)
+            for site in sites:
+                watched = seen[site.name]
+                goal = watched.output if target is None else watched.goal(target, self.healing.alpha)
+                # Removed channels do not reach the others: the uncut layer's kept inputs are the cut layer's.
+                x = watched.x.index_select(-1, kept[site.name])
+                moments[site.name].add(x, goal, self.streams.weights[number], token_weights)
+                if self._moves_on(site):
+                    others.append(self.offloading.store(output - watched.output))
+                    inputs.append(self.offloading.store(x))
+        for site in sites:
+            cut_layer(layer, site, self.masks[site.name])
+            module = projections[site.name]
+            sums, cut = moments.pop(site.name).over_processes(), module.weight.detach()
+            before = missed(sums, cut)
+            module.weight.data = from_first(ridge_refit(sums, cut, self.healing.ridge))
+            self.refits.append(Refit(index, site.name, before, missed(sums, module.weight)))
+        for number, (other, x) in enumerate(self.offloading.fetch(others, inputs)):
+            self.streams.pruned[number] = self.offloading.store(other + F.linear(x, module.weight))
+
+    def _pruned_batches(
+        self, targets: Targets | None
+    ) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
+        """Each batch of the pruned stream on the device, with its target and its token weights, if any."""
+        if targets is None:
+            for (hidden,) in self.offloading.fetch(self.streams.pruned):
+                yield hidden, None, None
+        elif targets.token_weights is None:
+            for hidden, target in self.offloading.fetch(self.streams.pruned, targets.values):
+                yield hidden, target, None
+        else:
+            weighted = (self.streams.pruned, targets.values, targets.token_weights)
+            for hidden, target, token_weights in self.offloading.fetch(*weighted):
+                yield hidden, target, token_weights

@@ -1,0 +1,53 @@
+"""Stage: an evaluated checkpoint with the model card that says how good it is, as it goes to the hub."""
+
+import os
+import shutil
+from pathlib import Path
+
+import click
+
+from stages.checkpoints.model_card import base_model, data_set
+from stages.common.artifacts import atomic, read_card
+from stages.common.console import stage, summary
+from stages.common.params import read_params
+from stages.common.paths import DATA, EVALUATIONS, HEALING, PUBLISHED, ROUNDS
+from stages.evaluation.card import evaluated_card, front_matter
+from stages.evaluation.metrics import build_metrics, read_evidence
+
+CARD = "README.md"
+
+
+@stage
+@click.argument("name", type=click.Choice(["pruned", "recovered"]))
+def main(name: str) -> None:
+    """Write data/published/NAME: data/NAME, its model card with the figures of data/evaluations."""
+    params = read_params()
+    checkpoint, target = DATA / name, PUBLISHED / name
+    evidence = read_evidence(EVALUATIONS, ROUNDS / params.surgery.after / "history.json", HEALING, name)
+    data = front_matter(
+        f"{params.model.name}-{name}",
+        params.model.licence,
+        base_model(params.model),
+        {key: data_set(domain) for key, domain in params.domains.items()},
+        evidence,
+    )
+    card = evaluated_card(read_card(checkpoint), data, evidence, build_metrics(evidence))
+    with atomic(target) as directory:
+        directory.mkdir()
+        for file in sorted(checkpoint.iterdir()):
+            if file.name != CARD:
+                _link(file, directory / file.name)
+        (directory / CARD).write_text(card, encoding="utf-8")
+    summary("publish", f"{target}: `hf upload you/your-model {target}` puts it on the hub")
+
+
+def _link(source: Path, target: Path) -> None:
+    # Checkpoints are large and nothing changes them in place; where the file system has no links, a copy.
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""A project folder whose every input is local, and what a stage says when one of them is bad."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from click import Command
+from click.testing import CliRunner
+
+from tests.project import change, lines_of, model_at, read_yaml, write_params
+
+LINES = lines_of("tales.txt", 50)
+ITEM = {"question": "Which sinks?", "choices": ["a stone", "ice"], "labels": ["A", "B"], "answer": "A"}
+
+
+def local_params(model: Path, **changes: Any) -> dict[str, Any]:
+    """params.yaml on local inputs; a change is `group__key=value`, or `group=value` for a whole group."""
+    params = read_yaml()
+    params |= {
+        "model": model_at(model),
+        "domains": {"tales": LINES},
+        "mixture": {"tales": 1.0, "self": 1.0},
+        "benchmarks": {"openbookqa": {"source": "path", "path": "quiz.jsonl"}},
+    }
+    params["sample"] |= {"documents": 8, "tokens": 48}
+    params["corpus"] |= {"sequence_length": 16, "calibration_sequences": 12, "heldout_sequences": 4}
+    params["surgery"] |= {"sequences": 11, "choice_sequences": 1}
+    params["prune"] |= {"width_multiple": 1}
+    params["evaluate"] |= {"limit": 4, "prompt_tokens": 8, "decode_tokens": 2, "repeats": 1}
+    return change(params, {key.replace("__", "."): value for key, value in changes.items()})
+
+
+def make_project(root: Path, params: dict[str, Any]) -> None:
+    """Write params.yaml and the local inputs that `local_params` names into `root`."""
+    write_params(root, params)
+    tales = [f"Tale {index}: they lived in house number {index * 7} until today." for index in range(50)]
+    (root / "tales.txt").write_text("\n".join(tales), encoding="utf-8")
+    (root / "quiz.jsonl").write_text(f"{json.dumps(ITEM)}\n" * 2, encoding="utf-8")
+
+
+def said(command: Command, *arguments: str) -> str:
+    """The one message with which a stage refuses to run, its status checked, `Error: ` taken off."""
+    result = CliRunner().invoke(command, arguments)
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == 1, result.output
+    lines = [line for line in result.output.splitlines() if line]
+    assert lines[-1].startswith("Error: "), result.output
+    return lines[-1].removeprefix("Error: ")

@@ -1,0 +1,167 @@
+"""Models that cannot be pruned as they are: each is refused by one line that names file, cause and remedy."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click import Command
+
+from stages import capture, chat, mask, model, sample, surgery
+from tests.bad_inputs.local import local_params, make_project, said
+from tests.bad_inputs.test_texts import POINTER
+
+START = "params.yaml: model.path: model: "
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+ADAPTER = json.dumps({"peft_type": "LORA", "base_model_name_or_path": "some/base"}).encode()
+BIN = (
+    "cannot be loaded: a .bin file of it is damaged, or holds more than weights, which is not read because it "
+    "could run code; fetch it again, or convert it to safetensors"
+)
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    path = folder / CONFIG
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(config | changes), encoding="utf-8")
+
+
+def config(**changes: Any) -> Callable[[Path], None]:
+    return lambda folder: change_config(folder, **changes)
+
+
+def files(**contents: bytes | None) -> Callable[[Path], None]:
+    """Write or, for None, remove files; `__` in a name stands for its dot."""
+
+    def change(folder: Path) -> None:
+        for key, data in contents.items():
+            path = folder / key.replace("__", ".")
+            path.unlink(missing_ok=True)
+            if data is not None:
+                path.write_bytes(data)
+
+    return change
+
+
+def half_the_weights(folder: Path) -> None:
+    data = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(data[: len(data) // 2])
+
+
+def quantised(method: str) -> str:
+    return (
+        f"config.json: quantization_config: {method}: channels of quantised weights cannot be cut; give the "
+        "checkpoint in bfloat16, float16 or float32"
+    )
+
+
+# What is wrong with a folder that is a checkpoint otherwise, and what is said.
+CASES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no config": (files(config__json=None), "there is no config.json in it; give the folder that transformers saved"),
+    "a config cut short": (files(config__json=b"{"),
+        "config.json: not valid JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1); "
+        "correct or remove it"),
+    "a config nested too deeply": (files(config__json=b"[" * 100_000 + b"]" * 100_000),
+        "config.json: JSON nested too deeply to be read; flatten it"),
+    "a config that is a list": (files(config__json=b"[]"),
+        "config.json: a list, not a JSON object; fetch it again"),
+    "a config in latin-1": (files(config__json=b'{"a": "\xe9"}'),
+        "config.json:1: not UTF-8 text: invalid continuation byte; save the file as UTF-8"),
+    "no weights": (files(model__safetensors=None), "it holds no weights; put model.safetensors beside the config"),
+    "no tokenizer": (files(tokenizer__json=None),
+        "it holds no tokenizer; put tokenizer.json, or tokenizer.model, beside the weights"),
+    "weights cut short": (half_the_weights,
+        "cannot be loaded: a .safetensors file of it is damaged (Error while deserializing header: incomplete "
+        "metadata, file not fully covered); fetch it again"),
+    "a pointer for weights": (files(model__safetensors=POINTER),
+        "model.safetensors: a pointer of Git LFS, not the file itself; run `git lfs pull` in its repository"),
+    "a pointer for a tokenizer": (files(tokenizer__json=POINTER),
+        "tokenizer.json: a pointer of Git LFS, not the file itself; run `git lfs pull` in its repository"),
+    "garbage for a pickle": (files(model__safetensors=None, pytorch_model__bin=b"no pickle" * 20), BIN),
+    "a pickle with code": (files(model__safetensors=None, pytorch_model__bin=pickle.dumps({"a": print})), BIN),
+    "an adapter": (files(config__json=None, model__safetensors=None, adapter_config__json=ADAPTER),
+        "adapter_config.json: this is a LoRA adapter of some/base, not a model; merge it into that one (peft's "
+        "`merge_and_unload`) and give the folder of the result"),
+    "an adapter beside": (files(adapter_config__json=ADAPTER),
+        "adapter_config.json: a LoRA adapter of some/base lies beside the model and would be left out; merge it "
+        "(peft's `merge_and_unload`), or take its files away"),
+    "fp8": (config(quantization_config={"quant_method": "fp8"}), quantised("fp8")),
+    "four bits": (config(quantization_config={"quant_method": "gptq", "bits": 4}), quantised("gptq")),
+    "a result of unequal layers": (config(per_layer_config={"0": {"intermediate_size": 40}}),
+        "config.json: per_layer_config: its layers differ in size, so it was pruned with `prune.widths: per_layer` "
+        "and cannot be pruned again; start from the dense model, or from one pruned with `widths: uniform`"),
+    "its own code": (config(auto_map={"AutoModelForCausalLM": "x.X"}, model_type="mystery"),
+        "config.json: model_type: mystery: not known to transformers, and code that comes with a model is not run; "
+        "choose a model whose family transformers has"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_bad_model_is_refused(
+    case: str, tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_project(tmp_path, local_params(Path("model")))
+    change, message = CASES[case]
+    change(Path(shutil.copytree(dense_dir, tmp_path / "model")))
+    assert said(model.main) == START + message
+    assert not (tmp_path / "data/model").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("gone", None, "gone: no such file or directory"),
+        (
+            "m.gguf",
+            b"nonsense",
+            "m.gguf: not a GGUF file; of other formats give the folder that holds config.json",
+        ),
+        (
+            "m.gguf",
+            POINTER,
+            "m.gguf: a pointer of Git LFS, not the file itself; run `git lfs pull` in its repository",
+        ),
+    ],
+)
+def test_a_bad_file_of_a_model_is_refused(
+    name: str, data: bytes | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_project(tmp_path, local_params(Path(name)))
+    if data is not None:
+        Path(name).write_bytes(data)
+    assert said(model.main) == f"params.yaml: model.path: {message}"
+
+
+MODEL = "data/model: no checkpoint there; run `dvc repro model`"
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        (sample.main, (), MODEL),
+        (capture.main, ("r1",), MODEL),
+        (mask.main, ("r1",), MODEL),
+        (surgery.main, (), MODEL),
+        (
+            chat.main,
+            ("elsewhere",),
+            "elsewhere: no checkpoint there; `make repro` leaves the pruned model in data/pruned",
+        ),
+    ],
+)
+def test_a_stage_without_its_model_says_what_makes_it(
+    command: Command,
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    dense_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_project(tmp_path, local_params(dense_dir))
+    assert said(command, *arguments) == message

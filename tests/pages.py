@@ -1,0 +1,166 @@
+"""The README and the pages of docs/ as text, the commands in them, and what runs each of those."""
+
+import re
+
+from tests.project import ROOT
+from tests.test_rerun import EXPERIMENTS, QUEUES
+
+GUIDES = ("README.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md")))
+TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in GUIDES}
+
+README = "tests/test_readme.py"
+RERUN = "tests/test_rerun.py"
+STUDY = "tests/experiments/study"
+BASELINES = "tests/experiments/baselines"
+QUEUE_RUNS = f"{RERUN}::test_a_sweep_ends_in_a_table_and_a_figure"
+SPREADS = f"{README}::test_dvcs_queue_takes_workers"
+# Commands of the page on sharing: a run is pushed to a folder, cloned and pulled.
+SHARING = (
+    "dvc remote add --default store /mnt/team/secateurs",
+    "dvc remote add --default store s3://your-bucket/secateurs",
+    "dvc remote modify --local store ...",
+    "git add .dvc/config",
+    'git commit -m "A remote for the outputs"',
+    "git add --all",
+    'git commit -m "Prune 20%"',
+    "dvc push",
+    "dvc push data/pruned",
+    "dvc push --run-cache",
+    "git push",
+    "git clone your-repository",
+    "cd your-repository",
+    "make setup && . .venv/bin/activate",
+    "dvc pull",
+    "dvc pull data/pruned",
+    "dvc repro --pull",
+    "dvc cache dir --local /mnt/team/dvc-cache",
+    "dvc config --local cache.shared group",
+    "dvc gc",
+    "dvc gc --projects other/clone",
+)
+# Where each command runs: a test, or a script of CI.
+RUN_BY = {
+    "make repro": ".ci/run",
+    "make test": ".ci/run",
+    ". .venv/bin/activate": ".ci/run",
+    "dvc repro": ".ci/run",
+    **dict.fromkeys(
+        [
+            "python -m stages.chat data/pruned",
+            'echo "Why is the sky blue?" | python -m stages.chat data/pruned --temperature 0',
+        ],
+        "tests/test_chat.py::test_the_readmes_way_to_talk",
+    ),
+    "hf upload you/your-model data/published/pruned": f"{README}::test_the_hub_tool_takes_id_and_folder",
+    "cp stages/presets/qwen2.5-7b.yaml params.yaml": (
+        "tests/test_presets.py::test_the_command_in_its_header_copies_the_preset"
+    ),
+    **dict.fromkeys(
+        ["python -m venv prune", "prune/bin/python -m pip install --constraint constraints.txt ."],
+        "tests/test_api.py::test_what_is_installed_is_what_the_program_imports",
+    ),
+    "python -m stages.plan": "tests/test_plan.py::test_a_bad_file_ends_with_one_message_and_status_1",
+    **dict.fromkeys(
+        ["python -m stages.plan --rounds 6 --curve cubic", "python -m stages.plan --rounds 3"],
+        "tests/test_plan.py::test_rewritten_rounds_are_valid",
+    ),
+    "make export": "tests/test_export.py::test_make_export_runs_its_own_pipeline",
+    "make recover": f"{README}::test_make_recover_runs_its_own_pipeline",
+    "dvc repro stages/exporting/dvc.yaml": f"{RERUN}::test_the_export_runs_only_when_it_is_asked_for",
+    "dvc repro stages/recovering/dvc.yaml": f"{RERUN}::test_the_recovery_runs_only_when_it_is_asked_for",
+    **dict.fromkeys(
+        ["python -m stages.enable exporting", "python -m stages.enable recovering", "dvc status"],
+        "tests/test_enable.py::test_an_optional_pipeline_is_unknown_to_dvc_until_it_is_enabled",
+    ),
+    "make portability": ".github/workflows/portability.yml",
+    **dict.fromkeys(
+        ["make baselines", 'make baselines BASELINES="--baseline wanda-sp --share 0.3"'],
+        f"{README}::test_make_baselines_passes_its_options_on",
+    ),
+    "python -m stages.baseline_table": (
+        f"{BASELINES}/test_at_once.py::test_every_row_is_made_or_says_why_not_and_is_not_made_twice"
+    ),
+    'make baselines BASELINES="--table left-out --jobs 4"': (
+        f"{BASELINES}/test_left_out.py::test_each_domain_is_scored_after_a_pruning_without_its_text"
+    ),
+    'make baselines BASELINES="--table all-items --jobs 4"': (
+        f"{BASELINES}/test_all_items.py::test_every_item_is_scored_whatever_the_limit_of_the_evaluation"
+    ),
+    **dict.fromkeys(
+        ["dvc repro --force --single-item sources@tickets", "dvc repro --force", "dvc repro corpus"],
+        f"{RERUN}::test_a_changed_file_is_read_when_told_to",
+    ),
+    "dvc exp apply smaller": "tests/test_sweep.py::test_an_experiment_can_be_applied",
+    **dict.fromkeys(
+        ["make help", "make deps"], f"{README}::test_the_targets_they_name_are_in_make_help"
+    ),
+    "make experiments": "tests/test_sweep.py::test_dvc_lists_the_experiments_readably",
+    **dict.fromkeys(
+        ["make sweep", 'make sweep SWEEP="-S mask.metric=fisher,wanda" BY=mask.metric'],
+        f"{README}::test_make_sweep_passes_its_settings_on",
+    ),
+    "make bench SUITE=cpu": "tests/bench/test_bench.py::test_rows_are_kept_beside_those_measured_before",
+    "python -m torch.distributed.run --standalone --nproc-per-node 2 -m tests.bench parallel --only 7B": (
+        "tests/bench/test_bench.py::test_two_processes_side_by_side_do_the_work_of_one"
+    ),
+    "dvc exp run --run-all": f"{RERUN}::test_a_study_comes_out_alike_through_dvc_and_in_one_process",
+    "dvc exp run --run-all --jobs 2": QUEUE_RUNS,
+    "CUDA_VISIBLE_DEVICES=0 dvc queue start --jobs 1": SPREADS,
+    "CUDA_VISIBLE_DEVICES=1 dvc queue start --jobs 2": SPREADS,
+    "python -m stages.sweep --by mask.metric": (
+        "tests/test_sweep.py::test_the_table_and_the_figure_lie_side_by_side"
+    ),
+    **dict.fromkeys(
+        ["make study", "OMP_NUM_THREADS=1 make study JOBS=2"],
+        f"{README}::test_make_study_runs_what_the_page_shows",
+    ),
+    **dict.fromkeys(
+        [f"python -m stages.study {command}" for command in ("plan", "queue", "collect")],
+        f"{STUDY}/test_experiments.py::test_a_study_is_queued_run_once_and_collected",
+    ),
+    "python -m stages.study queue --axis metric": (
+        f"{STUDY}/test_grid.py::test_an_axis_alone_keeps_the_names_of_what_it_shares"
+    ),
+    **dict.fromkeys(
+        [f"python -m stages.study {command} --grid large" for command in ("run", "page")],
+        f"{STUDY}/test_in_process.py::test_a_run_goes_on_where_it_stopped_and_ends_in_a_page",
+    ),
+    **dict.fromkeys(SHARING, f"{RERUN}::test_a_colleague_gets_the_pruned_model_without_running_anything"),
+    "python -m stages.report --compare main": (
+        "tests/test_review.py::test_changed_params_stand_beside_each_other"
+    ),
+    "dvc metrics diff --md main": "tests/test_review.py::test_dvcs_own_diff_agrees",
+    **dict.fromkeys(
+        EXPERIMENTS, f"{RERUN}::test_an_experiment_of_the_readme_runs_what_it_changes"
+    ),
+    **dict.fromkeys(
+        QUEUES, f"{RERUN}::test_a_queue_of_the_readme_has_an_experiment_for_each_combination"
+    ),
+}  # fmt: skip
+
+
+def blocks(text: str, kind: str) -> list[str]:
+    """The fenced blocks of a page that are marked as `kind`."""
+    return re.findall(rf"^```{kind}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def commands(text: str) -> list[str]:
+    """The lines of a page's shell blocks, without comments, and the commands within its sentences."""
+    lines = [line.split(" #")[0].strip() for block in blocks(text, "sh") for line in block.splitlines()]
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    inline = re.findall(
+        r"`((?:[A-Z_]+=\S+ )*(?:dvc|make|python|hf|pre-commit) [^`|]+)`", re.sub(r"\s*\n", " ", prose)
+    )
+    return [line for line in [*lines, *inline] if line and not line.startswith("#") and line != "dvc exp run"]
+
+
+def recipes(text: str) -> list[str]:
+    """The settings in the tables of recipes."""
+    return re.findall(r"^\| [^|]+ \| `(-S [^|]+)` \|$", text, flags=re.MULTILINE)
+
+
+def rows(text: str, first: str) -> list[list[str]]:
+    """The body of the table whose head's first cell is `first`, cell by cell."""
+    table = re.search(rf"^\| {re.escape(first)} \|.*\n\| --- .*\n((?:\|.*\n)+)", text, flags=re.MULTILINE)
+    assert table, first
+    return [re.split(r"\s*\|\s*", line[1:-1].strip(" ")) for line in table[1].splitlines()]

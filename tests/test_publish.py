@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from huggingface_hub import ModelCard
+from ruamel.yaml import YAML
+
+from stages.publish import main
+from tests.evaluation.evidence import write_evidence
+from tests.evaluation.test_card import BEFORE
+from tests.project import PARAMS
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    params = YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8"))
+    # The made-up rounds end with the second.
+    params["rounds"] = {"r1": {"after": "dense", "progress": 0.5}, "r2": {"after": "r1", "progress": 1.0}}
+    params["surgery"]["after"] = "r2"
+    with (tmp_path / "params.yaml").open("w", encoding="utf-8") as file:
+        YAML(typ="safe").dump(params, file)
+    write_evidence(tmp_path / "data")
+    pruned = tmp_path / "data/pruned"
+    pruned.mkdir()
+    (pruned / "README.md").write_text(BEFORE, encoding="utf-8")
+    (pruned / "model.safetensors").write_bytes(b"weights")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_folder_for_the_hub_has_the_weights_and_the_figures(project: Path) -> None:
+    result = CliRunner().invoke(main, ["pruned"])
+    assert result.exit_code == 0, result.output
+    published = project / "data/published/pruned"
+    assert (published / "model.safetensors").read_bytes() == b"weights"
+    card = ModelCard.load(published / "README.md")
+    assert card.data.base_model == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert len(card.data.eval_results) == 4
+    # The pruned checkpoint, which the evaluations depend on, stays as it was.
+    assert (project / "data/pruned/README.md").read_text(encoding="utf-8") == BEFORE
+
+
+def test_a_checkpoint_without_a_card_is_named(project: Path) -> None:
+    (project / "data/pruned/README.md").unlink()
+    result = CliRunner().invoke(main, ["pruned"])
+    assert result.exit_code == 1
+    assert "README.md: not found; run `dvc repro`" in result.output
