@@ -5,6 +5,8 @@ import click
 from stages.checkpoints.devices import process_group, resolve_device
 from stages.checkpoints.loading import load_model
 from stages.common.console import counter, is_first, stage, summary
+from stages.common.dvc import key_of_stage
+from stages.common.launching import launch
 from stages.common.params import read_params
 from stages.common.paths import CALIBRATION, MODEL, ROUNDS
 from stages.method.from_params import method_settings
@@ -16,11 +18,13 @@ from stages.text.calibration import read_text
 
 
 @stage
-@click.argument("round_name", metavar="ROUND")
-def main(round_name: str) -> None:
+@click.argument("round_name", metavar="ROUND", required=False)
+def main(round_name: str | None) -> None:
     """Capture the channel statistics that ROUND prunes by."""
     params = read_params()
-    before = params.rounds[round_name].after
+    round_name = key_of_stage(round_name, "ROUND")
+    before = params.round(round_name).after
+    launch(params.compute, "stages.capture", round_name)
     model = open_experts(load_model(MODEL, params.compute.dtype))
     masks = read_masks(ROUNDS / before / "masks.safetensors")
     text = read_text(CALIBRATION)

@@ -5,6 +5,7 @@ import click
 from stages.checkpoints.loading import load_model
 from stages.common.artifacts import read_json, write_json
 from stages.common.console import stage, summary
+from stages.common.dvc import key_of_stage
 from stages.common.errors import InputError
 from stages.common.params import read_params
 from stages.common.paths import MODEL, ROUNDS
@@ -16,11 +17,12 @@ from stages.rounds.tensors import check_kept, read_masks, read_scores, write_mas
 
 
 @stage
-@click.argument("round_name", metavar="ROUND")
-def main(round_name: str) -> None:
+@click.argument("round_name", metavar="ROUND", required=False)
+def main(round_name: str | None) -> None:
     """Choose the channels that ROUND removes, on top of the round it follows."""
     params = read_params()
-    before, here = ROUNDS / params.rounds[round_name].after, ROUNDS / round_name
+    round_name = key_of_stage(round_name, "ROUND")
+    before, here = ROUNDS / params.round(round_name).after, ROUNDS / round_name
     # Scores need the dense weights only, wherever there is memory.
     model = open_experts(load_model(MODEL, params.compute.dtype))
     captures = read_captures(here / "statistics.safetensors")

@@ -4,6 +4,7 @@ import click
 
 from stages.common import artifacts
 from stages.common.console import stage, summary
+from stages.common.dvc import key_of_stage
 from stages.common.errors import InputError
 from stages.common.params import PARAMS_FILE, read_params
 from stages.common.paths import SOURCES
@@ -11,10 +12,11 @@ from stages.text.domains import documents
 
 
 @stage
-@click.argument("domain")
-def main(domain: str) -> None:
+@click.argument("domain", required=False)
+def main(domain: str | None) -> None:
     """Read DOMAIN's documents, as params.yaml has it under `domains`, into data/sources/DOMAIN.parquet."""
     domains = read_params().domains
+    domain = key_of_stage(domain, "DOMAIN")
     if domain not in domains:
         raise InputError(f"{PARAMS_FILE}: domains.{domain}: no such domain; there are {', '.join(domains)}")
     found = documents(domain, domains[domain])

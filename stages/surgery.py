@@ -13,6 +13,7 @@ from stages.checkpoints.saving import in_precision, save_model, save_tokenizer
 from stages.common.artifacts import read_json, write_json
 from stages.common.atomic import atomic
 from stages.common.console import counter, is_first, stage, summary
+from stages.common.launching import launch
 from stages.common.params import read_params
 from stages.common.paths import CALIBRATION, HEALING, MODEL, PRUNED, ROUNDS
 from stages.method.from_params import method_settings
@@ -29,6 +30,7 @@ from stages.text.calibration import read_text
 def main() -> None:
     """Write data/pruned: a complete checkpoint, cut by the masks, healed, and proved to load."""
     params = read_params()
+    launch(params.compute, "stages.surgery")
     last = ROUNDS / params.surgery.after
     device = resolve_device(params.compute.device)
     model = open_experts(load_model(MODEL, params.compute.dtype))

@@ -209,6 +209,14 @@ class Params(Group):
         """Whether surgery tries several ways of healing; reconstruction starts from the residual refit."""
         return self.surgery.heal == "auto" and not self.surgery.reconstruct.epochs
 
+    def round(self, name: str) -> Round:
+        """A round by its name; InputError where there is none."""
+        if name not in self.rounds:
+            raise InputError(
+                f"{PARAMS_FILE}: rounds.{name}: no such round; there are {', '.join(self.rounds)}"
+            )
+        return self.rounds[name]
+
     def chain(self) -> list[str]:
         """The rounds from the first to `surgery.after`; stops where a cycle would begin."""
         names: list[str] = []

@@ -27,10 +27,17 @@ class Corpus(Group):
     seed: Seed
 
 
+# Numbers, names and addresses: nothing that names another program.
+_LAUNCH_OPTION = (
+    r" --standalone| --(nnodes|nproc[-_]per[-_]node|node[-_]rank|master[-_]addr|master[-_]port"
+    r"|max[-_]restarts|rdzv[-_]backend|rdzv[-_]endpoint|rdzv[-_]id)[ =][\w.:][\w.:-]*"
+)
+
+
 class Compute(Group):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|sharded|cuda(:\d+)?)$")]
     dtype: Literal["float32", "bfloat16", "float16"]
-    launch: Annotated[str, Field(pattern=r"^python( -m torch\.distributed\.run( [\w.:=-]+)*)?$")]
+    launch: Annotated[str, Field(pattern=rf"^python( -m torch\.distributed\.run({_LAUNCH_OPTION})*)?$")]
 
 
 class Capture(Group):
