@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from ruamel.yaml import YAML
 
 from stages.report import main
 from tests.project import ROOT, commit_all, run
@@ -213,6 +214,9 @@ def test_the_review_fails_when_the_lock_is_stale(
     assert said in text
 
 
+BOT = "github-actions[bot]"
+
+
 class Comments(BaseHTTPRequestHandler):
     """As much of the comments' interface as a comment needs, in memory."""
 
@@ -222,7 +226,7 @@ class Comments(BaseHTTPRequestHandler):
         self.answer(self.store)
 
     def do_POST(self) -> None:
-        self.store.append({"id": 100 + len(self.store), "body": self.body()})
+        self.store.append({"id": 100 + len(self.store), "body": self.body(), "user": {"login": BOT}})
         self.answer(self.store[-1])
 
     def do_PATCH(self) -> None:
@@ -251,7 +255,10 @@ class Comments(BaseHTTPRequestHandler):
 @pytest.fixture
 def comments(tmp_path: Path) -> Iterator[tuple[list[dict[str, Any]], Path]]:
     """A server on a socket file that the real `gh` is told to use, and what is on the pull request."""
-    store: list[dict[str, Any]] = [{"id": 7, "body": "Looks good to me."}]
+    # Anybody can begin a comment with the line that marks ours.
+    store: list[dict[str, Any]] = [
+        {"id": 7, "body": "<!-- secateurs: review -->\nLooks good to me.", "user": {"login": "somebody"}}
+    ]
     handler = type("Handler", (Comments,), {"store": store})
     with socketserver.ThreadingUnixStreamServer(str(tmp_path / "socket"), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -271,6 +278,17 @@ def test_a_second_review_updates_the_comment(comments: tuple[list[dict[str, Any]
             check=True,
         )
     assert [comment["body"] for comment in store] == [
-        "Looks good to me.",
+        "<!-- secateurs: review -->\nLooks good to me.",
         "<!-- secateurs: review -->\nsecond\n",
     ]
+
+
+def test_the_token_is_in_one_step_alone() -> None:
+    """Beside it, what runs is the pull request's own code."""
+    workflow = YAML(typ="safe").load((ROOT / ".github/workflows/review.yml").read_text(encoding="utf-8"))
+    (job,) = workflow["jobs"].values()
+    assert "token" not in str(job["env"]).lower()
+    with_token = [step.get("name") for step in job["steps"] if "token" in str(step).lower()]
+    assert with_token == ["Comment"]
+    (checkout,) = [step for step in job["steps"] if "checkout" in step.get("uses", "")]
+    assert checkout["with"]["persist-credentials"] is False

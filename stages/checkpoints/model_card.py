@@ -2,9 +2,11 @@
 
 import re
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import transformers
+from ruamel.yaml import YAML
 
 from stages.checkpoints.proof import Proof
 from stages.common.params import Domain, HubDomain, HubModel, ModelSource, PackageDomain, PackageModel, Params
@@ -44,7 +46,7 @@ def model_card(
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
     }
-    lines = ["---", *(f"{key}: {value}" for key, value in front.items()), "tags:", "- pruned", "---", ""]
+    lines = ["---", *_yaml(front | {"tags": ["pruned"]}), "---", ""]
     lines += [
         f"# {model.name}, pruned by {1 - after.decoder / before.decoder:.0%}",
         "",
@@ -100,6 +102,15 @@ def _choice(sequences: int, healed: Healed) -> list[str]:
         f"- that healing was chosen by mean divergence from the dense model on {sequences} other sequences a "
         f"domain, nats per token: {found}"
     ]
+
+
+def _yaml(front: dict[str, Any]) -> list[str]:
+    """Lines of YAML, in the order given: what a value says stays a value."""
+    stream = StringIO()
+    yaml = YAML()
+    yaml.width = 10_000
+    yaml.dump(front, stream)
+    return stream.getvalue().splitlines()
 
 
 def _reconstruction(params: Params) -> str:

@@ -2,14 +2,21 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
+from urllib.parse import quote
 
 from stages.evaluation.markdown import markdown_table
 from stages.evaluation.metrics import Metrics
+from stages.evaluation.untrusted import MOST_ENTRIES, code, entries, numbers, within, words
 
 Flat = dict[str, Any]
+
+# In characters, of the 65,536 that a comment holds; the rest is for what stands around the tables.
+MOST_PARAMS, MOST_METRICS, MOST_FIGURES = 15_000, 30_000, 10_000
+MOST_ROWS, MOST_NAMED = 150, 12
 
 HIGHER_IS_BETTER = frozenset({"accuracy"})
 LOWER_IS_BETTER = frozenset(
@@ -62,25 +69,41 @@ class Measure:
 
 
 def compare(before: Side, after: Side) -> str:
-    """Markdown: params, measures with regressions marked, figures of both sides."""
-    rows = list(measures(before.metrics, after.metrics))
-    parts = [f"## {after.label} against {before.label}", _summary(rows)]
+    """Markdown: params, measures with regressions marked, figures of both sides.
+
+    Fits in a comment with what else goes there: of too much, the rest is left out, which is said. What the
+    sides hold is shown as text, whatever it says.
+    """
+    (old, left), (new, also) = numbers(before.metrics), numbers(after.metrics)
+    rows = list(measures(old, new))
+    parts = [f"## {words(after.label)} against {words(before.label)}", _summary(rows)]
     parts += ["### Params", _params(before, after), "### Metrics"]
     shown = [row for row in rows if _changed(row) or row.name in ALWAYS_SHOWN]
     if shown:
         columns = ("measure", "dense", "pruned", "ratio", "change", "")
-        parts.append(markdown_table(columns, map(_cells, shown)))
+        # What got worse is what a review is for: where not all fit, it is among those that do.
+        shown.sort(key=lambda row: row.verdict != "**worse**" if len(shown) > MOST_ROWS else 0)
+        parts.append(_table(columns, map(_cells, shown), MOST_METRICS, "measures"))
         parts.append(NOTE + f" {len(rows) - len(shown)} more measures are unchanged.")
     else:
-        parts.append(f"Neither {before.label} nor {after.label} has metrics.")
-    parts += ["### Figures", *_figures(before, after)]
+        parts.append(f"Neither {words(before.label)} nor {words(after.label)} has metrics.")
+    strange = list(dict.fromkeys(name for name in [*left, *also] if not name.startswith("calibration.")))
+    if strange:
+        named = ", ".join(map(code, strange[:MOST_NAMED]))
+        parts.append(f"{len(strange)} entries of data/metrics.json are not numbers and left out: {named}.")
+    parts += ["### Figures", *within(list(_figures(before, after)), MOST_FIGURES, "figures")]
     return "\n\n".join(parts) + "\n"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], most: int, what: str) -> str:
+    head, line, *body = markdown_table(columns, rows).split("\n")
+    return "\n".join([head, line, *within(body, most, what)])
 
 
 def measures(before: Metrics, after: Metrics) -> Iterator[Measure]:
     """Every measure of the two metrics, in their order."""
     kinds = ("dense", "pruned", "ratio")
-    old, new = ({kind: flatten(metrics.get(kind, {})) for kind in kinds} for metrics in (before, after))
+    old, new = ({kind: dict(entries(metrics.get(kind))) for kind in kinds} for metrics in (before, after))
     names = dict.fromkeys(name for side in (new, old) for kind in kinds for name in side[kind])
     for name in names:
         if name.split(".")[0] not in HIGHER_IS_BETTER | LOWER_IS_BETTER or name.endswith(
@@ -119,11 +142,11 @@ def _within_error(
         return False
     task = rest.rpartition(".")[0] or rest
     apart = [side.get("difference", {}).get(group, {}) for side in (before, after)]
-    if None not in dense and all(task in one for one in apart):
+    if None not in dense and all(isinstance(one, dict) and f"{task}_stderr" in one for one in apart):
         move = (pruned[1] - dense[1]) - (pruned[0] - dense[0])
         error = math.hypot(*(one[f"{task}_stderr"] for one in apart))
     else:
-        error = flatten(after["pruned"]).get(f"{name}_stderr", 0.0)
+        error = dict(entries(after.get("pruned"))).get(f"{name}_stderr", 0.0)
         move = pruned[1] - pruned[0]
     return bool(abs(move) < error)
 
@@ -142,21 +165,22 @@ def _summary(rows: list[Measure]) -> str:
     better = [row.name for row in rows if row.verdict == "better"]
     if not worse and not better:
         return "No measure got better or worse."
-    named = f": {', '.join(f'`{name}`' for name in worse)}" if worse else ""
+    more = f" and {len(worse) - MOST_NAMED} more" if len(worse) > MOST_NAMED else ""
+    named = f": {', '.join(map(code, worse[:MOST_NAMED]))}{more}" if worse else ""
     return f"{len(worse)} measures worse, {len(better)} better{named}."
 
 
 def _params(before: Side, after: Side) -> str:
-    old, new = flatten(before.params), flatten(after.params)
+    old, new = (dict(islice(entries(side.params), MOST_ENTRIES)) for side in (before, after))
     names = [name for name in dict.fromkeys([*old, *new]) if old.get(name, ...) != new.get(name, ...)]
     if not names:
         return "No setting changed."
-    rows = [(f"`{name}`", _value(old, name), _value(new, name)) for name in names]
-    return markdown_table(("setting", "before", "after"), rows)
+    rows = [(code(name), _value(old, name), _value(new, name)) for name in names]
+    return _table(("setting", "before", "after"), rows, MOST_PARAMS, "settings")
 
 
 def _value(flat: Flat, name: str) -> str:
-    return f"`{json.dumps(flat[name], ensure_ascii=False)}`" if name in flat else "not there"
+    return code(json.dumps(flat[name], ensure_ascii=False, default=str)) if name in flat else "not there"
 
 
 def _changed(row: Measure) -> bool:
@@ -166,7 +190,7 @@ def _changed(row: Measure) -> bool:
 def _cells(row: Measure) -> tuple[str, ...]:
     pairs = [_pair(*pair) for pair in (row.dense, row.pruned, row.ratio)]
     change = "" if not row.change else f"{row.change:+.1%}"
-    return (f"`{row.name}`", *pairs, change, row.verdict)
+    return (code(row.name), *pairs, change, row.verdict)
 
 
 def _pair(old: Any, new: Any) -> str:
@@ -182,11 +206,15 @@ def _figures(before: Side, after: Side) -> Iterator[str]:
     for name in names:
         sides = [side.figures.get(name) for side in (before, after)]
         if sides[0] and sides[1] and sides[0][1] == sides[1][1]:
-            same.append(f"[{name}]({sides[1][0]})")
+            same.append(f"[{words(name)}]({_address(sides[1][0])})")
             continue
-        cells = ["not there" if side is None else f"![{name}]({side[0]})" for side in sides]
-        yield f"| {name}, before | after |\n| --- | --- |\n| {' | '.join(cells)} |"
+        cells = ["not there" if side is None else f"![{words(name)}]({_address(side[0])})" for side in sides]
+        yield f"| {words(name)}, before | after |\n| --- | --- |\n| {' | '.join(cells)} |"
     if same:
         yield f"The same on both sides: {', '.join(same)}."
     if not names:
         yield "Neither side has figures."
+
+
+def _address(address: str) -> str:
+    return quote(address, safe="/:.-_~%?=&")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from stages.common.artifacts import atomic
 from stages.common.errors import InputError
@@ -25,7 +26,8 @@ def read_workspace() -> Side:
         for path in sorted(Path(PLOTS).glob("*.png"))
     }
     params, metrics = (
-        _parsed(path.read_bytes()) if path.exists() else {} for path in (Path(PARAMS), Path(METRICS))
+        _parsed(path.as_posix(), path.read_bytes()) if path.exists() else {}
+        for path in (Path(PARAMS), Path(METRICS))
     )
     return Side("workspace", params, metrics, figures)
 
@@ -42,11 +44,13 @@ def read_commit(revision: str, figures_at: str | None) -> Side:
     except subprocess.CalledProcessError:
         raise InputError(f"--compare: {revision}: not a commit, branch or tag of this repository") from None
     blobs = {}
-    for line in _git("ls-tree", "-r", commit, "--", PARAMS, METRICS, PLOTS).decode().splitlines():
-        details, path = line.split("\t")
+    listed = _git("ls-tree", "-r", "-z", commit, "--", PARAMS, METRICS, PLOTS)
+    for line in listed.decode(errors="replace").split("\0")[:-1]:
+        details, _, path = line.partition("\t")
         blobs[path] = details.split()[2]
     params, metrics = (
-        _parsed(_git("cat-file", "blob", blobs[path])) if path in blobs else {} for path in (PARAMS, METRICS)
+        _parsed(f"{revision}:{path}", _git("cat-file", "blob", blobs[path])) if path in blobs else {}
+        for path in (PARAMS, METRICS)
     )
     figures = {}
     for path, blob in blobs.items():
@@ -61,9 +65,13 @@ def read_commit(revision: str, figures_at: str | None) -> Side:
     return Side(f"{revision} ({commit[:8]})", params, metrics, figures)
 
 
-def _parsed(content: bytes) -> Any:
+def _parsed(where: str, content: bytes) -> Any:
     # JSON is YAML too, so metrics and params are read by one function.
-    return YAML(typ="safe").load(io.BytesIO(content))
+    try:
+        return YAML(typ="safe").load(io.BytesIO(content))
+    except (YAMLError, ValueError, RecursionError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{where}: cannot be read: {reason}") from None
 
 
 def _git(*arguments: str) -> bytes:

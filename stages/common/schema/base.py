@@ -8,6 +8,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 HubId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")]
 Package = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$")]
+# One line of text: nothing in it begins another one, in a model card's front matter or elsewhere.
+Line = Annotated[str, Field(pattern=r"^[^\p{Cc}\p{Zl}\p{Zp}]+$")]
 Positive = Annotated[int, Field(ge=1)]
 # The smallest range among the generators that are seeded: that of numpy, which lm-eval uses.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

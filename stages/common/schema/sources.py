@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from stages.common.schema.base import Group, HubId, Package, Positive, Sha256
+from stages.common.schema.base import Group, HubId, Line, Package, Positive, Sha256
 
 
 class ArchiveContent(Group):
@@ -29,8 +29,8 @@ class PackageContent(ArchiveContent):
 class ModelLabel(Group):
     """What the model card says of the dense model."""
 
-    name: str
-    licence: str
+    name: Line
+    licence: Line
 
 
 class FileLabel(ModelLabel):
