@@ -2,21 +2,25 @@
 
 import csv
 import json
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+from ruamel.yaml import YAML
 
 from stages.common.artifacts import atomic
 from stages.common.console import stage
 from stages.common.dvc import run_dvc
 from stages.common.errors import InputError
+from stages.evaluation.comparison import flatten
 from stages.evaluation.markdown import markdown_table
 from stages.evaluation.sweep import draw_sweep, sweep_table, trial, varied
 
 PARAMS = "params.yaml"
 METRICS = "data/metrics.json"
+LOCK = "dvc.lock"
 
 
 @stage
@@ -46,7 +50,7 @@ def main(out: Path, revisions: tuple[str, ...], by: str | None) -> None:
 
 
 def _states(revisions: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """(name, params, metrics) of the commits and of their experiments that have metrics."""
+    """(name, params, metrics) of the commits and of their experiments that ran with their params."""
     shown = run_dvc(
         "exp", "show", "--json", *(part for revision in revisions for part in ("--rev", revision))
     )
@@ -57,14 +61,41 @@ def _states(revisions: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any], d
         for experiment in commit["experiments"] or []:
             # A list of checkpoints, the last state first.
             last = experiment["revs"][0]
-            yield from _finished(last["name"] or last["rev"][:7], last)
+            name = last["name"] or last["rev"][:7]
+            state = (experiment.get("executor") or {}).get("state", "success").lower()
+            if state != "success":
+                # One that waits, runs or failed has the metrics of the commit that it started from.
+                click.echo(f"sweep: {name} left out: {state}", err=True)
+                continue
+            yield from _finished(name, last)
 
 
 def _finished(name: str, state: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     data = state["data"] or {}
     metrics = data.get("metrics", {}).get(METRICS, {}).get("data")
-    if metrics:
-        yield name, data["params"][PARAMS]["data"], metrics
+    if not metrics:
+        return
+    params = data["params"][PARAMS]["data"]
+    changed = _changed_since(state["rev"], params)
+    if changed:
+        click.echo(f"sweep: {name} left out: {changed} is not what its metrics were made with", err=True)
+        return
+    yield name, params, metrics
+
+
+def _changed_since(revision: str, params: Mapping[str, Any]) -> str | None:
+    """A setting of a revision's params.yaml that is another one in its dvc.lock, as of the run; or None."""
+    shown = subprocess.run(
+        ["git", "show", f"{revision}:{LOCK}"], capture_output=True, text=True, check=False
+    ).stdout
+    stages = (YAML(typ="safe").load(shown) or {}).get("stages", {}) if shown else {}
+    settings = flatten(params)
+    for one in stages.values():
+        for name, value in one.get("params", {}).get(PARAMS, {}).items():
+            whole = flatten({name: value})
+            if any(settings.get(key, ...) != told for key, told in whole.items()):
+                return str(name)
+    return None
 
 
 def _print(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

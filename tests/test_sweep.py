@@ -1,12 +1,15 @@
 """Experiments of a real DVC project are collected; a stand-in for the pipeline makes them quick."""
 
 import csv
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.project import commit_all, run
+from tests.project import ENVIRONMENT, commit_all, run
 
 PROGRAM = """\
 import json, pathlib
@@ -113,3 +116,36 @@ def test_an_experiment_can_be_applied(project: Path) -> None:
     run(project, "dvc", "exp", "apply", "smaller")
     assert "sparsity: 0.4" in (project / "params.yaml").read_text(encoding="utf-8")
     run(project, "git", "checkout", "--quiet", "--", ".")
+
+
+def test_a_run_that_failed_shows_nobody_elses_figures(project: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(project, clone)
+    failing = PROGRAM.replace("import json", "import sys, json") + "if sparsity == 0.3: sys.exit('no')\n"
+    (clone / "report.py").write_text(failing, encoding="utf-8")
+    run(clone, "dvc", "repro", "--quiet")
+    run(clone, "git", "add", "--all")
+    run(clone, "git", "commit", "--quiet", "--message", "Fails at 30%")
+    for name, sparsity in (("broken", 0.3), ("fine", 0.5)):
+        run(clone, "dvc", "exp", "run", "--queue", "--name", name, "-S", f"prune.sparsity={sparsity}")
+    subprocess.run(
+        ["dvc", "exp", "run", "--run-all"],
+        cwd=clone,
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        check=False,
+    )
+    text = sweep(clone)
+    assert "sweep: broken left out: failed" in text
+    with (clone / "data/sweep/sweep.csv").open(encoding="utf-8", newline="") as file:
+        assert {row["run"] for row in csv.DictReader(file)} == {"main", "fine"}
+
+
+def test_a_commit_whose_settings_were_not_run_is_left_out(project: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    run(tmp_path, "git", "clone", "--quiet", str(project), "clone")
+    (clone / "params.yaml").write_text("prune: {sparsity: 0.7}\nmask: {metric: fisher}\n", encoding="utf-8")
+    run(clone, "git", "commit", "--quiet", "--all", "--message", "Set, not run")
+    text = sweep(clone, status=1)
+    assert "sweep: main left out: prune.sparsity is not what its metrics were made with" in text
+    assert "no run has metrics yet" in text

@@ -1,6 +1,6 @@
 """Many runs of the pipeline in one table and one figure, with those that no other run beats marked."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,12 @@ from stages.evaluation.metrics import Metrics
 from stages.evaluation.style import COLOURS, INK, MARKERS, Picture, house_style, picture
 
 Row = tuple[str, ...]
+
+# The settings that say what a model is scored on: figures under others cannot be compared.
+SCORING = (
+    *("model.", "domains.", "benchmarks.", "evaluate.limit", "evaluate.seed", "corpus.seed"),
+    *("corpus.sequence_length", "corpus.heldout_sequences", "corpus.heldout_share"),
+)
 
 
 @dataclass(frozen=True)
@@ -115,8 +121,11 @@ def draw_sweep(trials: Sequence[Trial], dense: Trial, by: str | None = None) -> 
 def _draw_panel(
     axes: Any, trials: Sequence[Trial], dense: Trial, front: Mapping[str, Trial], value: Any, by: str | None
 ) -> None:
-    line = [*sorted(front.values(), key=lambda one: one.parameters), dense]
-    axes.plot(*_points(line, value), color=INK, linewidth=1, zorder=1, label="Pareto front (filled)")
+    label: str | None = "Pareto front (filled)"
+    for alike in _scored_alike(front.values()):
+        line = [*sorted(alike, key=lambda one: one.parameters), dense]
+        axes.plot(*_points(line, value), color=INK, linewidth=1, zorder=1, label=label)
+        label = None
     for index, (group, members) in enumerate(_groups(trials, by).items()):
         colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
         best = [one for one in members if one.name in front]
@@ -152,11 +161,26 @@ def _accuracy(one: Trial) -> float:
 
 
 def _by_perplexity(trials: Sequence[Trial]) -> dict[str, Trial]:
-    front = pareto_front([(one.parameters, one.perplexity) for one in trials])
-    return {one.name: one for one, best in zip(trials, front, strict=True) if best}
+    return _front(trials, _perplexity)
 
 
 def _by_accuracy(trials: Sequence[Trial]) -> dict[str, Trial]:
-    scored = [one for one in trials if one.accuracy is not None]
-    front = pareto_front([(one.parameters, -_accuracy(one)) for one in scored])
-    return {one.name: one for one, best in zip(scored, front, strict=True) if best}
+    return _front([one for one in trials if one.accuracy is not None], lambda one: -_accuracy(one))
+
+
+def _front(trials: Sequence[Trial], loss: Callable[[Trial], float]) -> dict[str, Trial]:
+    """The trials, by name, that no other one beats that was scored alike."""
+    best = {}
+    for alike in _scored_alike(trials):
+        front = pareto_front([(one.parameters, loss(one)) for one in alike])
+        best |= {one.name: one for one, on_it in zip(alike, front, strict=True) if on_it}
+    return best
+
+
+def _scored_alike(trials: Iterable[Trial]) -> list[list[Trial]]:
+    """The trials in groups whose figures are of the same model on the same text and items."""
+    groups: dict[str, list[Trial]] = {}
+    for one in trials:
+        scoring = {key: value for key, value in one.settings.items() if key.startswith(SCORING)}
+        groups.setdefault(repr(sorted(scoring.items())), []).append(one)
+    return list(groups.values())

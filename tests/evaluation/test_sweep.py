@@ -65,3 +65,21 @@ def test_a_run_is_read_from_its_params_and_metrics(tmp_path: Path) -> None:
     assert pruned.settings == {"prune.sparsity": 0.2}
     assert (pruned.parameters, pruned.removed, pruned.perplexity, pruned.ratio) == (1200, 0.2, 12.5, 1.25)
     assert trial("dense", {}, metrics, "dense").accuracy == (0.5, 0.025)
+
+
+def test_runs_that_were_scored_on_other_items_share_no_front() -> None:
+    few: dict[str, object] = {"evaluate.limit": 10}
+    many: dict[str, object] = {"evaluate.limit": 100}
+    trials = [
+        Trial("few", few, 900, 0.1, 20.0, 1.0, (0.9, 0.1)),
+        Trial("many", many, 900, 0.1, 25.0, 1.2, (0.5, 0.1)),
+        Trial("worse", many, 900, 0.1, 30.0, 1.5, (0.4, 0.1)),
+    ]
+    best = {row[0]: row[-1] for row in sweep_table(trials)[1]}
+    assert best == {"few": "perplexity, accuracy", "many": "perplexity, accuracy", "worse": ""}
+    same = [Trial(one.name, few, *list(vars(one).values())[2:]) for one in trials]
+    assert {row[0]: row[-1] for row in sweep_table(same)[1]} == {
+        "few": "perplexity, accuracy",
+        "many": "",
+        "worse": "",
+    }
