@@ -12,12 +12,17 @@ help: ## List the targets
 
 # The stamp stands for an environment that was installed whole from exactly these two files.
 # Setuptools warns at any editable install, which asks nothing of anyone here.
+# Which requirements conflict, and that the index cannot be reached, pip says in its log only.
+WHY = sed -n 's/^[^ ]* //; /The conflict is caused by:/,/^ *$$/p' .venv/setup.log; \
+	grep -m1 -oE 'Could not fetch URL [^ ]*: (connection error|There was a problem).*' .venv/setup.log
+
 .venv/.installed: pyproject.toml constraints.txt
 	@echo "setting up .venv: some minutes, 2 GB"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--log .venv/setup.log "pip>=25.1" || ($(WHY); exit 1)
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable . --config-settings editable_mode=compat --group dev
+		--log .venv/setup.log --editable . --config-settings editable_mode=compat --group dev || ($(WHY); exit 1)
 	@touch $@
 
 setup: .venv/.installed ## Create .venv with the pinned dependencies
@@ -31,10 +36,12 @@ repro: setup ## Run the whole pipeline; what is up to date is not run again
 	@python -m stages.report --show
 
 recover: setup ## Train the pruned model by the dense one (params `recover`), evaluate it apart
+	@python -m stages.plan --check
 	@python -m stages.enable recovering
 	dvc repro stages/recovering/dvc.yaml
 
 export: setup ## Write the pruned model to data/export/model.gguf, for llama.cpp
+	@python -m stages.plan --check
 	@python -m stages.enable exporting
 	dvc repro stages/exporting/dvc.yaml
 
@@ -49,6 +56,7 @@ RUN_QUEUE = dvc exp run --run-all --jobs $(JOBS)
 # Any settings, as dvc exp run takes them: make sweep SWEEP="-S mask.metric=fisher,wanda" BY=mask.metric
 SWEEP ?= -S 'prune.sparsity=0.1,0.3'
 sweep: setup ## Run experiments over settings (SWEEP=...) and draw them in data/sweep
+	@python -m stages.plan --check
 	dvc exp run --queue $(SWEEP)
 	$(RUN_QUEUE)
 	@python -m stages.sweep $(if $(BY),--by $(BY))
@@ -61,6 +69,7 @@ experiments: setup ## List the experiments: the settings that differ, and the ra
 # The experiments that this commit lacks; what is queued beside them runs too.
 GRID ?= small
 study: setup ## Run the grid of experiments in stages/experiments/study (GRID=small, hours) into data/study
+	@python -m stages.plan --check
 	@python -m stages.study queue --grid $(GRID)
 	$(RUN_QUEUE)
 	@python -m stages.study collect --grid $(GRID)

@@ -7,6 +7,7 @@ from stages.checkpoints.loading import load_model
 from stages.common.console import counter, is_first, stage, summary
 from stages.common.dvc import key_of_stage
 from stages.common.launching import launch
+from stages.common.locks import hold
 from stages.common.params import read_params
 from stages.common.paths import CALIBRATION, MODEL, ROUNDS
 from stages.method.from_params import method_settings
@@ -25,6 +26,7 @@ def main(round_name: str | None) -> None:
     round_name = key_of_stage(round_name, "ROUND")
     before = params.round(round_name).after
     launch(params.compute, "stages.capture", round_name)
+    hold(ROUNDS / round_name / "statistics.safetensors")
     model = open_experts(load_model(MODEL, params.compute.dtype))
     masks = read_masks(ROUNDS / before / "masks.safetensors")
     text = read_text(CALIBRATION)

@@ -1,9 +1,12 @@
 """Stage: calibration and held-out sequences of every domain."""
 
+from stages.checkpoints.loading import load_config, load_tokenizer
 from stages.common import artifacts
 from stages.common.console import stage, summary
+from stages.common.locks import hold
 from stages.common.params import read_params
-from stages.common.paths import DATA
+from stages.common.paths import DATA, MODEL
+from stages.planning.checks import check_context, check_ids
 from stages.text.corpus import build_corpus
 from stages.text.inputs import corpus_inputs
 
@@ -12,7 +15,13 @@ from stages.text.inputs import corpus_inputs
 def main() -> None:
     """Split, tokenise and pack data/sources into data/corpus, as params.yaml has it under `corpus`."""
     params = read_params()
+    hold(DATA / "corpus")
+    config = load_config(MODEL)
+    check_context(config, params)
     calibration, heldout = build_corpus(*corpus_inputs(params), params.corpus)
+    for split in (calibration, heldout):
+        ids = (row.input_ids for row in split.sequences)
+        check_ids(ids, config.vocab_size, load_tokenizer(MODEL), str(MODEL))
     for name, split in (("calibration", calibration), ("heldout", heldout)):
         path = DATA / "corpus" / f"{name}.parquet"
         artifacts.write_sequences(path, split.sequences, split.metadata(params.corpus))

@@ -7,15 +7,17 @@ from typing import Any
 import click
 
 from stages.checkpoints.devices import place
-from stages.checkpoints.loading import load_model
+from stages.checkpoints.loading import load_config, load_model
 from stages.common.artifacts import write_json
 from stages.common.console import stage, summary
+from stages.common.locks import hold
 from stages.common.params import read_params
 from stages.common.paths import EVALUATIONS
 from stages.evaluation.circumstances import circumstances
 from stages.evaluation.cost import measure_size
 from stages.evaluation.latency import compare_latency
 from stages.evaluation.memory import peak_memory
+from stages.planning.checks import check_context
 
 
 @stage
@@ -25,6 +27,8 @@ from stages.evaluation.memory import peak_memory
 def main(name: str, checkpoint: Path, against: Path | None) -> None:
     """Measure a checkpoint and write data/evaluations/NAME/cost.json."""
     params = read_params()
+    hold(EVALUATIONS / name / "cost.json")
+    check_context(load_config(checkpoint), params)
     settings, dtype, device = params.evaluate, params.compute.dtype, params.compute.device
     # Measured first, while this process holds no model that could crowd the other out.
     memory = peak_memory(checkpoint, dtype, device, settings.prompt_tokens, settings.decode_tokens)

@@ -7,6 +7,7 @@ from stages.common.artifacts import read_json, write_json
 from stages.common.console import stage, summary
 from stages.common.dvc import key_of_stage
 from stages.common.errors import InputError
+from stages.common.locks import hold
 from stages.common.params import read_params
 from stages.common.paths import MODEL, ROUNDS
 from stages.method.choose import choose
@@ -22,11 +23,12 @@ def main(round_name: str | None) -> None:
     """Choose the channels that ROUND removes, on top of the round it follows."""
     params = read_params()
     round_name = key_of_stage(round_name, "ROUND")
+    hold(ROUNDS / round_name / "masks.safetensors")
     before, here = ROUNDS / params.round(round_name).after, ROUNDS / round_name
     # Scores need the dense weights only, wherever there is memory.
     model = open_experts(load_model(MODEL, params.compute.dtype))
     captures = read_captures(here / "statistics.safetensors")
-    missing = sorted(set(params.mixture) - set(captures))
+    missing = sorted(set(params.counted()) - set(captures))
     if missing:
         raise InputError(
             f"{here / 'statistics.safetensors'}: has no domain {', '.join(missing)}; "

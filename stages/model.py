@@ -3,9 +3,11 @@
 from stages.checkpoints.dense import load_dense
 from stages.common import artifacts
 from stages.common.console import stage, summary
+from stages.common.locks import hold
 from stages.common.params import DENSE, read_params
 from stages.common.paths import MODEL, ROUNDS
 from stages.method.sites import chosen_sites
+from stages.planning.checks import check_context, check_early, check_vocabulary
 from stages.pruning.experts import close_experts, open_experts
 from stages.pruning.sites import all_kept_masks
 from stages.rounds.tensors import write_masks, write_scores
@@ -17,11 +19,14 @@ ROUND = ROUNDS / DENSE
 def main() -> None:
     """Read the model of params.yaml into data/model, a complete checkpoint; write data/rounds/dense."""
     params = read_params()
-    model, tokenizer = load_dense(params.model)
+    hold(MODEL)
+    check_early(params)
+    model, tokenizer = load_dense(params.model, lambda config: check_context(config, params))
     masks = all_kept_masks(open_experts(model))
     # What is written does not depend on `prune`, so neither does the stage; but a kind of site that
     # the model's family refuses is refused here, before text is made and read.
     chosen_sites(model, params.prune.sites, params.prune.widths, params.prune.width_multiple)
+    check_vocabulary(tokenizer, model.config.vocab_size, params.model.name)
     close_experts(model)
     with artifacts.atomic(MODEL) as directory:
         model.save_pretrained(directory)

@@ -10,6 +10,7 @@ from stages.checkpoints.devices import place
 from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.common.artifacts import read_sequences, write_json
 from stages.common.console import stage, summary
+from stages.common.locks import hold
 from stages.common.params import read_params
 from stages.common.paths import EVALUATIONS, HELDOUT
 from stages.evaluation.circumstances import circumstances
@@ -23,6 +24,7 @@ from stages.evaluation.perplexity import DomainScore, geometric_mean, score_doma
 def main(name: str, checkpoint: Path) -> None:
     """Score a checkpoint on data/corpus/heldout.parquet and write data/evaluations/NAME/perplexity.json."""
     params = read_params()
+    hold(EVALUATIONS / name / "perplexity.json")
     rows = read_sequences(HELDOUT)
     dtype, device = params.compute.dtype, params.compute.device
     model, tokenizer = place(load_model(checkpoint, dtype), device), load_tokenizer(checkpoint)

@@ -5,7 +5,8 @@ import click
 from stages.checkpoints.devices import resolve_device
 from stages.common.console import duration, stage
 from stages.common.params import PARAMS_FILE, Params, read_params
-from stages.planning.architecture import configured_architecture
+from stages.planning.architecture import Architecture, configured_architecture
+from stages.planning.checks import check_context, check_early
 from stages.planning.estimate import EFFICIENCY, Work, estimate_work, measure_speed
 from stages.planning.machine import this_machine, warnings
 from stages.planning.memory import peak_memory
@@ -16,18 +17,25 @@ from stages.planning.tasks import check_tasks
 @stage
 @click.option("--rounds", type=click.IntRange(min=1), help="Rewrite the rounds of params.yaml: how many.")
 @click.option("--curve", type=click.Choice(list(CURVES)), default="linear", show_default=True)
-def main(rounds: int | None, curve: str) -> None:
+@click.option("--check", is_flag=True, help="Only check params.yaml and what it names.")
+def main(rounds: int | None, curve: str, check: bool) -> None:
     """Check params.yaml, show the schedule and estimate time and disk; with --rounds, rewrite them first."""
     if rounds is not None:
         rewrite_rounds(PARAMS_FILE, rounds, curve)
     params = read_params()
+    check_early(params)
     check_tasks(params)
-    click.echo("\n".join([*schedule(params), "", *cost(params)]))
+    found = configured_architecture(params.model)
+    if found is not None:
+        check_context(found.model.config, params)
+    if check:
+        return
+    click.echo("\n".join([*schedule(params), "", *cost(params, found)]))
 
 
 def schedule(params: Params) -> list[str]:
     """The rounds as lines of text: what is removed by when, and how many tokens each pass reads."""
-    domains = len(params.mixture)
+    domains = len(params.counted())
     tokens = domains * params.capture.sequences * params.corpus.sequence_length
     passes = "forward and backward" if params.capture.gradients else "forward only"
     lines = [
@@ -42,9 +50,8 @@ def schedule(params: Params) -> list[str]:
     return lines
 
 
-def cost(params: Params) -> list[str]:
+def cost(params: Params, found: Architecture | None) -> list[str]:
     """What a run of everything takes here, as lines of text; unknown for a package that is not here yet."""
-    found = configured_architecture(params.model)
     if found is None:
         return [
             "Time, memory and disk are unknown until the archive that holds the model is here: "

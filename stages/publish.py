@@ -9,6 +9,7 @@ import click
 from stages.checkpoints.model_card import base_model, data_set
 from stages.common.artifacts import atomic, read_card
 from stages.common.console import stage, summary
+from stages.common.locks import hold
 from stages.common.params import read_params
 from stages.common.paths import DATA, EVALUATIONS, HEALING, PUBLISHED, ROUNDS
 from stages.evaluation.card import evaluated_card, front_matter
@@ -23,6 +24,7 @@ def main(name: str) -> None:
     """Write data/published/NAME: data/NAME, its model card with the figures of data/evaluations."""
     params = read_params()
     checkpoint, target = DATA / name, PUBLISHED / name
+    hold(target)
     evidence = read_evidence(EVALUATIONS, ROUNDS / params.surgery.after / "history.json", HEALING, name)
     data = front_matter(
         f"{params.model.name}-{name}",

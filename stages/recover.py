@@ -18,6 +18,7 @@ from stages.checkpoints.saving import in_precision, save_model, save_tokenizer
 from stages.common.artifacts import atomic, read_card, write_json
 from stages.common.console import counter, stage, summary
 from stages.common.errors import InputError
+from stages.common.locks import hold
 from stages.common.params import Params, read_params
 from stages.common.paths import MODEL, PRUNED, RECOVERED, RECOVERY_TEXT
 from stages.pruning import divergence, optimizer, precision, recovery
@@ -35,6 +36,7 @@ CODE = tuple(Path(str(module.__file__)) for module in (divergence, optimizer, pr
 def main() -> None:
     """Write data/recovered: the pruned checkpoint after a short distillation from the dense model."""
     params = read_params()
+    hold(RECOVERED)
     _refuse_many(params)
     training = Training(**params.recover.model_dump())
     tokenizer, pruned_card = load_tokenizer(PRUNED), read_card(PRUNED)

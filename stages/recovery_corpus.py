@@ -2,6 +2,7 @@
 
 from stages.common.artifacts import write_sequences
 from stages.common.console import stage, summary
+from stages.common.locks import hold
 from stages.common.params import Params, read_params
 from stages.common.paths import RECOVERY_TEXT
 from stages.text.corpus import build_heldout, build_rest
@@ -12,6 +13,7 @@ from stages.text.inputs import corpus_inputs
 def main() -> None:
     """Pack the calibration documents of data/sources, far more of each than pruning reads."""
     params = read_params()
+    hold(RECOVERY_TEXT)
     sources, tokens, benchmarks = corpus_inputs(params)
     heldout = build_heldout(sources, tokens, params.corpus)
     rest = build_rest(sources, drawn(params), heldout, tokens, benchmarks, params.corpus)

@@ -4,6 +4,7 @@ import click
 
 from stages.common.artifacts import atomic, read_json, write_json
 from stages.common.console import headline, stage, summary
+from stages.common.locks import hold
 from stages.common.params import read_params
 from stages.common.paths import (
     EVALUATIONS,
@@ -52,6 +53,7 @@ def main(show: bool, revision: str | None, figures_at: str | None) -> None:
 
 def _write() -> None:
     params = read_params()
+    hold(METRICS)
     evidence = read_evidence(EVALUATIONS, ROUNDS / params.surgery.after / "history.json", HEALING)
     pictures = draw_figures(evidence)
     write_json(METRICS, build_metrics(evidence))

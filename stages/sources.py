@@ -6,6 +6,7 @@ from stages.common import artifacts
 from stages.common.console import stage, summary
 from stages.common.dvc import key_of_stage
 from stages.common.errors import InputError
+from stages.common.locks import hold
 from stages.common.params import PARAMS_FILE, read_params
 from stages.common.paths import SOURCES
 from stages.text.domains import documents
@@ -19,8 +20,10 @@ def main(domain: str | None) -> None:
     domain = key_of_stage(domain, "DOMAIN")
     if domain not in domains:
         raise InputError(f"{PARAMS_FILE}: domains.{domain}: no such domain; there are {', '.join(domains)}")
+    output = SOURCES / f"{domain}.parquet"
+    hold(output)
     found = documents(domain, domains[domain])
-    artifacts.write_documents(SOURCES / f"{domain}.parquet", found)
+    artifacts.write_documents(output, found)
     characters = sum(len(item.text) for item in found)
     summary(f"sources@{domain}", f"{len(found)} documents, {characters:,} characters")
 

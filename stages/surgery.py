@@ -14,6 +14,7 @@ from stages.common.artifacts import read_json, write_json
 from stages.common.atomic import atomic
 from stages.common.console import counter, is_first, stage, summary
 from stages.common.launching import launch
+from stages.common.locks import hold
 from stages.common.params import read_params
 from stages.common.paths import CALIBRATION, HEALING, MODEL, PRUNED, ROUNDS
 from stages.method.from_params import method_settings
@@ -31,6 +32,7 @@ def main() -> None:
     """Write data/pruned: a complete checkpoint, cut by the masks, healed, and proved to load."""
     params = read_params()
     launch(params.compute, "stages.surgery")
+    hold(PRUNED)
     last = ROUNDS / params.surgery.after
     device = resolve_device(params.compute.device)
     model = open_experts(load_model(MODEL, params.compute.dtype))

@@ -8,6 +8,7 @@ from stages.checkpoints.devices import place
 from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.common.artifacts import AnswerRow, write_answers, write_json
 from stages.common.console import stage, summary
+from stages.common.locks import hold
 from stages.common.params import read_params
 from stages.common.paths import EVALUATIONS
 from stages.evaluation.asking import asking_of, items_of
@@ -22,6 +23,7 @@ from stages.evaluation.zero_shot import Score, score_tasks
 def main(name: str, checkpoint: Path) -> None:
     """Ask a checkpoint and write data/evaluations/NAME/tasks.json and, item by item, answers.parquet."""
     params = read_params()
+    hold(EVALUATIONS / name / "tasks.json")
     dtype, device = params.compute.dtype, params.compute.device
     scores: dict[str, Score] = {}
     if params.benchmarks:

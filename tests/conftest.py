@@ -37,7 +37,7 @@ def make_tiny_model(**changes: Any) -> LlamaForCausalLM:
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "max_position_embeddings": 256,
+        "max_position_embeddings": 512,
         "tie_word_embeddings": True,
         "bos_token_id": 0,
         "eos_token_id": 1,

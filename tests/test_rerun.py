@@ -178,6 +178,14 @@ def test_scores_and_budgets_leave_the_first_capture(project: Project, key: str, 
     assert set(ran) <= {"mask@r1", "capture@r2"}
 
 
+def test_own_text_is_made_only_where_it_counts(project: Project) -> None:
+    assert project.repro({"mixture.self": 0.0}, "capture@r1") == ["sample", "corpus", "capture@r1"]
+
+
+def test_another_weight_of_own_text_leaves_the_corpus(project: Project) -> None:
+    assert project.repro({"mixture.self": 3.0}, "mask@r1") == ["sample", "mask@r1"]
+
+
 def test_a_domain_added_runs_its_source_the_corpus_and_what_follows(project: Project) -> None:
     changes = {"domains.gamma": lines_of("gamma.txt"), "mixture.gamma": 1.0}
     assert project.repro(changes, "capture@r1") == ["sources@gamma", "corpus", "capture@r1"]
@@ -301,9 +309,11 @@ def test_a_study_comes_out_alike_through_dvc_and_in_one_process(project: Project
     study = [sys.executable, "-m", "stages.study"]
     assert "queued 3 of 3" in project.run([*study, "queue", "--axes", "axes.yaml"])
     ran = stages_run(project.run(["dvc", "exp", "run", "--run-all"]))
-    # The default run is in the cache, and every experiment's text and dense evaluation too.
+    # The default run is in the cache, and every experiment's held-out text and dense evaluation too; only the
+    # one without the model's own text has calibration text of its own.
     assert ran.count("surgery") == ran.count("perplexity@pruned") == 2
-    assert not {"corpus", "sample", "perplexity@dense", "tasks@dense", "cost@dense"} & set(ran)
+    assert ran.count("sample") == ran.count("corpus") == 1
+    assert not {"perplexity@dense", "tasks@dense", "cost@dense"} & set(ran)
     project.run([*study, "collect", "--axes", "axes.yaml"])
     project.run([*study, "run", "--axes", "axes.yaml", "--out", "here.csv"])
     through, here = (read_results(project.directory / file) for file in ("data/study/small.csv", "here.csv"))

@@ -10,7 +10,7 @@ import pytest
 from click import Command
 from click.testing import CliRunner, Result
 
-from stages import benchmarks, corpus, model, recovery_corpus, sample, sources
+from stages import benchmarks, capture, corpus, mask, model, recovery_corpus, sample, sources
 from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.common.artifacts import read_documents, read_sequences
 from tests.bad_inputs.local import ITEM
@@ -34,7 +34,8 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
             "recover": {**params["recover"], "steps": 10, "batch_size": 10},
             "benchmarks": {"openbookqa": {"source": "path", "path": "quiz.jsonl"}},
             "sample": {"documents": 20, "tokens": 24, "temperature": 1.0, "batch_size": 5, "seed": 0},
-            "surgery": {**params["surgery"], "sequences": 10},
+            "surgery": {**params["surgery"], "sequences": 11, "choice_sequences": 1},
+            "evaluate": {**params["evaluate"], "prompt_tokens": 8, "decode_tokens": 2},
             "corpus": {
                 **params["corpus"],
                 "sequence_length": 16,
@@ -86,7 +87,7 @@ def test_the_stages_lead_from_params_to_sequences(project: Project) -> None:
     result = run(recovery_corpus.main)
     assert result.exit_code == 0, result.output
     rest = [item.domain for item in read_sequences(data / "corpus/recovery.parquet")]
-    # Of a hundred draws each domain gets half, which is more than the twelve that surgery reads.
+    # Of a hundred draws each domain gets half, which is more than what surgery reads.
     assert rest == ["tales"] * 51 + ["self"] * 51
     assert "by domain tales 51, self 51" in result.output
 
@@ -141,3 +142,25 @@ def test_the_corpus_needs_the_stages_before_it(project: Project) -> None:
     result = run(corpus.main)
     assert result.exit_code == 1
     assert result.output == "Error: data/sources/tales.parquet: not found; run `dvc repro`\n"
+
+
+def test_own_text_that_does_not_count_is_neither_made_nor_missed(project: Project) -> None:
+    # Three documents of one token each would be too little.
+    small = {"documents": 3, "tokens": 1, "temperature": 1.0, "batch_size": 5, "seed": 0}
+    prune = {"sparsity": 0.2, "widths": "uniform", "width_multiple": 1, "floor": 0.1, "sites": ["mlp"]}
+    data = project(mixture={"tales": 1.0, "self": 0.0}, sample=small, prune=prune) / "data"
+    for command, *arguments in (
+        (model.main,),
+        (sources.main, "tales"),
+        (sample.main,),
+        (benchmarks.main,),
+        (corpus.main,),
+        (capture.main, "r1"),
+        (mask.main, "r1"),
+    ):
+        result = run(command, *arguments)
+        assert result.exit_code == 0, result.output
+    assert read_documents(data / "sources/self.parquet") == []
+    assert {item.domain for item in read_sequences(data / "corpus/calibration.parquet")} == {"tales"}
+    (entry,) = json.loads((data / "rounds/r1/history.json").read_text(encoding="utf-8"))
+    assert list(entry["loss"]) == ["tales"]

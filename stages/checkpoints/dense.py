@@ -6,7 +6,7 @@ Code that comes with a model is never run: only architectures that transformers 
 import contextlib
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,12 +17,13 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging
 
-from stages.checkpoints.folder import check_config, check_file, check_folder, use_plain_attention
+from stages.checkpoints.folder import check_config, check_file, check_folder
 from stages.checkpoints.heads import share_head
 from stages.checkpoints.loading import UNREADABLE, check_weights, tell_tie, unreadable
 from stages.common.errors import InputError
@@ -43,9 +44,12 @@ class _Location:
     gguf_file: str | None = None
 
 
-def load_dense(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_dense(
+    source: ModelSource, on_config: Callable[[PretrainedConfig], object] = lambda config: None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load model and tokenizer; a GGUF file is dequantised to float32, other weights keep their dtype.
 
+    `on_config` is called with the config before weights are fetched, and may refuse it.
     Where a GGUF file holds the embeddings once more as the head, both are one matrix again (see share_head).
     The token for a gated model comes from the environment (HF_TOKEN). Raises InputError naming the key of
     params.yaml when the model cannot be read, its weights are not those that its config tells
@@ -56,13 +60,11 @@ def load_dense(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenize
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
     with _locate(source) as location:
-        try:
-            with _quiet():
-                model, tokenizer, report = _load(location)
-        except InputError as error:
-            raise InputError(f"{location.shown}: {error}") from None
-        except UNREADABLE as error:
-            raise InputError(unreadable(location.shown, error)) from None
+        with _quiet(), _naming(location):
+            config = _read_config(location)
+        on_config(config)
+        with _quiet(), _naming(location):
+            model, tokenizer, report = _load(location, config)
         check_weights(model, report["missing_keys"], report["unexpected_keys"], location.shown)
     if location.gguf_file:
         share_head(model)
@@ -96,16 +98,36 @@ def _locate(source: ModelSource) -> Iterator[_Location]:
         )
 
 
-def _load(location: _Location) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, set[str]]]:
-    options = {"revision": location.revision, "trust_remote_code": False}
-    if location.gguf_file:
-        options["gguf_file"] = location.gguf_file
-    # Read once and passed on, because otherwise each of these calls parses a GGUF file again, for seconds.
-    config = AutoConfig.from_pretrained(location.name, **options)
+@contextlib.contextmanager
+def _naming(location: _Location) -> Iterator[None]:
+    """Make of whatever a library raises an InputError that names the key of params.yaml."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{location.shown}: {error}") from None
+    except UNREADABLE as error:
+        raise InputError(unreadable(location.shown, error)) from None
+
+
+def _options(location: _Location) -> dict[str, Any]:
+    options: dict[str, Any] = {"revision": location.revision, "trust_remote_code": False}
+    return options | ({"gguf_file": location.gguf_file} if location.gguf_file else {})
+
+
+def _read_config(location: _Location) -> PretrainedConfig:
+    config: PretrainedConfig = AutoConfig.from_pretrained(location.name, **_options(location))
     family_of(config)
     if not location.gguf_file:
         check_config(config.to_dict())
-    use_plain_attention(config)
+    _use_plain_attention(config)
+    return config
+
+
+def _load(
+    location: _Location, config: PretrainedConfig
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, set[str]]]:
+    # The config is passed on, because otherwise these calls parse a GGUF file again, for seconds.
+    options = _options(location)
     tokenizer = AutoTokenizer.from_pretrained(location.name, config=config, **options)
     dtype = torch.float32 if location.gguf_file else "auto"
     # transformers' type annotations leave out the pair that it returns with output_loading_info.
@@ -114,6 +136,15 @@ def _load(location: _Location) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     )
     model, report = loaded
     return model, tokenizer, report
+
+
+def _use_plain_attention(config: PretrainedConfig) -> None:
+    """Forget, in place, a kernel for attention that needs another package, or code from the hub.
+
+    It changes speed, not results; transformers then takes its own.
+    """
+    if config._attn_implementation not in {None, "eager", "sdpa"}:
+        config._attn_implementation = None
 
 
 def _forget_origin(model: PreTrainedModel) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import CONFIG_MAPPING, PretrainedConfig
+from transformers import CONFIG_MAPPING
 
 from stages.common.errors import InputError
 from stages.common.paths import MODEL, PRUNED, RECOVERED
@@ -104,12 +104,3 @@ def check_config(config: Mapping[str, Any]) -> None:
             "per_layer` and cannot be pruned again; start from the dense model, or from one pruned with "
             "`widths: uniform`"
         )
-
-
-def use_plain_attention(config: PretrainedConfig) -> None:
-    """Forget, in place, a kernel for attention that needs another package, or code from the hub.
-
-    It changes speed, not results; transformers then takes its own.
-    """
-    if config._attn_implementation not in {None, "eager", "sdpa"}:
-        config._attn_implementation = None

@@ -8,7 +8,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
 from stages.checkpoints.folder import check_there
@@ -46,6 +53,16 @@ def load_model(directory: Path, dtype: str) -> PreTrainedModel:
     tell_tie(model)
     frozen: PreTrainedModel = model.eval().requires_grad_(False)
     return frozen
+
+
+def load_config(directory: Path) -> PretrainedConfig:
+    """Load the config of a checkpoint; InputError when it cannot be read."""
+    check_there(directory)
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(directory, local_files_only=True)
+    except UNREADABLE as error:
+        raise InputError(unreadable(str(directory), error)) from None
+    return config
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:

@@ -11,6 +11,7 @@ import psutil
 from tqdm import tqdm
 
 from stages.common.errors import InputError
+from stages.common.locks import release
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,6 +28,8 @@ def stage(function: Callable[P, None]) -> click.Command:
             function(*args, **kwargs)
         except InputError as error:
             raise click.ClickException(str(error)) from None
+        finally:
+            release()
 
     return click.command(help=function.__doc__)(run)
 

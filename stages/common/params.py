@@ -216,6 +216,12 @@ class Params(Group):
                 f"{PARAMS_FILE}: rounds.{name}: no such round; there are {', '.join(self.rounds)}"
             )
         return self.rounds[name]
+    def counted(self) -> dict[str, float]:
+        """`mixture` without the model's own text where that does not count: then none is made.
+
+        Any other domain of weight 0 stays, because it is measured and scored.
+        """
+        return {name: weight for name, weight in self.mixture.items() if weight or name != SELF_DOMAIN}
 
     def chain(self) -> list[str]:
         """The rounds from the first to `surgery.after`; stops where a cycle would begin."""

@@ -11,15 +11,18 @@ from ruamel.yaml import YAML
 
 from stages.common.errors import InputError
 
-# The rule for what is left out: these files and folders say how a setting is checked, how an error is worded
-# and what a terminal shows. None of them holds a value or computes one, so none can change what a stage
-# writes.
+# The rule for what is left out: these files and folders say how a setting is checked, how an error is worded,
+# what a terminal shows, which inputs are refused, and who waits for whom. None of them holds a value or
+# computes one, so none can change what a stage writes, and neither can what only they import.
 CANNOT_CHANGE_A_RESULT = (
+    "stages/checkpoints/folder.py",
     "stages/common/console.py",
     "stages/common/errors.py",
+    "stages/common/locks.py",
     "stages/common/params.py",
     "stages/common/problems.py",
     "stages/common/schema/",
+    "stages/planning/checks.py",
 )
 
 
@@ -70,18 +73,22 @@ def stage_file(name: str, stage: Mapping[str, Any]) -> str:
 
 def code_of(file: str, root: Path) -> list[str]:
     """What running `file` reads of the project's code, sorted: modules, and the templates that they name."""
-    modules = closure(file, root)
+    modules = closure(file, root, CANNOT_CHANGE_A_RESULT)
     templates = {template for module in modules for template in _named_files(module, root)}
     return sorted(file for file in modules | templates if not file.startswith(CANNOT_CHANGE_A_RESULT))
 
 
-def closure(file: str, root: Path) -> set[str]:
-    """The project's modules that importing `file` imports, itself included, as paths below `root`."""
+def closure(file: str, root: Path, ends: tuple[str, ...] = ()) -> set[str]:
+    """The project's modules that importing `file` imports, itself included, as paths below `root`.
+
+    ends: files and folders whose own imports are left out.
+    """
     seen: set[str] = set()
     waiting = {file}
     while waiting:
         seen |= waiting
-        waiting = set().union(*(imports(one, root) for one in waiting)) - seen
+        reached = (one for one in waiting if not one.startswith(ends))
+        waiting = set().union(*(imports(one, root) for one in reached)) - seen
     return seen
 
 

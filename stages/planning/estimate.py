@@ -48,7 +48,7 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     epoch, because its gradients are with respect to weights too. Attention scores, solving, and tasks
     without a limit on their items are left out.
     """
-    corpus, domains = params.corpus, len(params.mixture)
+    corpus, domains = params.corpus, len(params.counted())
     forward = 2.0 * macs_per_token(model)
     decoder = decoder_parameters(model)
     weight_bytes = torch.finfo(getattr(torch, params.compute.dtype)).bits // 8
@@ -57,7 +57,7 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     channels = sum(site.channels for site in sites)
     hidden = model.config.hidden_size
 
-    sampled = params.sample.documents * params.sample.tokens
+    sampled = params.sample.documents * params.sample.tokens if params.mixture[SELF_DOMAIN] else 0
     captured = domains * params.capture.sequences * corpus.sequence_length
     used = sum(weight > 0 for weight in params.mixture.values())
     surgery, auto = params.surgery, params.chooses_healing()
@@ -68,7 +68,7 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     refits = 2 if auto else 1
     streams = refits + (surgery.heal != "least_squares") + 3 * surgery.reconstruct.epochs
     healing = 2.0 * streams * decoder + 2.0 * slower * refits * sum(k * (k + hidden) for k in kept)
-    scored = (domains - (SELF_DOMAIN in params.mixture)) * corpus.heldout_sequences * corpus.sequence_length
+    scored = len(params.domains) * corpus.heldout_sequences * corpus.sequence_length
     asked = params.evaluate.limit * len(params.benchmarks) * ITEM_TOKENS
     timed = (
         2 * (params.evaluate.repeats + 1) * (params.evaluate.prompt_tokens + params.evaluate.decode_tokens)

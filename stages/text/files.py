@@ -8,11 +8,19 @@ from stages.common.params import PARAMS_FILE
 
 
 def read_files(pattern: str, key: str) -> dict[str, bytes]:
+    """The content of the files that a path or glob names; `key` is where params.yaml has it.
+
+    Raises InputError when nothing matches or cannot be read.
+    """
+    return {name: read_file(path, key) for name, path in find_files(pattern, key).items()}
+
+
+def find_files(pattern: str, key: str) -> dict[str, Path]:
     """The files that a path or glob (`**` for any folders) names; `key` is where params.yaml has it.
 
     The names are relative to the part of the path without wildcards, so that a document keeps its id, and
     with it its split, when the folder moves. What exists under the name as it stands is no pattern, whatever
-    brackets it has. Raises InputError when nothing matches or cannot be read.
+    brackets it has. Raises InputError when nothing matches.
     """
     wanted = Path(pattern).expanduser()
     root = _fixed_part(wanted)
@@ -21,7 +29,7 @@ def read_files(pattern: str, key: str) -> dict[str, bytes]:
     if not files:
         hint = f"; to read all files of the folder, write {pattern.rstrip('/')}/*" if paths else ""
         raise InputError(f"{PARAMS_FILE}: {key}: {pattern}: no such file{hint}")
-    return {path.relative_to(root).as_posix(): read_file(path, key) for path in files}
+    return {path.relative_to(root).as_posix(): path for path in files}
 
 
 def _fixed_part(pattern: Path) -> Path:

@@ -14,11 +14,16 @@ from stages.text.packing import Tokens, tokens_of
 
 
 def corpus_inputs(params: Params, data: Path = DATA) -> tuple[dict[str, list[Document]], Tokens, set[NGram]]:
-    """From `data`: every domain's documents, the model's tokenizer, the n-grams of the benchmarks."""
+    """From `data`: every domain's documents, the model's tokenizer, the n-grams of the benchmarks.
+
+    The model's own text is left out where there is none (`mixture.self: 0`).
+    """
     sources = {
         domain: read_documents(data / "sources" / f"{domain}.parquet")
         for domain in [*params.domains, SELF_DOMAIN]
     }
+    if not sources[SELF_DOMAIN]:
+        del sources[SELF_DOMAIN]
     found: set[NGram] = set()
     for task in progress(params.benchmarks, label="benchmarks", unit="tasks"):
         path = data / "benchmarks" / f"{task}.jsonl"

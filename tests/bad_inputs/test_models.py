@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click import Command
 
-from stages import capture, chat, mask, model, sample, surgery
+from stages import capture, chat, corpus, cost, mask, model, sample, surgery
 from tests.bad_inputs.local import local_params, make_project, said
 from tests.bad_inputs.test_texts import POINTER
 
@@ -144,6 +144,13 @@ MODEL = "data/model: no checkpoint there; run `dvc repro model`"
     ("command", "arguments", "message"),
     [
         (sample.main, (), MODEL),
+        (corpus.main, (), MODEL),
+        (cost.main, ("dense", "--checkpoint", "data/model"), MODEL),
+        (
+            cost.main,
+            ("pruned", "--checkpoint", "data/pruned"),
+            "data/pruned: no checkpoint there; run `dvc repro surgery`",
+        ),
         (capture.main, ("r1",), MODEL),
         (mask.main, ("r1",), MODEL),
         (surgery.main, (), MODEL),

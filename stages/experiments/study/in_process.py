@@ -79,20 +79,23 @@ class Laboratory:
     def _corpus(self, params: Params) -> Corpus:
         def draw() -> Corpus:
             sources, tokens, benchmarks = corpus_inputs(params, self.data)
-            sources[SELF_DOMAIN] = self._own_text(params, sources[SELF_DOMAIN])
+            if params.mixture[SELF_DOMAIN]:
+                sources[SELF_DOMAIN] = self._own_text(params, sources.get(SELF_DOMAIN))
+            else:
+                sources.pop(SELF_DOMAIN, None)
             calibration, heldout = build_corpus(sources, tokens, benchmarks, params.corpus)
             return calibration.sequences, heldout.sequences
 
         return self._once(("corpus", _text_key(params)), draw)
 
-    def _own_text(self, params: Params, there: list[Document]) -> list[Document]:
+    def _own_text(self, params: Params, there: list[Document] | None) -> list[Document]:
         """What the dense model writes; `there` is that already, if the pipeline had the same settings."""
 
         def write() -> list[Document]:
             model = place(close_experts(copy.deepcopy(self.dense)), self.device)
             return sample_documents(model, self.tokenizer, params.sample, self.data / "model")
 
-        if params.sample == self.made_by.sample:
+        if there is not None and params.sample == self.made_by.sample:
             return there
         return self._once(("sample", params.sample), write)
 
@@ -143,4 +146,4 @@ class Laboratory:
 
 
 def _text_key(params: Params) -> tuple[object, ...]:
-    return (params.corpus, params.sample)
+    return (params.corpus, params.sample, params.mixture[SELF_DOMAIN] > 0)

@@ -1,0 +1,152 @@
+"""What can be known to be wrong before anything is fetched, sampled or computed.
+
+The plan makes all of these checks; the model stage, which a plain `dvc repro` runs first, makes them too, and
+the stages that read a changed setting repeat what concerns them. They refuse, and compute nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+from stages.checkpoints.folder import check_file, check_folder
+from stages.common.errors import InputError
+from stages.common.params import (
+    PARAMS_FILE,
+    SELF_DOMAIN,
+    PackageBenchmark,
+    Params,
+    PathBenchmark,
+    PathDomain,
+    PathModel,
+)
+from stages.common.paths import DATA
+from stages.text.benchmark_items import read_local_items
+from stages.text.files import find_files
+from stages.text.task_items import check_task
+
+
+def check_early(params: Params) -> None:
+    """Raise InputError, a line a problem, for what params.yaml and the files that it names show alone.
+
+    A `data` that is a link, files of text and of a model that are not there or not readable, tasks without
+    an adapter, and items that are not what their task reads.
+    """
+    problems: list[str] = []
+    for check in (_check_data, _check_model, _check_domains, _check_benchmarks):
+        try:
+            check(params)
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError("\n".join(problems))
+
+
+def _check_data(params: Params) -> None:
+    if DATA.is_symlink():
+        raise InputError(
+            f"{DATA}: a link to {DATA.resolve()}, and DVC refuses outputs outside of the project; make it a "
+            "folder, and put DVC's cache on the other disk: `dvc cache dir PATH` and `dvc config cache.type "
+            "symlink`"
+        )
+
+
+def _check_model(params: Params) -> None:
+    source = params.model
+    if isinstance(source, PathModel):
+        path = Path(source.path).expanduser()
+        if not path.exists():
+            raise InputError(f"{PARAMS_FILE}: model.path: {source.path}: no such file or directory")
+        try:
+            (check_file if path.is_file() else check_folder)(path)
+        except (InputError, OSError) as error:
+            raise InputError(f"{PARAMS_FILE}: model.path: {source.path}: {error}") from None
+
+
+def _check_domains(params: Params) -> None:
+    for name, domain in params.domains.items():
+        if isinstance(domain, PathDomain):
+            find_files(domain.path, f"domains.{name}.path")
+
+
+def _check_benchmarks(params: Params) -> None:
+    for task, benchmark in params.benchmarks.items():
+        if isinstance(benchmark, PathBenchmark):
+            read_local_items(task, benchmark)
+        elif isinstance(benchmark, PackageBenchmark):
+            check_task(task)
+
+
+def check_context(config: PretrainedConfig, params: Params) -> None:
+    """Raise InputError, a line a problem, where params.yaml asks for longer text than the model can read."""
+    most = context_of(config)
+    if most is None:
+        return
+    wanted = {
+        f"corpus.sequence_length: {params.corpus.sequence_length}": params.corpus.sequence_length,
+        f"evaluate.prompt_tokens: {params.evaluate.prompt_tokens}: with evaluate.decode_tokens: "
+        f"{params.evaluate.decode_tokens}": params.evaluate.prompt_tokens + params.evaluate.decode_tokens,
+    }
+    if params.mixture[SELF_DOMAIN]:
+        # One more, because the model is given a token to start from.
+        wanted[f"sample.tokens: {params.sample.tokens}"] = params.sample.tokens + 1
+    problems = [
+        f"{PARAMS_FILE}: {setting}: more than the {most} tokens that the model can read "
+        "(max_position_embeddings); lower it"
+        for setting, tokens in wanted.items()
+        if tokens > most
+    ]
+    if problems:
+        raise InputError("\n".join(problems))
+
+
+def context_of(config: PretrainedConfig) -> int | None:
+    """The tokens that a model can read, stretched as its rotary angles are; None where its config says none.
+
+    Llama 3's config counts the stretched context already, and is believed to reach further here than it does.
+    """
+    most = getattr(config, "max_position_embeddings", None)
+    if not isinstance(most, int):
+        return None
+    return round(most * max(1.0, *_factors(getattr(config, "rope_parameters", None))))
+
+
+def _factors(parameters: Any) -> list[float]:
+    """The factors by which rotary angles are stretched; kinds of layer may have their own."""
+    if not isinstance(parameters, Mapping):
+        return [1.0]
+    nested = [
+        factor for value in parameters.values() if isinstance(value, Mapping) for factor in _factors(value)
+    ]
+    own = parameters.get("factor")
+    return [*nested, float(own) if isinstance(own, int | float) else 1.0]
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, where: str) -> None:
+    """Raise InputError where a tokenizer has ids without a row among the `rows` of the embedding.
+
+    Tokens that were added to it and never stand in text (padding) may lie beyond; the corpus stage refuses
+    text that has them.
+    """
+    added = tokenizer.get_added_vocab()
+    ids = [index for token, index in tokenizer.get_vocab().items() if token not in added]
+    ids += [index for index in (tokenizer.bos_token_id, tokenizer.eos_token_id) if isinstance(index, int)]
+    if max(ids, default=0) >= rows:
+        raise InputError(
+            f"{where}: its tokenizer has ids up to {max(ids)}, and its embedding {rows} rows; put the "
+            "tokenizer there that the model was trained with"
+        )
+
+
+def check_ids(
+    rows: Iterable[tuple[int, ...]], most: int, tokenizer: PreTrainedTokenizerBase, where: str
+) -> None:
+    """Raise InputError where one of some texts' ids is `most` or more, which the embedding has no row for."""
+    highest = max((max(ids) for ids in rows), default=0)
+    if highest >= most:
+        raise InputError(
+            f"{where}: its tokenizer makes {tokenizer.convert_ids_to_tokens(highest)!r} of this text, id "
+            f"{highest}, and its embedding has {most} rows; put the tokenizer there that the model was "
+            "trained with"
+        )

