@@ -21,15 +21,19 @@ from stages.common.errors import InputError
 from stages.common.locks import hold
 from stages.common.params import Params, read_params
 from stages.common.paths import MODEL, PRUNED, RECOVERED, RECOVERY_TEXT
-from stages.pruning import divergence, optimizer, precision, recovery
-from stages.pruning.divergence import divergences
-from stages.pruning.loss import sequence_losses
-from stages.pruning.recovery import Snapshot, Training, recover, trainable
-from stages.recovering.card import Fit, Recovery, recovered_card
+from stages.pruning import divergence, optimizer, precision, recovery, scales
+from stages.pruning import training as course_of_training
+from stages.pruning.recovery import recover, trained_parameters
+from stages.pruning.training import Check, Course, Snapshot, Training
+from stages.recovering.card import ALL, Recovery, recovered_card
 from stages.recovering.snapshots import clear, read_snapshot, saving, snapshot_path
+from stages.recovering.text import by_kind, leave_out, recovery_mixture, rows_left_out, shares_of_kinds
 from stages.text.calibration import read_text
 
-CODE = tuple(Path(str(module.__file__)) for module in (divergence, optimizer, precision, recovery))
+CODE = tuple(
+    Path(str(module.__file__))
+    for module in (divergence, optimizer, precision, recovery, scales, course_of_training)
+)
 
 
 @stage
@@ -38,20 +42,23 @@ def main() -> None:
     params = read_params()
     hold(RECOVERED)
     _refuse_many(params)
-    training = Training(**params.recover.model_dump())
+    training = Training(**params.recover.model_dump(exclude={"own", "mixture", "left_out"}))
     tokenizer, pruned_card = load_tokenizer(PRUNED), read_card(PRUNED)
-    sequences = read_text(RECOVERY_TEXT)
-    # Measured for the model card, on text that is trained on; the evaluate stage measures on held-out text.
-    check = torch.cat([ids[:1] for ids in sequences.values()])
+    text = leave_out(read_text(RECOVERY_TEXT), rows_left_out(params))
+    mixture = recovery_mixture(params)
+    check = torch.cat([ids[:1] for ids in text[1].values()])
     student, teacher, autocast = _models(params)
-    before = _fit(student, teacher, check)
-    losses = _train(student, teacher, sequences, params, training, autocast)
+    course = _train(student, teacher, text, mixture, training, autocast, params.compute.dtype)
+    made = len(course.losses)
     done = Recovery(
         training,
-        tokens=training.steps * training.batch_size * check.shape[1],
-        parameters=sum(weight.numel() for weight in trainable(student).values()),
-        before=before,
-        after=_fit(student, teacher, check),
+        steps=made,
+        kept=course.best.steps,
+        tokens=made * training.batch_size * check.shape[1],
+        parameters=trained_parameters(student, training.weights),
+        shares=shares_of_kinds(mixture),
+        before=_by_kind(course.checks[0], mixture),
+        after=_by_kind(course.best, mixture),
     )
     trained: Any = student  # transformers' types leave out the arguments of `to`
     result = in_precision(trained.to("cpu"), saved_dtype(PRUNED))
@@ -61,10 +68,19 @@ def main() -> None:
         proof = prove_load(result, directory, check[:PROOF_ROWS, :PROOF_TOKENS], RECOVERED, tokenizer)
         card = recovered_card(pruned_card, done, proof)
         (directory / "README.md").write_text(card, encoding="utf-8")
-        write_json(directory / "recovery.json", asdict(done) | {"divergence_by_step": losses})
+        write_json(directory / "recovery.json", asdict(done) | {"course": asdict(course)})
     clear()
-    change = f"{done.before.divergence:.4f} -> {done.after.divergence:.4f} nats"
-    summary("recover", f"{training.steps} steps, divergence from the dense model {change}, in {RECOVERED}")
+    if course.memorised(training):
+        click.echo(
+            "recover: warning: the divergence on text that was trained on is below half of that on left-out "
+            "text: there is too little text for so many steps, and abilities may be lost"
+        )
+    change = f"{done.before[ALL]:.4f} -> {done.after[ALL]:.4f} nats"
+    summary(
+        "recover",
+        f"{made} steps, of which {done.kept} were kept; divergence from the dense model on left-out text "
+        f"{change}, in {RECOVERED}",
+    )
 
 
 def _models(params: Params) -> tuple[PreTrainedModel, PreTrainedModel, torch.dtype | None]:
@@ -80,19 +96,23 @@ def _models(params: Params) -> tuple[PreTrainedModel, PreTrainedModel, torch.dty
 def _train(
     student: PreTrainedModel,
     teacher: PreTrainedModel,
-    sequences: dict[str, Tensor],
-    params: Params,
+    text: tuple[dict[str, Tensor], dict[str, Tensor]],
+    mixture: dict[str, float],
     training: Training,
     autocast: torch.dtype | None,
-) -> list[float]:
-    settings = asdict(training) | {"mixture": params.mixture, "dtype": params.compute.dtype}
+    dtype: str,
+) -> Course:
+    sequences, left_out = text
+    left = {domain: len(rows) for domain, rows in left_out.items()}
+    settings = asdict(training) | {"mixture": mixture, "left_out": left, "dtype": dtype}
     path = snapshot_path(settings, [MODEL, PRUNED, RECOVERY_TEXT, *CODE])
     snapshot = read_snapshot(path)
     save = saving(path)
     with counter("recover", "step", training.steps) as bar:
         if snapshot is not None:
-            click.echo(f"recover: goes on after step {len(snapshot.losses)} of {training.steps}")
-            bar.update(len(snapshot.losses))
+            steps = len(snapshot.course.losses)
+            click.echo(f"recover: goes on after step {steps} of {training.steps}")
+            bar.update(steps)
 
         def on_step(take: Callable[[], Snapshot]) -> None:
             bar.update()
@@ -102,7 +122,8 @@ def _train(
             student,
             teacher,
             sequences,
-            params.mixture,
+            left_out,
+            mixture,
             training,
             autocast=autocast,
             snapshot=snapshot,
@@ -110,13 +131,8 @@ def _train(
         )
 
 
-@torch.no_grad()
-def _fit(student: PreTrainedModel, teacher: PreTrainedModel, input_ids: Tensor) -> Fit:
-    rows = input_ids.to(student.device)
-    return Fit(
-        loss=float(sequence_losses(student, rows).mean()),
-        divergence=float(divergences(student, teacher, rows).mean()),
-    )
+def _by_kind(check: Check, mixture: dict[str, float]) -> dict[str, float]:
+    return {ALL: check.divergence, **by_kind(check.by_domain, mixture)}
 
 
 def _refuse_many(params: Params) -> None:

@@ -4,7 +4,7 @@ from stages.common.artifacts import read_json, write_json
 from stages.common.console import headline, stage, summary
 from stages.common.params import read_params
 from stages.common.paths import EVALUATIONS, HEALING, RECOVERED, RECOVERED_METRICS, ROUNDS
-from stages.evaluation.metrics import build_metrics, read_evidence
+from stages.evaluation.metrics import Metrics, build_metrics, read_evidence
 from stages.evaluation.sections import headline_rows
 
 COLUMNS = ("", "dense", "recovered", "ratio")
@@ -12,19 +12,39 @@ COLUMNS = ("", "dense", "recovered", "ratio")
 
 @stage
 def main() -> None:
-    """Write data/recovered.json; print the headline table of dense and recovered model."""
+    """Write data/recovered.json; print the headline table, and what the recovery did to accuracy."""
     history = ROUNDS / read_params().surgery.after / "history.json"
     metrics = build_metrics(read_evidence(EVALUATIONS, history, HEALING, "recovered"))
+    pruned = build_metrics(read_evidence(EVALUATIONS, history, HEALING))["pruned"]
     recovery = read_json(RECOVERED / "recovery.json")
-    done = {key: recovery[key] for key in ("training", "tokens", "parameters")}
+    done = {key: recovery[key] for key in ("training", "steps", "kept", "tokens", "parameters", "shares")}
     done |= {
         when: {key: round(one, 4) for key, one in recovery[when].items()} for when in ("before", "after")
     }
-    write_json(
-        RECOVERED_METRICS, {"recovered": metrics["pruned"], "ratio": metrics["ratio"], "recovery": done}
-    )
+    shown = {
+        "recovered": metrics["pruned"],
+        "ratio": metrics["ratio"],
+        "pruned": {key: pruned[key] for key in ("perplexity", "accuracy")},
+        "recovery": done,
+    }
+    write_json(RECOVERED_METRICS, shown)
     headline([COLUMNS, *headline_rows(metrics)])
-    summary("recovered", f"{RECOVERED_METRICS}; the recovered model is in {RECOVERED}")
+    summary(
+        "recovered",
+        f"{_accuracies(metrics['dense'], pruned, metrics['pruned'])}{RECOVERED_METRICS}; the recovered model "
+        f"is in {RECOVERED}",
+    )
+
+
+def _accuracies(dense: Metrics, pruned: Metrics, recovered: Metrics) -> str:
+    """Mean accuracies with their standard errors; nothing without tasks."""
+    models = {"dense": dense, "pruned": pruned, "recovered": recovered}
+    shown = [
+        f"{name} {model['accuracy']['mean']:.3f} ± {model['accuracy']['mean_stderr']:.3f}"
+        for name, model in models.items()
+        if "mean" in model["accuracy"]
+    ]
+    return f"zero-shot accuracy, mean: {', '.join(shown)}; " if shown else ""
 
 
 if __name__ == "__main__":

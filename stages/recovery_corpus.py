@@ -1,22 +1,26 @@
 """Stage: the text that a recovery trains on, as much as it draws (optional pipeline)."""
 
-from stages.common.artifacts import write_sequences
+import math
+
+from stages.common.artifacts import read_documents, write_sequences
 from stages.common.console import stage, summary
 from stages.common.locks import hold
-from stages.common.params import Params, read_params
-from stages.common.paths import RECOVERY_TEXT
+from stages.common.params import OWN_KINDS, Params, read_params
+from stages.common.paths import OWN_TEXT, RECOVERY_TEXT
+from stages.recovering.text import recovery_mixture, rows_left_out
 from stages.text.corpus import build_heldout, build_rest
 from stages.text.inputs import corpus_inputs
 
 
 @stage
 def main() -> None:
-    """Pack the calibration documents of data/sources, far more of each than pruning reads."""
+    """Pack calibration documents, far more of each than pruning reads, and the dense model's own text."""
     params = read_params()
     hold(RECOVERY_TEXT)
     sources, tokens, benchmarks = corpus_inputs(params)
     heldout = build_heldout(sources, tokens, params.corpus)
-    rest = build_rest(sources, drawn(params), heldout, tokens, benchmarks, params.corpus)
+    own = {domain: read_documents(OWN_TEXT / f"{kind}.parquet") for kind, domain in OWN_KINDS.items()}
+    rest = build_rest(sources | own, drawn(params), heldout, tokens, benchmarks, params.corpus)
     write_sequences(RECOVERY_TEXT, rest.sequences, rest.metadata(params.corpus))
     summary(
         "recovery corpus",
@@ -26,11 +30,11 @@ def main() -> None:
 
 
 def drawn(params: Params) -> dict[str, int]:
-    """How many sequences of each domain that counts a recovery draws: more could not be read."""
-    weights = {domain: weight for domain, weight in params.mixture.items() if weight > 0}
-    draws = params.recover.steps * params.recover.batch_size / sum(weights.values())
-    # Rounded up, because a domain is drawn in proportion to the mixture to within one sequence.
-    return {domain: int(draws * weight) + 1 for domain, weight in weights.items()}
+    """How many sequences of each domain a recovery can read: what it draws, and what it leaves out."""
+    mixture, left_out = recovery_mixture(params), rows_left_out(params)
+    draws = params.recover.steps * params.recover.batch_size
+    # Rounded up, because a domain is drawn in its proportion to within one sequence.
+    return {domain: math.ceil(draws * share) + 1 + left_out[domain] for domain, share in mixture.items()}
 
 
 if __name__ == "__main__":

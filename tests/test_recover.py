@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -41,14 +40,16 @@ CHANGES: dict[str, Any] = {
     "compute.device": "cpu",
     "recover.steps": 5,
     "recover.batch_size": 3,
-    "recover.learning_rate": 0.003,
+    "recover.learning_rate": 0.03,
+    "recover.check_every": 2,
+    "recover.left_out": 1,
+    "recover.mixture": {"calibration": 0.6, "plain": 0.4, "dialogues": 0.0},
 }
 WEIGHTS = Path("data/recovered/model.safetensors")
 # Runs the stage, keeps every step, and dies in the middle of the run as if the machine had.
 KILLED = """
 import os, signal
 from stages import recover
-from stages.pruning.settings import Healed
 from stages.recovering import snapshots
 
 snapshots.SECONDS, snapshots.SHARE = 0.0, 1e9
@@ -56,7 +57,7 @@ write = snapshots.write_snapshot
 
 def write_and_die(path, snapshot):
     write(path, snapshot)
-    if len(snapshot.losses) == 3:
+    if len(snapshot.course.losses) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 
 snapshots.write_snapshot = write_and_die
@@ -87,7 +88,7 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
         card = model_card(read_params(), rounds, 24, measures, measures, Healed("residual", {}), proof)
         Path("data/pruned/README.md").write_text(card, encoding="utf-8")
         generator = torch.Generator().manual_seed(0)
-        rows = random_sequences(("news", "self"), 24, generator)
+        rows = random_sequences(("news", "self", "own text"), 24, generator)
         write_sequences(Path("data/corpus/recovery.parquet"), rows, {})
         return tmp_path
 
@@ -119,8 +120,11 @@ def test_the_result_is_a_complete_checkpoint_of_the_pruned_shapes(project: Calla
         name: weight.shape for name, weight in before.items()
     }
     fit = json.loads(Path("data/recovered/recovery.json").read_text())
-    assert fit["after"]["divergence"] < fit["before"]["divergence"]
-    assert len(fit["divergence_by_step"]) == 5
+    assert list(fit["before"]) == list(fit["after"]) == ["all", "calibration text", "own text"]
+    assert fit["after"]["all"] < fit["before"]["all"]
+    assert (fit["steps"], len(fit["course"]["losses"])) == (5, 5)
+    assert [check["steps"] for check in fit["course"]["checks"]] == [0, 2, 4, 5]
+    assert "of which 5 were kept" in result.output
     assert not snapshots.SCRATCH.exists()
 
 
@@ -134,16 +138,19 @@ def test_the_card_says_what_was_done(project: Callable[..., Path]) -> None:
     headings = [line for line in card.splitlines() if line.startswith("## ")]
     assert headings == ["## How it was recovered", "## How it was pruned", "## Runtimes tried"]
     assert "- 5 steps of 3 sequences, 360 tokens with repetitions" in card
-    assert "learning rate 0.003 after a warm-up of 5% of the steps" in card
+    assert "(calibration text 60%, own text 40%); the weights are those after step 5" in card
+    assert "learning rate 0.03 after a warm-up of 5% of the steps" in card
     fit = json.loads(Path("data/recovered/recovery.json").read_text())
-    before, after = (fit[when]["divergence"] for when in ("before", "after"))
-    assert f"| divergence from the dense model | {before:.4f} | {after:.4f} |" in card
+    for kind in ("all", "calibration text", "own text"):
+        before, after = (fit[when][kind] for when in ("before", "after"))
+        assert f"| {kind} | {before:.4f} | {after:.4f} |" in card
     assert card.count("loaded in a fresh process") == 1
 
 
 @pytest.mark.usefixtures("unproved")
-def test_no_steps_leave_the_pruned_weights(project: Callable[..., Path]) -> None:
-    project(recover__steps=0)
+@pytest.mark.parametrize("weights", ["all", "scales"])
+def test_no_steps_leave_the_pruned_weights(project: Callable[..., Path], weights: str) -> None:
+    project(recover__steps=0, recover__weights=weights)
     result = run()
     assert result.exit_code == 0, result.output
     assert WEIGHTS.read_bytes() == Path("data/pruned/model.safetensors").read_bytes()
@@ -208,7 +215,7 @@ def test_snapshots_are_rare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     save = snapshots.saving(tmp_path / "snapshot")
     for _ in range(200):
         clock[0] += 10.0
-        save(lambda: snapshots.Snapshot((), {}))
+        save(lambda: snapshots.Snapshot(snapshots.Course((), ()), {}))
     # After five minutes first; as one takes half a minute, the next ones come after another ten.
     assert written == [330.0, 960.0, 1590.0]
 
@@ -255,23 +262,31 @@ def test_measures_stand_beside_the_dense_ones_and_not_in_the_metrics(
     write_evidence(Path("data"))
     latency = json.loads(Path("data/evaluations/pruned/cost.json").read_text())["latency"]
     write_evaluation(Path("data/evaluations/recovered"), evaluation(1.1) | {"latency": latency}, 6)
-    shutil.rmtree("data/evaluations/pruned")
     Path("data/recovered").mkdir()
     recovery = {
         "training": {"steps": 5},
+        "steps": 5,
+        "kept": 4,
         "tokens": 360,
         "parameters": 1000,
-        "before": {"loss": 5.00004},
-        "after": {"loss": 4.0},
+        "shares": {"calibration text": 1.0},
+        "before": {"all": 0.50004},
+        "after": {"all": 0.4},
     }
-    write_json(Path("data/recovered/recovery.json"), recovery | {"divergence_by_step": [0.2, 0.1]})
+    write_json(Path("data/recovered/recovery.json"), recovery | {"course": {"losses": [0.2, 0.1]}})
     result = CliRunner().invoke(recovered.main, [])
     assert result.exit_code == 0, result.output
     metrics = json.loads(Path("data/recovered.json").read_text())
-    assert list(metrics) == ["recovered", "ratio", "recovery"]
+    assert list(metrics) == ["recovered", "ratio", "pruned", "recovery"]
     assert metrics["recovered"]["perplexity"]["geometric_mean"] == 11.0
     assert metrics["ratio"]["perplexity"]["geometric_mean"] == 1.1
-    assert metrics["recovery"] == recovery | {"before": {"loss": 5.0}}
+    assert metrics["recovery"] == recovery | {"before": {"all": 0.5}}
     assert not Path("data/metrics.json").exists()
     row = next(line for line in result.output.splitlines() if line.startswith("perplexity"))
     assert row.split()[-3:] == ["10.00", "11.00", "1.100"]
+    pruned = json.loads(Path("data/evaluations/pruned/tasks.json").read_text())
+    assert list(metrics["pruned"]) == ["perplexity", "accuracy"]
+    assert pruned
+    accuracy = {one: metrics[one]["accuracy"]["mean"] for one in ("pruned", "recovered")}
+    assert f"pruned {accuracy['pruned']:.3f} ± " in result.output
+    assert f"recovered {accuracy['recovered']:.3f} ± " in result.output

@@ -53,7 +53,9 @@ class Project:
         params["capture"] |= {"sequences": 2}
         params["surgery"] |= {"sequences": 3, "choice_sequences": 1}
         params["prune"] |= {"width_multiple": 1}
-        params["recover"] |= {"steps": 2, "batch_size": 3}
+        params["recover"] |= {"steps": 2, "batch_size": 3, "left_out": 1}
+        params["recover"]["mixture"] = {"calibration": 0.5, "plain": 0.5, "dialogues": 0.0}
+        params["recover"]["own"] |= {"plain": 4, "dialogues": 0, "tokens": 64}
         params["evaluate"] |= {"limit": 4, "prompt_tokens": 8, "decode_tokens": 2, "repeats": 1}
         self.write(params)
         for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"]):
@@ -133,13 +135,13 @@ def test_the_recovery_runs_only_when_it_is_asked_for(project: Project) -> None:
     file = project.enable("recovering")
     names = [
         f"{file}:{stage}"
-        for stage in ("corpus", "recover", "perplexity", "tasks", "cost", "recovered", "publish")
+        for stage in ("own_text", "corpus", "recover", "perplexity", "tasks", "cost", "recovered", "publish")
     ]
     assert sorted(project.repro({}, file)) == sorted(names)
     metrics = json.loads((data / "recovered.json").read_text(encoding="utf-8"))
-    assert list(metrics) == ["recovered", "ratio", "recovery"]
+    assert list(metrics) == ["recovered", "ratio", "pruned", "recovery"]
     assert project.repro({"recover.steps": 3}) == []
-    assert sorted(project.repro({}, file)) == sorted(names)
+    assert sorted(project.repro({}, file)) == sorted(names[1:])
     assert all((data / name).read_bytes() == old for name, old in others.items())
 
 

@@ -23,6 +23,7 @@ from stages.common.schema.groups import (
     Evaluate,
     Export,
     Mask,
+    OwnText,
     Prune,
     Recover,
     Round,
@@ -53,6 +54,7 @@ from stages.common.schema.sources import (
 __all__ = [
     "DENSE",
     "GRADIENT_METRICS",
+    "OWN_KINDS",
     "PARAMS_FILE",
     "SELF_DOMAIN",
     "Benchmark",
@@ -65,6 +67,7 @@ __all__ = [
     "HubModel",
     "ModelSource",
     "Name",
+    "OwnText",
     "PackageBenchmark",
     "PackageContent",
     "PackageDomain",
@@ -83,6 +86,8 @@ __all__ = [
 
 PARAMS_FILE = Path("params.yaml")
 SELF_DOMAIN = "self"
+# What a recovery adds, by its key under `recover`. No domain of params.yaml has a space in its name.
+OWN_KINDS = {"plain": "own text", "dialogues": "own dialogues"}
 DENSE = "dense"
 
 
@@ -107,7 +112,12 @@ class Params(Group):
 
     @model_validator(mode="after")
     def _check(self) -> "Params":
-        problems = [*self._mixture_problems(), *self._round_problems(), *self._budget_problems()]
+        problems = [
+            *self._mixture_problems(),
+            *self._round_problems(),
+            *self._budget_problems(),
+            *self._recovery_problems(),
+        ]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -203,6 +213,17 @@ class Params(Group):
                 f"prune.sites: {self.prune.sites}: attention takes query heads with their KV group, "
                 "query_heads takes them out of groups that stay; choose one of the two"
             )
+        return problems
+
+    def _recovery_problems(self) -> list[str]:
+        shares, own = self.recover.mixture, self.recover.own
+        problems = [
+            f"recover.mixture.{kind}: {getattr(shares, kind)}: recover.own.{kind}: 0 writes no such text"
+            for kind in OWN_KINDS
+            if getattr(shares, kind) and not getattr(own, kind)
+        ]
+        if not any(shares.model_dump().values()):
+            problems.append("recover.mixture: all weights are 0; at least one kind of text must count")
         return problems
 
     def chooses_healing(self) -> bool:

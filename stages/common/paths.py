@@ -21,6 +21,7 @@ REPORT_HTML = DATA / "report.html"
 PUBLISHED = DATA / "published"
 
 # Of the optional pipelines.
+OWN_TEXT = DATA / "own"
 RECOVERY_TEXT = DATA / "corpus/recovery.parquet"
 RECOVERED = DATA / "recovered"
 RECOVERED_METRICS = DATA / "recovered.json"

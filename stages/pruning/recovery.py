@@ -1,9 +1,10 @@
-"""Recovery of a pruned model: a short distillation from the dense one, over the calibration text."""
+"""Recovery of a pruned model: a short distillation from the dense one."""
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,93 +14,121 @@ from stages.common.errors import InputError
 from stages.pruning.divergence import divergences
 from stages.pruning.optimizer import adamw, learning_rate_factor
 from stages.pruning.precision import tensor_cores
-
-
-@dataclass(frozen=True)
-class Training:
-    """The settings of a recovery.
-
-    steps: updates of the weights. batch_size: sequences of a step. micro_batch_size: how many of them run at
-    once; their gradients are added up. learning_rate: at its peak. warmup: the fraction of the steps over
-    which it rises to the peak. clip: the largest norm of a gradient. seed: of the order of the sequences.
-    """
-
-    steps: int
-    batch_size: int
-    micro_batch_size: int
-    learning_rate: float
-    warmup: float
-    clip: float
-    seed: int
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Everything that the steps after a point depend on.
-
-    losses: the mean divergence of each step so far. tensors: float32 by `<part>/<parameter>`: its weight and
-    both running means of the optimizer. The order of the sequences and the learning rate are not in it,
-    because they follow from the settings and the number of the step.
-    """
-
-    losses: tuple[float, ...]
-    tensors: Mapping[str, Tensor]
+from stages.pruning.scales import scaled
+from stages.pruning.training import Check, Course, Snapshot, Training, Weights
 
 
 def recover(
     student: PreTrainedModel,
     teacher: PreTrainedModel,
     sequences: Mapping[str, Tensor],
+    left_out: Mapping[str, Tensor],
     mixture: Mapping[str, float],
     training: Training,
     *,
     autocast: torch.dtype | None,
     snapshot: Snapshot | None,
     on_step: Callable[[Callable[[], Snapshot]], object],
-) -> list[float]:
+) -> Course:
     """Train `student` (float32) in place to give the next-token distributions of `teacher`.
 
         loss = KL(teacher || student), the mean over a step's tokens, minimised by AdamW
 
-    sequences: int64 [count, tokens] by domain, drawn in the proportions of `mixture`. Both models are on one
-    device, in evaluation mode (no dropout). `autocast` is the dtype in which the student multiplies matrices,
-    None for float32 (TF32 on CUDA). With a `snapshot` of the same run, the run goes on from there, on the CPU
-    to the same bits as without the stop. `on_step` is called after each step with a function that takes a
-    snapshot.
+    sequences: int64 [count, tokens] by domain, drawn in the proportions of `mixture`. left_out: others of the
+    same domains. Every `training.check_every` steps, and at the last, the same divergence is taken of those,
+    a domain counting its part of `mixture`; the student ends with the weights of the check where it was
+    lowest, which are its first ones where no training lowered it.
 
-    Returns the mean divergence of every step, in nats. Raises InputError when it is not finite.
+    Both models are on one device, in evaluation mode (no dropout). `autocast` is the dtype in which the
+    student multiplies matrices, None for float32 (TF32 on CUDA). With a `snapshot` of the same run, the run
+    goes on from there, on the CPU to the same bits as without the stop. `on_step` is called after each step
+    with a function that takes a snapshot. Raises InputError where a divergence is not finite.
     """
-    weights = trainable(student)
-    optimizer = adamw(weights.values(), training.learning_rate)
-    losses = list(snapshot.losses) if snapshot is not None else []
-    if snapshot is not None:
-        _restore(weights, optimizer, snapshot)
     counts = {domain: len(rows) for domain, rows in sequences.items()}
     drawn = draws(counts, mixture, training.steps * training.batch_size, training.seed)
-    for weight in weights.values():
-        weight.requires_grad_(True)
-    try:
-        for step in range(len(losses), training.steps):
+
+    def check(steps: int) -> Check:
+        found = left_out_divergences(student, teacher, left_out, training.micro_batch_size, autocast)
+        whole = sum(mixture[domain] for domain in found)
+        mean = sum(mixture[domain] * value for domain, value in found.items()) / whole
+        return Check(steps, mean, found)
+
+    with _trained(student, training.weights) as weights:
+        optimizer = adamw(weights.values(), training.learning_rate)
+        if snapshot is None:
+            course, best = Course((), (check(0),)), _copies(weights)
+            if not math.isfinite(course.best.divergence):
+                raise InputError(
+                    f"recover: the divergence from the dense model is {course.best.divergence} before any "
+                    "training; use compute.dtype: float32"
+                )
+        else:
+            course, best = snapshot.course, _restore(weights, optimizer, snapshot)
+        while not course.ended(training):
+            step = len(course.losses)
             chosen = drawn[step * training.batch_size : (step + 1) * training.batch_size]
             batch = torch.stack([sequences[domain][row] for domain, row in chosen]).to(student.device)
             loss = _backward(student, teacher, batch, training.micro_batch_size, autocast)
-            if not math.isfinite(loss):
-                raise InputError(
-                    f"params.yaml: recover.learning_rate: {training.learning_rate:g}: the loss is {loss} "
-                    f"at step {step + 1}; choose a smaller one"
-                )
+            _check_finite(loss, step, training)
             nn.utils.clip_grad_norm_(weights.values(), training.clip)
             for group in optimizer.param_groups:
                 factor = learning_rate_factor(step, training.steps, training.warmup)
                 group["lr"] = training.learning_rate * factor
             optimizer.step()
             optimizer.zero_grad()
-            losses.append(loss)
-            on_step(lambda: _snapshot(weights, optimizer, losses))
-    finally:
+            course = replace(course, losses=(*course.losses, loss))
+            if (step + 1) % training.check_every == 0 or step + 1 == training.steps:
+                course = replace(course, checks=(*course.checks, check(step + 1)))
+                _check_finite(course.checks[-1].divergence, step, training)
+                if course.best.steps == step + 1:
+                    best = _copies(weights)
+            on_step(partial(_snapshot, weights, best, optimizer, course))
+        for name, weight in weights.items():
+            weight.data.copy_(best[name])
+    return course
+
+
+@torch.no_grad()
+def left_out_divergences(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    sequences: Mapping[str, Tensor],
+    batch_size: int,
+    autocast: torch.dtype | None,
+) -> dict[str, float]:
+    """Mean KL(teacher || student) in nats per token, by domain.
+
+    sequences: int64 [count, tokens] by domain. Computed as in training: see `recover`.
+    """
+    found = {}
+    with tensor_cores(), _casting(student.device, autocast):
+        for domain, rows in sequences.items():
+            parts = [
+                divergences(student, teacher, part.to(student.device)) for part in rows.split(batch_size)
+            ]
+            found[domain] = float(torch.cat(parts).mean())
+    return found
+
+
+@contextmanager
+def _trained(model: PreTrainedModel, which: Weights) -> Iterator[dict[str, nn.Parameter]]:
+    """In the context the chosen parameters ask for gradients; scales are folded in when it is left."""
+    with scaled(model) if which == "scales" else nullcontext(trainable(model)) as weights:
         for weight in weights.values():
-            weight.requires_grad_(False)
-    return losses
+            weight.requires_grad_(True)
+        try:
+            yield weights
+        finally:
+            for weight in weights.values():
+                weight.requires_grad_(False)
+
+
+def _check_finite(value: float, step: int, training: Training) -> None:
+    if not math.isfinite(value):
+        raise InputError(
+            f"params.yaml: recover.learning_rate: {training.learning_rate:g}: the loss is {value} "
+            f"at step {step + 1}; choose a smaller one"
+        )
 
 
 def trainable(model: PreTrainedModel) -> dict[str, nn.Parameter]:
@@ -112,6 +141,12 @@ def trainable(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     frozen = {id(parameter) for module in ends for parameter in module.parameters()}
     return {name: one for name, one in model.named_parameters() if id(one) not in frozen}
+
+
+def trained_parameters(model: PreTrainedModel, which: Weights) -> int:
+    """How many parameters a recovery trains of a model, which stays as it is."""
+    with _trained(model, which) as weights:
+        return sum(weight.numel() for weight in weights.values())
 
 
 def draws(
@@ -161,26 +196,35 @@ def _casting(device: torch.device, dtype: torch.dtype | None) -> AbstractContext
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
+def _copies(weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in weights.items()}
+
+
 def _snapshot(
-    weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, losses: list[float]
+    weights: Mapping[str, nn.Parameter],
+    best: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    course: Course,
 ) -> Snapshot:
-    tensors = {}
+    tensors = {f"best/{name}": weight for name, weight in best.items()}
     for name, weight in weights.items():
         state = optimizer.state[weight]
         tensors[f"weight/{name}"] = weight.detach()
         tensors[f"first/{name}"], tensors[f"second/{name}"] = state["exp_avg"], state["exp_avg_sq"]
-    return Snapshot(tuple(losses), tensors)
+    return Snapshot(course, tensors)
 
 
 def _restore(
     weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, snapshot: Snapshot
-) -> None:
+) -> dict[str, Tensor]:
+    """Put weights and optimizer back as they were; return the weights of the best check."""
     state = {}
     for number, (name, weight) in enumerate(weights.items()):
         weight.data.copy_(snapshot.tensors[f"weight/{name}"])
         state[number] = {
-            "step": torch.tensor(float(len(snapshot.losses))),
+            "step": torch.tensor(float(len(snapshot.course.losses))),
             "exp_avg": snapshot.tensors[f"first/{name}"],
             "exp_avg_sq": snapshot.tensors[f"second/{name}"],
         }
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return {name: snapshot.tensors[f"best/{name}"].to(weight.device) for name, weight in weights.items()}

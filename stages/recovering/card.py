@@ -1,29 +1,33 @@
 """The README.md of a recovered checkpoint: the pruned one's, with what was done to it since."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stages.checkpoints.model_card import runtimes
 from stages.checkpoints.proof import Proof
-from stages.pruning.recovery import Training
+from stages.pruning.training import Training
 
-
-@dataclass(frozen=True)
-class Fit:
-    """On some of the calibration text: mean token loss, and mean divergence from the dense model; in nats."""
-
-    loss: float
-    divergence: float
+ALL = "all"
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """A recovery. tokens: read in training; parameters: how many were trained; before, after: see Fit."""
+    """What was done, and what came of it.
+
+    steps: how many were made; the weights are those after `kept` of them.
+    tokens: read in training. parameters: how many were trained. shares: of each kind of text, together 1.
+    before, after: mean divergence from the dense model on text left out of the training, nats per token, by
+    kind of text and of ALL.
+    """
 
     training: Training
+    steps: int
+    kept: int
     tokens: int
     parameters: int
-    before: Fit
-    after: Fit
+    shares: Mapping[str, float]
+    before: Mapping[str, float]
+    after: Mapping[str, float]
 
 
 def recovered_card(pruned_card: str, recovery: Recovery, proof: Proof) -> str:
@@ -45,24 +49,28 @@ def recovered_card(pruned_card: str, recovery: Recovery, proof: Proof) -> str:
 
 def _recovery(recovery: Recovery) -> list[str]:
     training, before, after = recovery.training, recovery.before, recovery.after
+    shares = ", ".join(f"{kind} {share:.0%}" for kind, share in recovery.shares.items())
+    what = {
+        "all": "decoder layers and final norm; embeddings and head are the dense model's",
+        "scales": "norms, and factors on the inputs of output projections, since folded into their weights",
+    }
     return [
         "How it was recovered",
         "",
-        "After pruning, the weights were trained to give the dense model's next-token distributions on",
-        "calibration documents, more of each than pruning reads (Kullback-Leibler divergence, temperature 1,",
-        "no labels).",
+        "After pruning, it was trained to give the dense model's next-token distributions (Kullback-Leibler",
+        "divergence, temperature 1, no labels) on calibration documents, more of each than pruning reads,",
+        "and on text that the dense model wrote itself.",
         "",
-        f"- {training.steps:,} steps of {training.batch_size} sequences, {recovery.tokens:,} tokens with "
-        "repetitions, domains in the shares given below",
+        f"- {recovery.parameters:,} parameters trained: {what[training.weights]}",
+        f"- {recovery.steps:,} steps of {training.batch_size} sequences, {recovery.tokens:,} tokens with "
+        f"repetitions ({shares}); the weights are those after step {recovery.kept:,}, when the divergence on "
+        "left-out text was lowest",
         f"- AdamW without weight decay, learning rate {training.learning_rate:g} after a warm-up of "
         f"{training.warmup:.0%} of the steps, then falling along a cosine; gradients clipped at a norm of "
         f"{training.clip:g}",
-        f"- {recovery.parameters:,} parameters trained: decoder layers and final norm; embeddings and head "
-        "are the dense model's",
         "",
-        "| on text that was trained on, nats per token | pruned | recovered |",
+        "| divergence from the dense model on left-out text, nats per token | pruned | recovered |",
         "| --- | ---: | ---: |",
-        f"| divergence from the dense model | {before.divergence:.4f} | {after.divergence:.4f} |",
-        f"| calibration loss | {before.loss:.3f} | {after.loss:.3f} |",
+        *(f"| {kind} | {before[kind]:.4f} | {after[kind]:.4f} |" for kind in before),
         "",
     ]

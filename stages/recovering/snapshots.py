@@ -9,10 +9,11 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from stages.pruning.recovery import Snapshot
+from stages.pruning.training import Check, Course, Snapshot
 from stages.rounds.tensors import read_tensors, write_tensors
 
 SCRATCH = Path("data/.recovering")
@@ -40,12 +41,13 @@ def read_snapshot(path: Path) -> Snapshot | None:
     if not path.exists():
         return None
     tensors, metadata = read_tensors(path)
-    return Snapshot(tuple(metadata["losses"]), tensors)
+    checks = tuple(Check(**check) for check in metadata["checks"])
+    return Snapshot(Course(tuple(metadata["losses"]), checks), tensors)
 
 
 def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     """Write a snapshot; the one before stays until it is whole."""
-    write_tensors(path, dict(snapshot.tensors), {"losses": snapshot.losses})
+    write_tensors(path, dict(snapshot.tensors), asdict(snapshot.course))
 
 
 def saving(path: Path) -> Callable[[Callable[[], Snapshot]], None]:

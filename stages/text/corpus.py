@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 
 from stages.common.artifacts import Document, Sequence
 from stages.common.errors import InputError
-from stages.common.params import PARAMS_FILE, SELF_DOMAIN, Corpus
+from stages.common.params import OWN_KINDS, PARAMS_FILE, SELF_DOMAIN, Corpus
 from stages.text.guard import Guard
 from stages.text.overlap import NGram
 from stages.text.packing import Counts, Packed, Packing, Tokens, pack_documents, place
@@ -88,9 +88,10 @@ def build_rest(
         packed = pack_documents(documents, Packing(domain, tokens, settings, guard), per_document, wanted)
         rest.add(domain, packed)
         if not packed.rows:
+            keys = {name: f"recover.own.{kind}" for kind, name in OWN_KINDS.items()}
             raise InputError(
-                f"{PARAMS_FILE}: domains.{domain}: its calibration documents make no sequence of "
-                f"{settings.sequence_length} tokens"
+                f"{PARAMS_FILE}: {keys.get(domain, f'domains.{domain}')}: its calibration documents make no "
+                f"sequence of {settings.sequence_length} tokens"
             )
     return rest
 
@@ -98,8 +99,11 @@ def build_rest(
 def split_documents(
     domain: str, documents: Iterable[Document], settings: Corpus
 ) -> tuple[list[Document], list[Document]]:
-    """Calibration and held-out documents, each in the order of their hashes; `self` has no held-out ones."""
-    fraction = 0.0 if domain == SELF_DOMAIN else settings.heldout_share
+    """Calibration and held-out documents, each in the order of their hashes.
+
+    Of what the model wrote itself none is held out.
+    """
+    fraction = 0.0 if domain in (SELF_DOMAIN, *OWN_KINDS.values()) else settings.heldout_share
     placed = sorted((place(settings.seed, domain, item.document), item.document, item) for item in documents)
     calibration = [item for place, _, item in placed if place >= fraction]
     heldout = [item for place, _, item in placed if place < fraction]

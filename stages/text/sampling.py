@@ -1,6 +1,7 @@
 """Text that a model writes itself, from its own distribution."""
 
 import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +14,6 @@ from stages.common.params import PARAMS_FILE, Sample
 from stages.text.boundaries import start
 
 
-@torch.inference_mode()
 def sample_documents(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Sample, where: Path
 ) -> list[Document]:
@@ -24,41 +24,99 @@ def sample_documents(
     follows. A document's random numbers depend on the seed and its own number only, not on its batch.
     Raises InputError where the model's logits are no numbers.
     """
-    draws = torch.stack([_draws(settings, number) for number in range(settings.documents)])
-    steps = progress(
-        range(-(-settings.documents // settings.batch_size) * settings.tokens), label="sample", unit="tokens"
+    written = go_on(
+        model,
+        [[start(tokenizer, where)]] * settings.documents,
+        settings.tokens,
+        temperature=settings.temperature,
+        batch_size=settings.batch_size,
+        key=str(settings.seed),
     )
-    first = start(tokenizer, where)
-    found: list[str] = []
+    texts = tokenizer.batch_decode(written, skip_special_tokens=False)
+    return [Document(f"sample-{number}", text) for number, text in enumerate(texts)]
+
+
+@torch.inference_mode()
+def go_on(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    tokens: int,
+    *,
+    temperature: float,
+    batch_size: int,
+    key: str,
+    ends: frozenset[int] = frozenset(),
+    label: str = "sample",
+) -> list[list[int]]:
+    """What the model writes after each prompt of token ids: `tokens` ids, or fewer up to one of `ends`.
+
+    Sampled from the whole distribution at `temperature`. The random numbers of a prompt depend on `key` and
+    its place in the list alone, not on the batch it is in. Prompts of unequal length are padded on the left.
+    """
+    written: list[list[int]] = []
+    steps = progress(range(-(-len(prompts) // batch_size) * tokens), label=label, unit="tokens")
     with steps:
-        for batch in draws.split(settings.batch_size):
-            tokens = torch.full((len(batch), 1), first, device=model.device)
-            written, cache = [], None
-            for step in range(settings.tokens):
-                output = model(input_ids=tokens, past_key_values=cache, use_cache=True)
-                cache = output.past_key_values
-                tokens = _choose(output.logits[:, -1], batch[:, step], settings.temperature)
-                written.append(tokens)
-                steps.update()
-            found += tokenizer.batch_decode(torch.cat(written, dim=1), skip_special_tokens=False)
-    return [Document(f"sample-{number}", text) for number, text in enumerate(found)]
+        for first in range(0, len(prompts), batch_size):
+            batch = prompts[first : first + batch_size]
+            draws = torch.stack([_draws(key, first + row, tokens) for row in range(len(batch))])
+            written += _batch_goes_on(model, batch, draws, temperature, ends, steps.update)
+    return written
 
 
-def _draws(settings: Sample, number: int) -> torch.Tensor:
-    """A document's uniform random numbers, one a token, drawn on the CPU: the same on every device."""
-    digest = hashlib.blake2b(f"{settings.seed}:{number}".encode(), digest_size=7).digest()
+def _batch_goes_on(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    draws: torch.Tensor,
+    temperature: float,
+    ends: frozenset[int],
+    on_token: Callable[[], object],
+) -> list[list[int]]:
+    longest = max(map(len, prompts))
+    # What the padding is does not matter, because no token sees it.
+    tokens = torch.tensor([[0] * (longest - len(one)) + list(one) for one in prompts], device=model.device)
+    seen = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts], device=model.device)
+    stops = torch.tensor(sorted(ends), device=model.device)
+    cache, steps = None, []
+    ended = torch.zeros(len(prompts), dtype=torch.bool, device=model.device)
+    padded = not bool(seen.all())
+    for step in range(draws.shape[1]):
+        positions = (seen.cumsum(dim=1) - 1).clamp_min(0)[:, -tokens.shape[1] :]
+        # Without padding the model's own mask and positions are the same, and faster.
+        padding = {"attention_mask": seen, "position_ids": positions} if padded else {}
+        output = model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1, **padding)
+        cache = output.past_key_values
+        tokens = _choose(output.logits[:, -1], draws[:, step], temperature)
+        seen = torch.cat([seen, torch.ones_like(tokens)], dim=1)
+        steps.append(tokens)
+        ended |= torch.isin(tokens[:, 0], stops)
+        on_token()
+        if bool(ended.all()):
+            break
+    return [_up_to_end(row, ends) for row in torch.cat(steps, dim=1).tolist()]
+
+
+def _up_to_end(ids: list[int], ends: frozenset[int]) -> list[int]:
+    """The ids up to the first of `ends`, which is one of them."""
+    first = next((place for place, token in enumerate(ids) if token in ends), len(ids))
+    return ids[: first + 1]
+
+
+def _draws(key: str, number: int, tokens: int) -> torch.Tensor:
+    """A text's uniform random numbers, one a token, drawn on the CPU: the same on every device."""
+    digest = hashlib.blake2b(f"{key}:{number}".encode(), digest_size=7).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest))
-    return torch.rand(settings.tokens, generator=generator, dtype=torch.float64)
+    return torch.rand(tokens, generator=generator, dtype=torch.float64)
 
 
 def _choose(logits: torch.Tensor, draws: torch.Tensor, temperature: float) -> torch.Tensor:
     """[batch, 1] token ids: where the cumulative probability first exceeds the draw."""
-    # On the CPU in float64: MPS has no float64, and rounding must not depend on the device's float32 sums.
-    cumulative = (logits.cpu().double() / temperature).softmax(dim=-1).cumsum(dim=-1)
+    # In float64, because rounding must not depend on how a device sums float32. MPS has no float64.
+    where = torch.device("cpu") if logits.device.type == "mps" else logits.device
+    cumulative = (logits.to(where).double() / temperature).softmax(dim=-1).cumsum(dim=-1)
     if not bool(torch.isfinite(cumulative).all()):
         raise InputError(
             f"{PARAMS_FILE}: compute.dtype: {str(logits.dtype).removeprefix('torch.')}: the model's logits "
             "are not finite, so its text would be noise; use bfloat16 or float32"
         )
-    chosen = torch.searchsorted(cumulative, draws[:, None] * cumulative[:, -1:], right=True)
+    chosen = torch.searchsorted(cumulative, draws[:, None].to(where) * cumulative[:, -1:], right=True)
     return chosen.clamp(max=logits.shape[-1] - 1).to(logits.device)

@@ -93,7 +93,32 @@ class Evaluate(Group):
     run_generated_code: bool
 
 
+class OwnText(Group):
+    """What the dense model writes itself for a recovery."""
+
+    plain: Annotated[int, Field(ge=0)]
+    dialogues: Annotated[int, Field(ge=0)]
+    tokens: Positive
+    question_tokens: Positive
+    temperature: Annotated[float, Field(gt=0)]
+    batch_size: Positive
+    seed: Seed
+    requests: list[str]
+
+
+class RecoverMixture(Group):
+    """How much each kind of text counts in a recovery."""
+
+    calibration: Annotated[float, Field(ge=0)]
+    plain: Annotated[float, Field(ge=0)]
+    dialogues: Annotated[float, Field(ge=0)]
+
+
 class Recover(Group):
+    own: OwnText
+    mixture: RecoverMixture
+    left_out: Positive
+    weights: Literal["scales", "all"]
     steps: Annotated[int, Field(ge=0)]
     batch_size: Positive
     micro_batch_size: Positive
@@ -101,6 +126,8 @@ class Recover(Group):
     warmup: Annotated[float, Field(ge=0, lt=1)]
     clip: Annotated[float, Field(gt=0)]
     seed: Seed
+    check_every: Positive
+    patience: Positive
 
 
 class Export(Group):

@@ -1,0 +1,87 @@
+"""The settings of a recovery's training, how it went, and all that is needed to go on with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from torch import Tensor
+
+Weights = Literal["all", "scales"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """The settings of a recovery.
+
+    weights: what is trained, `all` of the decoder (recovery.trainable) or `scales` (scales.scaled).
+    steps: updates of the weights, at most.
+    batch_size: sequences of a step.
+    micro_batch_size: how many of them run at once; their gradients are added up.
+    learning_rate: at its peak.
+    warmup: the fraction of the steps over which the learning rate rises to its peak.
+    clip: the largest norm of a gradient.
+    seed: of the order of the sequences.
+    check_every: steps between two checks on left-out text.
+    patience: training ends after so many checks without a new lowest divergence.
+    """
+
+    weights: Weights
+    steps: int
+    batch_size: int
+    micro_batch_size: int
+    learning_rate: float
+    warmup: float
+    clip: float
+    seed: int
+    check_every: int
+    patience: int
+
+
+@dataclass(frozen=True)
+class Check:
+    """The mean divergence on left-out text after so many steps, in nats per token: of all, and by domain."""
+
+    steps: int
+    divergence: float
+    by_domain: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a training went.
+
+    losses: the mean divergence of each step on the text that it trained on, nats per token. checks: looks at
+    left-out text, the first before any step.
+    """
+
+    losses: tuple[float, ...]
+    checks: tuple[Check, ...]
+
+    @property
+    def best(self) -> Check:
+        """The check with the lowest divergence, the first of several."""
+        return min(self.checks, key=lambda check: check.divergence)
+
+    def ended(self, training: Training) -> bool:
+        """Whether no further step is to be made."""
+        since = sum(check.steps > self.best.steps for check in self.checks)
+        return len(self.losses) >= training.steps or since >= training.patience
+
+    def memorised(self, training: Training) -> bool:
+        """Whether the text that was trained on is at the end reproduced twice as well as left-out text."""
+        last = self.losses[-training.check_every :]
+        return bool(last) and 2 * fmean(last) < self.checks[-1].divergence
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that the steps after a point depend on.
+
+    tensors: float32 by `<part>/<parameter>`: its weight, its weight at the best check, and both running means
+    of the optimizer. The order of the sequences and the learning rate are not in it, because they follow from
+    the settings and the number of the step.
+    """
+
+    course: Course
+    tensors: Mapping[str, Tensor]
