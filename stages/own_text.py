@@ -4,6 +4,7 @@ from stages.checkpoints.devices import place
 from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.common.artifacts import atomic, write_documents
 from stages.common.console import stage, summary
+from stages.common.locks import hold
 from stages.common.params import read_params
 from stages.common.paths import MODEL, OWN_TEXT
 from stages.text.own import turns_of, write_dialogues, write_plain
@@ -13,6 +14,7 @@ from stages.text.own import turns_of, write_dialogues, write_plain
 def main() -> None:
     """Write data/own: texts and dialogues of data/model, as params.yaml has them under `recover.own`."""
     params = read_params()
+    hold(OWN_TEXT)
     own, tokenizer = params.recover.own, load_tokenizer(MODEL)
     if own.dialogues:
         # A tokenizer without a chat template is refused before anything is written.

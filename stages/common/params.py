@@ -237,6 +237,7 @@ class Params(Group):
                 f"{PARAMS_FILE}: rounds.{name}: no such round; there are {', '.join(self.rounds)}"
             )
         return self.rounds[name]
+
     def counted(self) -> dict[str, float]:
         """`mixture` without the model's own text where that does not count: then none is made.
 

@@ -170,7 +170,7 @@ def _by_accuracy(trials: Sequence[Trial]) -> dict[str, Trial]:
 
 def _front(trials: Sequence[Trial], loss: Callable[[Trial], float]) -> dict[str, Trial]:
     """The trials, by name, that no other one beats that was scored alike."""
-    best = {}
+    best: dict[str, Trial] = {}
     for alike in _scored_alike(trials):
         front = pareto_front([(one.parameters, loss(one)) for one in alike])
         best |= {one.name: one for one, on_it in zip(alike, front, strict=True) if on_it}
