@@ -22,11 +22,11 @@ from transformers import (
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from stages import benchmarks, capture, corpus, mask, model, sample, sources, surgery
+from stages.archives.members import read_members
 from stages.checkpoints.loading import load_model
 from stages.common.params import PackageContent, Params, read_params
 from stages.pruning.decoder import decoder_parameters
 from stages.pruning.sites import sites_of, unit_parameters
-from stages.text.packages import read_members
 from tests.conftest import make_tiny_tokenizer
 from tests.project import model_at, read_yaml, write_params
 from tests.test_presets import PRESETS, PUBLISHED, ROOT, published_config

@@ -23,13 +23,13 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from stages.archives.joining import join_members
 from stages.checkpoints.folder import check_config, check_file, check_folder
 from stages.checkpoints.heads import share_head
 from stages.checkpoints.loading import UNREADABLE, check_weights, tell_tie, unreadable
 from stages.common.errors import InputError
 from stages.common.params import PARAMS_FILE, HubModel, ModelSource, PackageModel
 from stages.pruning.layouts import family_of
-from stages.text.joining import join_members
 
 GGUF = ".gguf"
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING
 
+from stages.common.decoding import POINTER_REMEDY, decode, is_pointer, parse_json
 from stages.common.errors import InputError
 from stages.common.paths import MODEL, PRUNED, RECOVERED
-from stages.text.decoding import POINTER_REMEDY, decode, is_pointer, parse_json
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 _MADE_BY = {

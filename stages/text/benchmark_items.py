@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from stages.archives.members import read_members
+from stages.common.decoding import lines, parse_json, unpacked
 from stages.common.errors import InputError
 from stages.common.params import PARAMS_FILE, Benchmark, PackageBenchmark, PathBenchmark
-from stages.text.decoding import lines, parse_json, unpacked
 from stages.text.files import read_file
-from stages.text.packages import read_members
 from stages.text.task_items import adapt, check_task
 
 # A standard error needs two items.

@@ -1,10 +1,10 @@
 """The text of a domain, wherever params.yaml says that it comes from."""
 
+from stages.archives.members import read_members
 from stages.common.artifacts import Document
 from stages.common.errors import InputError
 from stages.common.params import PARAMS_FILE, Domain, HubDomain, PackageDomain, PathDomain
 from stages.text.files import read_files
-from stages.text.packages import read_members
 from stages.text.readers import read
 
 

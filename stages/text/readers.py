@@ -11,9 +11,9 @@ from dataclasses import replace
 from itertools import islice
 
 from stages.common.artifacts import Document
+from stages.common.decoding import decode, lines, parse_json, unpacked, without_halves
 from stages.common.errors import InputError
 from stages.common.params import FieldReader, Reader
-from stages.text.decoding import decode, lines, parse_json, unpacked, without_halves
 from stages.text.mediawiki import read_mediawiki
 from stages.text.source_code import read_docstrings, read_python
 from stages.text.tables import read_csv, read_jsonl, read_parquet

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.common.artifacts import Document
+from stages.common.decoding import decode, lines, parse_json
 from stages.common.errors import InputError
 from stages.text.conversations import to_json
-from stages.text.decoding import decode, lines, parse_json
 
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 

@@ -11,7 +11,7 @@ class ArchiveContent(Group):
     """What is taken of an archive of the package index.
 
     `member` is a path or glob inside the archive; `outer.tar.gz!inner` looks inside a nested archive.
-    `sha256` is that of the member's bytes, or of all matching members (see text/packages.py).
+    `sha256` is that of the member's bytes, or of all matching members (see archives/members.py).
     """
 
     source: Literal["package"]

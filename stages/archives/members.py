@@ -12,10 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
 
+from stages.archives.fetching import fetch_archive
+from stages.archives.unpacking import TooLargeError, most_bytes, unpacked
 from stages.common.errors import InputError
 from stages.common.params import PARAMS_FILE, PackageContent
-from stages.text.fetching import fetch_archive
-from stages.text.unpacking import TooLargeError, most_bytes, unpacked
 
 NESTED = "!"
 

@@ -15,12 +15,12 @@ from typing import IO
 
 from gguf import GGUFReader
 
+from stages.archives.fetching import fetch_archive
+from stages.archives.members import members_of
+from stages.archives.unpacking import TooLargeError
 from stages.common.console import progress
 from stages.common.errors import InputError
 from stages.common.params import PARAMS_FILE, PackageModel
-from stages.text.fetching import fetch_archive
-from stages.text.packages import members_of
-from stages.text.unpacking import TooLargeError
 
 _BLOCK = 1 << 20
 
