@@ -22,7 +22,7 @@ TEMPLATE = "{% for turn in messages %}{{ turn.role[0] }}:{{ turn.content }};{% e
 
 @pytest.fixture
 def instruct_dir(tmp_path: Path) -> Path:
-    make_tiny_model().save_pretrained(tmp_path)
+    make_tiny_model(max_position_embeddings=256).save_pretrained(tmp_path)
     tokenizer = make_tiny_tokenizer()
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(tmp_path)

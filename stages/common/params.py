@@ -13,7 +13,18 @@ from ruamel.yaml.error import YAMLError
 
 from stages.common.errors import InputError
 from stages.common.problems import problems_of
-from stages.common.schema.across import DENSE, OWN_KINDS, SELF_DOMAIN, problems_across
+from stages.common.schema.across import (
+    DENSE,
+    OWN_KINDS,
+    SELF_DOMAIN,
+    chain_of,
+    healing_problems,
+    measure_problems,
+    mixture_problems,
+    recovery_problems,
+    round_problems,
+    tries_healing,
+)
 from stages.common.schema.base import Group, Name, Seed
 from stages.common.schema.groups import (
     GRADIENT_METRICS,
@@ -108,13 +119,20 @@ class Params(Group):
 
     @model_validator(mode="after")
     def _check(self) -> "Params":
-        if problems := problems_across(self):
+        problems = [
+            *mixture_problems(self.domains, self.mixture),
+            *round_problems(self.rounds, self.surgery.after),
+            *measure_problems(self.mask, self.capture, self.prune, self.evaluate, len(self.benchmarks)),
+            *healing_problems(self.surgery, self.capture, self.corpus),
+            *recovery_problems(self.recover),
+        ]
+        if problems:
             raise ValueError("\n".join(problems))
         return self
 
     def chooses_healing(self) -> bool:
         """Whether surgery tries several ways of healing; reconstruction starts from the residual refit."""
-        return self.surgery.heal == "auto" and not self.surgery.reconstruct.epochs
+        return tries_healing(self.surgery)
 
     def round(self, name: str) -> Round:
         """A round by its name; InputError where there is none."""
@@ -133,12 +151,7 @@ class Params(Group):
 
     def chain(self) -> list[str]:
         """The rounds from the first to `surgery.after`; stops where a cycle would begin."""
-        names: list[str] = []
-        name = self.surgery.after
-        while name != DENSE and name not in names:
-            names.append(name)
-            name = self.rounds[name].after
-        return names[::-1]
+        return chain_of(self.rounds, self.surgery.after)
 
 
 def read_params(path: Path = PARAMS_FILE) -> Params:

@@ -59,7 +59,7 @@ def _text_problems(text: Text, vocabulary: int) -> Iterator[str]:
 def _mixture_problems(mixture: Mapping[str, float], text: Text) -> Iterator[str]:
     if not mixture:
         return
-    for domain in sorted(set(mixture) - set(text)):
+    for domain in sorted({name for name, weight in mixture.items() if weight} - set(text)):
         yield f"settings: mixture: {domain}: has no text; its domains are {', '.join(text)}"
     for domain in sorted(set(text) - set(mixture)):
         yield f"settings: mixture: {domain}: has text but no weight; 0 leaves the domain out"

@@ -59,11 +59,13 @@ def choose(
     generator = torch.Generator().manual_seed(settings.seed)
     summed, kept = dict(scores), dict(masks)
     candidates, by_domain = [], []
+    # One of weight 0 needs no text; where it has some, it is measured too.
+    domains = [name for name, weight in settings.mixture.items() if weight or name in captures]
     for site in chosen_sites(model, budget.sites, budget.widths, budget.width_multiple):
         weight = output_projection(model, site).weight
         found = {
             domain: unit_scores(metric(weight, captures[domain].statistics[site.name], generator), site.units)
-            for domain in settings.mixture
+            for domain in domains
         }
         cost = unit_parameters(model, site)
         # Scores of all rounds so far, each from its own text: few sequences a round then still add up.
@@ -86,12 +88,12 @@ def choose(
         "progress": progress,
         "metric": settings.metric,
         "prune": asdict(budget) | {"sites": list(budget.sites)},
-        "sequences": {domain: captures[domain].sequences for domain in settings.mixture},
+        "sequences": {domain: captures[domain].sequences for domain in domains},
         "sparsity": removed / total,
-        "loss": {domain: captures[domain].loss for domain in settings.mixture},
+        "loss": {domain: captures[domain].loss for domain in domains},
         "kept": {kind: widths(chosen, kind) for kind in budget.sites},
         "full": {one.kind: len(one.kept) for one in candidates},
-        "agreement": {"domains": list(settings.mixture), "matrix": rank_agreement(by_domain)},
+        "agreement": {"domains": domains, "matrix": rank_agreement(by_domain)},
     }
     return Choice(chosen, summed, history)
 

@@ -15,7 +15,7 @@ def method_settings(params: Params) -> Settings:
         else None
     )
     return Settings(
-        mixture=params.counted(),
+        mixture=params.mixture,
         rounds={name: params.rounds[name].progress for name in params.chain()},
         metric=params.mask.metric,
         seed=params.mask.seed,

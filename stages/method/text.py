@@ -33,7 +33,7 @@ def healing_text(text: Text, settings: Settings) -> dict[str, Tensor]:
     return {
         domain: ids[torch.arange(count) % len(ids)]
         for domain, ids in text.items()
-        if settings.mixture.get(domain, 0) > 0
+        if settings.mixture[domain] > 0
     }
 
 
