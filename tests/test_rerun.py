@@ -60,6 +60,7 @@ class Project:
         self.write(params)
         for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"]):
             self.run(command)
+        shutil.copytree(ROOT / ".dvc/plots", directory / ".dvc/plots", dirs_exist_ok=True)
         self.before = params
 
     def write(self, params: dict[str, Any]) -> None:
