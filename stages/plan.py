@@ -5,12 +5,15 @@ import click
 from stages.checkpoints.devices import resolve_device
 from stages.common.console import duration, stage
 from stages.common.params import PARAMS_FILE, Params, read_params
+from stages.method.from_params import budget_of
+from stages.method.target import decoder_share
 from stages.planning.architecture import Architecture, configured_architecture
 from stages.planning.checks import check_context, check_early
 from stages.planning.estimate import EFFICIENCY, Work, estimate_work, measure_speed
 from stages.planning.machine import this_machine, warnings
 from stages.planning.memory import peak_memory
 from stages.planning.rounds import CURVES, rewrite_rounds
+from stages.planning.target import check_budget, target_lines
 from stages.planning.tasks import check_tasks
 
 
@@ -28,13 +31,18 @@ def main(rounds: int | None, curve: str, check: bool) -> None:
     found = configured_architecture(params.model)
     if found is not None:
         check_context(found.model.config, params)
+        check_budget(params, found.model)
     if check:
         return
-    click.echo("\n".join([*schedule(params), "", *cost(params, found)]))
+    click.echo("\n".join([*schedule(params, found), "", *cost(params, found)]))
 
 
-def schedule(params: Params) -> list[str]:
-    """The rounds as lines of text: what is removed by when, and how many tokens each pass reads."""
+def schedule(params: Params, found: Architecture | None) -> list[str]:
+    """The rounds as lines of text: what is removed by when, and how many tokens each pass reads.
+
+    Without a model, a target in parameters or bytes is no share of anything yet.
+    """
+    share = params.prune.sparsity if found is None else decoder_share(found.model, budget_of(params))
     domains = len(params.counted())
     tokens = domains * params.capture.sequences * params.corpus.sequence_length
     passes = "forward and backward" if params.capture.gradients else "forward only"
@@ -44,10 +52,11 @@ def schedule(params: Params) -> list[str]:
     ]
     for name in params.chain():
         item = params.rounds[name]
-        removed = item.progress * params.prune.sparsity
-        lines.append(f"  {item.after} -> {name}: {removed:.1%} of the decoder's parameters removed")
+        of = "what is to go" if share is None else "the decoder's parameters"
+        removed = item.progress * (1.0 if share is None else share)
+        lines.append(f"  {item.after} -> {name}: {removed:.1%} of {of} removed")
     lines.append(f"  {params.surgery.after} -> surgery: {params.surgery.heal} healing -> data/pruned")
-    return lines
+    return lines if found is None else [*lines, *target_lines(params, found.model)]
 
 
 def cost(params: Params, found: Architecture | None) -> list[str]:

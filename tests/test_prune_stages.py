@@ -226,12 +226,26 @@ def test_a_domain_of_weight_zero_does_not_take_part(project: Callable[..., Path]
     assert (directory / "data/pruned/model.safetensors").read_bytes() == weights
 
 
+def test_the_rounds_end_at_the_parameters_asked_for(project: Callable[..., Path]) -> None:
+    directory = project()
+    aim = make_tiny_model().num_parameters() - 4000
+    changes = {**CHANGES, "prune.sparsity": ..., "prune.parameters": aim}
+    write_params(directory, change(read_yaml(), changes))
+    assert run_all().exit_code == 0
+    left = AutoModelForCausalLM.from_pretrained("data/pruned").num_parameters()
+    assert aim - 3 * 3 * 32 < left <= aim
+    assert [entry["prune"]["parameters"] for entry in read_json(Path("data/rounds/r3/history.json"))] == [
+        aim
+    ] * 3
+
+
 def test_a_sparsity_beyond_the_floors_is_refused_in_the_first_round(project: Callable[..., Path]) -> None:
     project(prune__sparsity=0.9)
     CliRunner().invoke(capture.main, ["r1"])
     result = CliRunner().invoke(mask.main, ["r1"])
     assert result.exit_code == 1
-    assert "params.yaml: prune.sparsity: asks for" in result.output
+    assert "params.yaml: prune.sparsity: 0.9: asks for" in result.output
+    assert "the nearest that can be met is prune.sparsity: 0." in result.output
     assert not Path("data/rounds/r1/masks.safetensors").exists()
 
 

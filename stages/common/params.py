@@ -14,20 +14,17 @@ from ruamel.yaml.error import YAMLError
 from stages.common.errors import InputError
 from stages.common.problems import problems_of
 from stages.common.schema.across import (
-    DENSE,
-    OWN_KINDS,
     SELF_DOMAIN,
-    chain_of,
     healing_problems,
     measure_problems,
     mixture_problems,
-    recovery_problems,
-    round_problems,
     tries_healing,
 )
 from stages.common.schema.base import Group, Name, Seed
 from stages.common.schema.groups import (
     GRADIENT_METRICS,
+    OWN_KINDS,
+    TARGETS,
     Capture,
     Compute,
     Corpus,
@@ -41,6 +38,7 @@ from stages.common.schema.groups import (
     Sample,
     Surgery,
 )
+from stages.common.schema.rounds import DENSE, chain, round_problems
 from stages.common.schema.sources import (
     Benchmark,
     Domain,
@@ -68,6 +66,7 @@ __all__ = [
     "OWN_KINDS",
     "PARAMS_FILE",
     "SELF_DOMAIN",
+    "TARGETS",
     "Benchmark",
     "Corpus",
     "Domain",
@@ -122,9 +121,10 @@ class Params(Group):
         problems = [
             *mixture_problems(self.domains, self.mixture),
             *round_problems(self.rounds, self.surgery.after),
-            *measure_problems(self.mask, self.capture, self.prune, self.evaluate, len(self.benchmarks)),
+            *measure_problems(self.mask, self.capture, self.evaluate, len(self.benchmarks)),
             *healing_problems(self.surgery, self.capture, self.corpus),
-            *recovery_problems(self.recover),
+            *self.prune.problems(),
+            *self.recover.problems(),
         ]
         if problems:
             raise ValueError("\n".join(problems))
@@ -151,7 +151,7 @@ class Params(Group):
 
     def chain(self) -> list[str]:
         """The rounds from the first to `surgery.after`; stops where a cycle would begin."""
-        return chain_of(self.rounds, self.surgery.after)
+        return chain(self.rounds, self.surgery.after)
 
 
 def read_params(path: Path = PARAMS_FILE) -> Params:

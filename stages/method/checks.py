@@ -9,8 +9,9 @@ import torch
 
 from stages.checkpoints.devices import resolve_device
 from stages.common.errors import InputError
-from stages.common.params import GRADIENT_METRICS
+from stages.common.params import GRADIENT_METRICS, TARGETS
 from stages.method.settings import Budget, Settings, Surgery
+from stages.method.target import PRECISIONS
 from stages.method.text import Text, choice_text
 from stages.pruning.importance import METRICS
 from stages.pruning.settings import Heal
@@ -68,9 +69,20 @@ def _mixture_problems(mixture: Mapping[str, float], text: Text) -> Iterator[str]
 
 
 def _budget_problems(budget: Budget) -> Iterator[str]:
+    targets = [name for name in TARGETS if getattr(budget, name) is not None]
+    if len(targets) != 1:
+        given = ", ".join(f"{name}={getattr(budget, name)}" for name in targets) or "none"
+        yield f"settings: budget: {given}: give exactly one of {', '.join(TARGETS)}; the others are None"
     for name, value in (("sparsity", budget.sparsity), ("floor", budget.floor)):
-        if not 0 < value < 1:
+        if value is not None and not 0 < value < 1:
             yield f"settings: budget.{name}: {value}: must be above 0 and below 1"
+    if budget.parameters is not None and budget.parameters < 1:
+        yield f"settings: budget.parameters: {budget.parameters}: must be 1 or more"
+    if budget.memory is not None and budget.memory.bytes < 1:
+        yield f"settings: budget.memory.bytes: {budget.memory.bytes}: must be 1 or more"
+    if budget.memory is not None and budget.memory.precision not in PRECISIONS:
+        named = budget.memory.precision
+        yield f"settings: budget.memory.precision: {named}: must be one of {', '.join(PRECISIONS)}"
     if budget.widths not in ("uniform", "per_layer"):
         yield f"settings: budget.widths: {budget.widths}: must be uniform or per_layer"
     if budget.width_multiple < 1:

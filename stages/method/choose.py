@@ -1,7 +1,7 @@
 """The second step of a round: the channels that go, by the statistics of all rounds so far."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 from stages.common.errors import InputError
 from stages.method.settings import Settings
 from stages.method.sites import chosen_sites
+from stages.method.target import check_target, decoder_share
 from stages.pruning.allocation import (
     Candidate,
     Limits,
-    check_reachable,
     per_layer_masks,
     uniform_masks,
 )
@@ -79,15 +79,16 @@ def choose(
     total = decoder_parameters(model)
     limits = Limits(budget.width_multiple, budget.floor)
     # The first round already refuses what only the last one would run into.
-    check_reachable(candidates, round(budget.sparsity * total), limits)
+    check_target(model, budget)
+    share = decoder_share(model, budget)
     allocate = uniform_masks if budget.widths == "uniform" else per_layer_masks
-    chosen = kept | allocate(candidates, round(progress * budget.sparsity * total), limits)
+    chosen = kept | allocate(candidates, round(progress * share * total), limits)
     removed = sum(one.cost * int((~chosen[one.name]).sum()) for one in candidates)
     history = {
         "round": round_name,
         "progress": progress,
         "metric": settings.metric,
-        "prune": asdict(budget) | {"sites": list(budget.sites)},
+        "prune": budget.written(),
         "sequences": {domain: captures[domain].sequences for domain in domains},
         "sparsity": removed / total,
         "loss": {domain: captures[domain].loss for domain in domains},

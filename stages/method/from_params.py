@@ -1,8 +1,22 @@
 """params.yaml in the method's own terms."""
 
 from stages.common.params import Params
-from stages.method.settings import Budget, Capture, Settings, Surgery
+from stages.method.settings import Budget, Capture, Memory, Settings, Surgery
 from stages.pruning.settings import Healing, Reconstruction
+
+
+def budget_of(params: Params) -> Budget:
+    """The group `prune`."""
+    prune, memory = params.prune, params.prune.memory
+    return Budget(
+        sparsity=prune.sparsity,
+        parameters=prune.parameters,
+        memory=None if memory is None else Memory(memory.bytes, memory.precision),
+        widths=prune.widths,
+        width_multiple=prune.width_multiple,
+        floor=prune.floor,
+        sites=tuple(prune.sites),
+    )
 
 
 def method_settings(params: Params) -> Settings:
@@ -19,7 +33,7 @@ def method_settings(params: Params) -> Settings:
         rounds={name: params.rounds[name].progress for name in params.chain()},
         metric=params.mask.metric,
         seed=params.mask.seed,
-        budget=Budget(**params.prune.model_dump() | {"sites": tuple(params.prune.sites)}),
+        budget=budget_of(params),
         capture=Capture(**params.capture.model_dump()),
         surgery=Surgery(
             Healing(heal, surgery.alpha, surgery.ridge, reconstruction),

@@ -1,26 +1,42 @@
 """What the method needs to know, and nothing else: no model, no text, no paths."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from stages.pruning.settings import Healing
 
 
 @dataclass(frozen=True)
-class Budget:
-    """How much goes, and where from.
+class Memory:
+    """What the weights of the whole model may take: bytes at a precision, a key of target.PRECISIONS."""
 
-    sparsity: share of the decoder layers' parameters to remove. widths: one width for all layers, or
-    each its own. width_multiple: kept mlp widths are multiples of it. floor: the smallest fraction of its
-    units that a site keeps. sites: the kinds of site that are pruned.
+    bytes: int
+    precision: str
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much goes, and where from. Exactly one of the first three is a target; the others are None.
+
+    sparsity: share of the decoder layers' parameters to remove. parameters: how many the whole model may
+    have left. memory: what its weights may take. widths: one width for all layers, or each its own.
+    width_multiple: kept mlp widths are multiples of it. floor: the smallest fraction of its units that a
+    site keeps. sites: the kinds of site that are pruned.
     """
 
-    sparsity: float = 0.2
+    sparsity: float | None = 0.2
     widths: Literal["uniform", "per_layer"] = "uniform"
     width_multiple: int = 32
     floor: float = 0.1
     sites: tuple[str, ...] = ("mlp",)
+    parameters: int | None = None
+    memory: Memory | None = None
+
+    def written(self) -> dict[str, Any]:
+        """The budget ready for JSON, without the targets that are not given."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return given | {"sites": list(self.sites)}
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,7 @@ class Settings:
     """All settings of a pruning; the defaults are those of params.yaml.
 
     mixture: how much each domain of the text counts; empty: all the same. rounds: the fraction of
-    `budget.sparsity` reached after each round, by the name of the round, rising to 1. metric: a key of
+    the budget's target reached after each round, by the name of the round, rising to 1. metric: a key of
     pruning.importance.METRICS; seed: of the random metric. device: as `compute.device` of params.yaml.
     """
 

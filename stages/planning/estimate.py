@@ -9,6 +9,8 @@ from transformers import PreTrainedModel
 
 from stages.common.params import SELF_DOMAIN, Params
 from stages.evaluation.cost import macs_per_token
+from stages.method.from_params import budget_of
+from stages.method.target import decoder_share
 from stages.pruning.decoder import decoder_parameters
 from stages.pruning.experts import open_experts
 from stages.pruning.sites import sites_of
@@ -63,7 +65,8 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     surgery, auto = params.surgery, params.chooses_healing()
     healed = 0 if surgery.heal == "none" else used * surgery.sequences * corpus.sequence_length
     chosen_by = used * surgery.choice_sequences * corpus.sequence_length if auto else 0
-    kept = [site.channels * (1 - params.prune.sparsity) for site in sites]
+    share = decoder_share(model, budget_of(params))
+    kept = [site.channels * (1 - share) for site in sites]
     slower = 1 if params.compute.dtype == "float32" else 2
     refits = 2 if auto else 1
     streams = refits + (surgery.heal != "least_squares") + 3 * surgery.reconstruct.epochs
@@ -76,7 +79,7 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     statistics = 4 if params.capture.gradients else 2
     passes = 1 + params.capture.gradients + (params.capture.gradients and params.capture.checkpointing)
     dense_bytes = model.num_parameters() * weight_bytes
-    pruned_bytes = dense_bytes - params.prune.sparsity * decoder * weight_bytes
+    pruned_bytes = dense_bytes - share * decoder * weight_bytes
     return [
         Work("model", 1, 0, 0.0, dense_bytes),
         Work("sample", 1, sampled, sampled * forward, 0.0),

@@ -4,6 +4,8 @@ import torch
 from transformers import PreTrainedModel
 
 from stages.common.params import Params
+from stages.method.from_params import budget_of
+from stages.method.target import decoder_share
 from stages.pruning.decoder import decoder_layers, decoder_parameters
 
 # Bytes of a float32, which targets and logits are in whatever the weights are in.
@@ -31,7 +33,7 @@ def peak_memory(params: Params, model: PreTrainedModel) -> dict[str, float]:
     hidden, vocabulary = config.hidden_size, config.vocab_size
     inner = getattr(config, "intermediate_size", None) or 4 * hidden
     weights = float(model.num_parameters() * dtype)
-    pruned = weights - params.prune.sparsity * decoder_parameters(model) * dtype
+    pruned = weights - decoder_share(model, budget_of(params)) * decoder_parameters(model) * dtype
     layers = len(decoder_layers(model))
     inside = (8 * hidden + 4 * inner) * dtype
     batch = params.capture.batch_size * corpus.sequence_length

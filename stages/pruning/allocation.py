@@ -166,19 +166,14 @@ def _score_removed(candidates: list[Candidate], masks: Mapping[str, Tensor]) -> 
     return sum(float(site.scores[~masks[site.name]].sum()) for site in candidates)
 
 
-def check_reachable(candidates: list[Candidate], budget: int, limits: Limits) -> None:
-    """Raise InputError where the floors leave less than `budget` parameters to remove, counted from dense."""
-    if _removable(candidates, limits) < budget:
-        raise _too_much(candidates, budget, limits)
-
-
-def _removable(candidates: list[Candidate], limits: Limits) -> int:
+def removable(candidates: list[Candidate], limits: Limits) -> int:
+    """The parameters that go, counted from the dense model, when every site is cut to its smallest width."""
     return sum((len(site.kept) - limits.smallest(site)) * site.cost for site in candidates)
 
 
 def _too_much(candidates: list[Candidate], budget: int, limits: Limits) -> InputError:
     return InputError(
         f"params.yaml: prune.sparsity: asks for {budget:,} parameters, but prune.sites with "
-        f"prune.floor: {limits.floor} leave at most {_removable(candidates, limits):,} to remove; "
+        f"prune.floor: {limits.floor} leave at most {removable(candidates, limits):,} to remove; "
         "lower the sparsity or the floor, or add a site"
     )

@@ -26,7 +26,14 @@ ZERO = {
     ("changes", "message"),
     [
         ({"prune.speed": 3}, "prune.speed: unknown key"),
-        ({"prune.sparsity": ...}, "prune.sparsity: missing"),
+        ({"prune.sparsity": ...}, "prune: no target; add one of sparsity, parameters, memory"),
+        (
+            {"prune.parameters": 110_000_000},
+            "prune.sparsity: 0.2, prune.parameters: 110000000: only one target can be given",
+        ),
+        ({"prune.parameters": 0}, "prune.parameters: 0: Input should be greater than or equal to 1"),
+        ({"prune.memory": {"bytes": 9, "precision": "int3"}}, "prune.memory.precision: 'int3': Input should"),
+        ({"prune.memory": {"bytes": 9}}, "prune.memory.precision: missing"),
         ({"prune.sparsity": "much"}, "prune.sparsity: 'much': "),
         ({"prune.sparsity": 1.2}, "prune.sparsity: 1.2: Input should be less than 1"),
         ({"mask.metric": "best"}, "mask.metric: 'best': Input should be 'fisher', 'taylor'"),
@@ -88,6 +95,10 @@ def test_a_bad_setting_is_named(tmp_path: Path, changes: dict[str, Any], message
 def test_without_a_choice_healing_may_read_all_text(tmp_path: Path, named: dict[str, Any]) -> None:
     params = read_params(write_params(tmp_path, change(read_yaml(), {"surgery.sequences": 24, **named})))
     assert method_settings(params).surgery.healing.method == "residual"
+
+
+def test_a_target_that_is_not_given_is_not_written() -> None:
+    assert set(read_params(PARAMS).model_dump()["prune"]) == set(read_yaml()["prune"])
 
 
 def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """The types of params.yaml for what the stages do, a class for each group."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from stages.common.schema.base import Group, Name, Positive, Seed
 
@@ -52,12 +53,52 @@ class Mask(Group):
     seed: Seed
 
 
+# The ways to say how much goes, of which `prune` has one.
+TARGETS = ("sparsity", "parameters", "memory")
+
+
+class PruneMemory(Group):
+    bytes: Positive
+    precision: Literal["float32", "bfloat16", "float16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+
+
 class Prune(Group):
-    sparsity: Annotated[float, Field(gt=0, lt=1)]
+    """A target that is None is one that the file does not give; it is never written."""
+
+    sparsity: Annotated[float, Field(gt=0, lt=1)] | None
+    parameters: Positive | None
+    memory: PruneMemory | None
     widths: Literal["uniform", "per_layer"]
     width_multiple: Positive
     floor: Annotated[float, Field(gt=0, lt=1)]
     sites: Annotated[list[Literal["mlp", "attention", "query_heads"]], Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _absent(cls, data: Any) -> Any:
+        return {**dict.fromkeys(TARGETS), **data} if isinstance(data, Mapping) else data
+
+    @model_serializer(mode="wrap")
+    def _given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if value is not None}
+
+    def problems(self) -> list[str]:
+        """What is wrong with the group beyond the types of its values, a line each."""
+        targets = [name for name in TARGETS if getattr(self, name) is not None]
+        problems = []
+        if not targets:
+            problems.append(f"prune: no target; add one of {', '.join(TARGETS)}, such as `sparsity: 0.2`")
+        if len(targets) > 1:
+            given = ", ".join(f"prune.{name}: {self.model_dump()[name]}" for name in targets)
+            problems.append(f"{given}: only one target can be given; remove the others (`-S '~prune.KEY'`)")
+        if len(set(self.sites)) != len(self.sites):
+            problems.append(f"prune.sites: {self.sites}: a site is named twice")
+        if {"attention", "query_heads"} <= set(self.sites):
+            problems.append(
+                f"prune.sites: {self.sites}: attention takes query heads with their KV group, "
+                "query_heads takes them out of groups that stay; choose one of the two"
+            )
+        return problems
 
 
 class Round(Group):
@@ -91,6 +132,10 @@ class Evaluate(Group):
     repeats: Positive
     chat_template: bool
     run_generated_code: bool
+
+
+# What a recovery adds, by its key under `recover`. No domain of params.yaml has a space in its name.
+OWN_KINDS = {"plain": "own text", "dialogues": "own dialogues"}
 
 
 class OwnText(Group):
@@ -128,6 +173,18 @@ class Recover(Group):
     seed: Seed
     check_every: Positive
     patience: Positive
+
+    def problems(self) -> list[str]:
+        """What is wrong with the group beyond the types of its values, a line each."""
+        shares = self.mixture.model_dump()
+        problems = [
+            f"recover.mixture.{kind}: {shares[kind]}: recover.own.{kind}: 0 writes no such text"
+            for kind in OWN_KINDS
+            if shares[kind] and not getattr(self.own, kind)
+        ]
+        if not any(shares.values()):
+            problems.append("recover.mixture: all weights are 0; at least one kind of text must count")
+        return problems
 
 
 class Export(Group):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.common.artifacts import read_json
-from stages.common.params import Params
+from stages.common.params import TARGETS, Params
 from stages.experiments.baselines.catalogue import Baseline
 from stages.experiments.study.settings import changed
 
@@ -47,8 +47,8 @@ def settings_of(inputs: Mapping[str, str], params: Params, baseline: Baseline | 
     own: dict[str, Any] = {}
     if baseline is not None and baseline.reads_params:
         own = {group: value for group, value in changed(data, baseline.settings).items() if group in groups}
-        # The share takes the place of the sparsity.
-        own["prune"].pop("sparsity")
+        # The share takes the place of the target.
+        own["prune"] = {name: value for name, value in own["prune"].items() if name not in TARGETS}
     # No score depends on how many sequences run at once.
     data["evaluate"].pop("batch_size")
     return {**inputs, "evaluate": data["evaluate"], "dtype": params.compute.dtype, **own}

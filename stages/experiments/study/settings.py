@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stages.common.errors import InputError
+from stages.common.params import TARGETS
 from stages.planning.rounds import chained_rounds
 
 Tree = dict[str, Any]
@@ -33,9 +34,14 @@ def changed(params: Mapping[str, Any], settings: Mapping[str, Any]) -> Tree:
             group: Any = tree
             for name in groups:
                 group = group.get(name) if isinstance(group, dict) else None
-            if not isinstance(group, dict) or last not in group:
+            target = groups == ["prune"] and last in TARGETS
+            if not isinstance(group, dict) or (last not in group and not target):
                 raise InputError(f"{key}: not a key of params.yaml")
             group[last] = value
+            if target:
+                # A target takes the place of the one that there is.
+                for other in set(TARGETS) - {last}:
+                    group.pop(other, None)
     return tree
 
 

@@ -103,6 +103,12 @@ def test_rounds_and_a_domain_alone_have_short_forms() -> None:
     assert PARAMS["surgery"]["after"] == "r3"
 
 
+def test_a_target_takes_the_place_of_the_one_there_is() -> None:
+    made = changed(PARAMS, {"prune.parameters": 110_000_000})
+    assert overrides(PARAMS, made) == ["~prune.sparsity", "+prune.parameters=110000000"]
+    assert changed(made, {"prune.sparsity": 0.2}) == PARAMS
+
+
 def test_settings_are_written_as_dvc_takes_them() -> None:
     before = {"a": {"b": 1, "c": [1], "d": "x"}, "e": True}
     after = {"a": {"b": 0.5, "c": ["p", "q"], "f": {"after": "r1", "progress": 1.0}}, "e": False}

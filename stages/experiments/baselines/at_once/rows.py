@@ -103,8 +103,7 @@ def _loader(path: Path) -> Callable[[Given, float], PreTrainedModel]:
 
 def _ours(settings: Mapping[str, Any]) -> Callable[[Given, float], PreTrainedModel]:
     def make(given: Given, share: float) -> PreTrainedModel:
-        tree = changed(given.params.model_dump(mode="json"), settings)
-        tree["prune"]["sparsity"] = share
+        tree = changed(given.params.model_dump(mode="json"), {**settings, "prune.sparsity": share})
         if given.without:
             tree["mixture"][given.without] = 0.0
         params = Params.model_validate(tree)

@@ -34,10 +34,8 @@ def main() -> None:
 def _settle(request: Request) -> Params:
     """params.yaml with the sparsity, mixture and settings asked for."""
     yaml, root = YAML(), Path(request.root)
-    data = changed(
-        yaml.load((root / PARAMS_FILE).read_text(encoding="utf-8")), BASELINES[request.baseline].settings
-    )
-    data["prune"]["sparsity"] = request.share
+    settings = {**BASELINES[request.baseline].settings, "prune.sparsity": request.share}
+    data = changed(yaml.load((root / PARAMS_FILE).read_text(encoding="utf-8")), settings)
     if request.without:
         # A domain of weight 0 enters neither scores nor healing.
         data["mixture"][request.without] = 0.0

@@ -1,0 +1,41 @@
+"""What the target of params.yaml comes to for the model that it names, before anything runs."""
+
+import copy
+
+from transformers import PreTrainedModel
+
+from stages.common.params import Params
+from stages.method.from_params import budget_of
+from stages.method.target import check_target, decoder_share, weight_bytes, written
+from stages.pruning.decoder import decoder_parameters
+from stages.pruning.experts import open_experts
+
+
+def check_budget(params: Params, model: PreTrainedModel) -> None:
+    """Raise InputError where a model, by its shapes alone, cannot be cut to the target of params.yaml."""
+    check_target(open_experts(copy.deepcopy(model)), budget_of(params))
+
+
+def target_lines(params: Params, model: PreTrainedModel) -> list[str]:
+    """The target as a share of the decoder, in parameters that are left, and in bytes on disk.
+
+    Whole steps of `width_multiple` channels go, so that what is left may be less, never more.
+    """
+    budget, dtype = budget_of(params), params.compute.dtype
+    share, whole = decoder_share(model, budget), model.num_parameters()
+    left = whole - round(share * decoder_parameters(model))
+    bytes_left = weight_bytes(model, dtype) * left / whole
+    lines = [
+        f"Target prune.{written(budget)}: {share:.1%} of the decoder's parameters go. At most {left:,} of",
+        f"{whole:,} parameters are left ({left / whole:.1%}), {_megabytes(bytes_left)} on disk in {dtype}.",
+    ]
+    if budget.memory is not None and budget.memory.precision != dtype:
+        lines.append(
+            f"At {budget.memory.precision} they take {_megabytes(budget.memory.bytes)}; data/pruned is in "
+            f"{dtype}, and docs/checkpoints.md says what writes it smaller."
+        )
+    return lines
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.1f} MB"
