@@ -1,12 +1,16 @@
 """Stage: the pruned checkpoint as a GGUF file for llama.cpp (optional pipeline)."""
 
+import os
+from pathlib import Path
+
 from stages.checkpoints.loading import load_tokenizer
 from stages.common.artifacts import atomic
 from stages.common.console import stage, summary
 from stages.common.locks import hold
-from stages.common.params import read_params
+from stages.common.params import Params, read_params
 from stages.common.paths import EXPORT, PRUNED
 from stages.exporting.gguf_file import write_gguf
+from stages.exporting.llama_quantize import K_QUANTS, SOURCE_PRECISION, find_program, quantise
 
 
 @stage
@@ -15,10 +19,25 @@ def main() -> None:
     params = read_params()
     hold(EXPORT)
     with atomic(EXPORT) as path:
-        architecture = write_gguf(
-            PRUNED, load_tokenizer(PRUNED), path, params.export.precision, f"{params.model.name}-pruned"
-        )
-    summary("export", f"{EXPORT}: {architecture}, {params.export.precision}, {EXPORT.stat().st_size:,} bytes")
+        said = _write_k_quants(params, path) if params.export.precision in K_QUANTS else _write(params, path)
+    summary("export", f"{EXPORT}: {said}, {EXPORT.stat().st_size:,} bytes")
+
+
+def _write(params: Params, path: Path, precision: str | None = None) -> str:
+    precision, name = precision or params.export.precision, f"{params.model.name}-pruned"
+    return f"{write_gguf(PRUNED, load_tokenizer(PRUNED), path, precision, name)}, {precision}"
+
+
+def _write_k_quants(params: Params, path: Path) -> str:
+    precision, program = params.export.precision, find_program(params.export.llama_quantize)
+    # Named as what is being made, so that a later run clears it away after a kill.
+    source = path.with_name(f".source.gguf.{os.getpid()}.tmp")
+    try:
+        architecture, _ = _write(params, source, SOURCE_PRECISION).split(", ")
+        other = quantise(program, source, path, precision)
+    finally:
+        source.unlink(missing_ok=True)
+    return ", ".join([architecture, precision, *([other] if other else [])])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from stages.common.schema.base import Group, Name, Positive, Seed
+from stages.common.schema.base import Group, Line, Name, Positive, Seed
 
 Metric = Literal["fisher", "taylor", "wanda", "fluctuation", "magnitude", "random"]
 GRADIENT_METRICS: frozenset[str] = frozenset({"fisher", "taylor"})
@@ -188,4 +188,8 @@ class Recover(Group):
 
 
 class Export(Group):
-    precision: Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+    precision: Literal[
+        "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0",
+        "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q2_k",
+    ]  # fmt: skip
+    llama_quantize: Line
