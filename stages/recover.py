@@ -26,6 +26,7 @@ from stages.pruning import training as course_of_training
 from stages.pruning.recovery import recover, trained_parameters
 from stages.pruning.training import Check, Course, Snapshot, Training
 from stages.recovering.card import ALL, Recovery, recovered_card
+from stages.recovering.curves import CURVES, following
 from stages.recovering.snapshots import clear, read_snapshot, saving, snapshot_path
 from stages.recovering.text import by_kind, leave_out, recovery_mixture, rows_left_out, shares_of_kinds
 from stages.text.calibration import read_text
@@ -107,7 +108,7 @@ def _train(
     settings = asdict(training) | {"mixture": mixture, "left_out": left, "dtype": dtype}
     path = snapshot_path(settings, [MODEL, PRUNED, RECOVERY_TEXT, *CODE])
     snapshot = read_snapshot(path)
-    save = saving(path)
+    save, follow = saving(path), following(CURVES)
     with counter("recover", "step", training.steps) as bar:
         if snapshot is not None:
             steps = len(snapshot.course.losses)
@@ -116,9 +117,10 @@ def _train(
 
         def on_step(take: Callable[[], Snapshot]) -> None:
             bar.update()
+            follow(take().course)
             save(take)
 
-        return recover(
+        course = recover(
             student,
             teacher,
             sequences,
@@ -129,6 +131,9 @@ def _train(
             snapshot=snapshot,
             on_step=on_step,
         )
+    # Where no step was made, or none was left to make, the tables are still empty.
+    follow(course)
+    return course
 
 
 def _by_kind(check: Check, mixture: dict[str, float]) -> dict[str, float]:

@@ -68,6 +68,7 @@ RUN_BY = {
     "make recover": f"{README}::test_make_recover_runs_its_own_pipeline",
     "dvc repro stages/exporting/dvc.yaml": f"{RERUN}::test_the_export_runs_only_when_it_is_asked_for",
     "dvc repro stages/recovering/dvc.yaml": f"{RERUN}::test_the_recovery_runs_only_when_it_is_asked_for",
+    "dvc plots show": f"{RERUN}::test_dvc_finds_the_losses_of_a_recovery",
     **dict.fromkeys(
         ["python -m stages.enable exporting", "python -m stages.enable recovering", "dvc status"],
         "tests/test_enable.py::test_an_optional_pipeline_is_unknown_to_dvc_until_it_is_enabled",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,6 +129,28 @@ def test_the_result_is_a_complete_checkpoint_of_the_pruned_shapes(project: Calla
     assert not snapshots.SCRATCH.exists()
 
 
+def table(name: str) -> list[tuple[int, float]]:
+    head, *rows = Path("data/recovery", f"{name}.tsv").read_text(encoding="utf-8").splitlines()
+    assert head == f"step\t{name}"
+    return [(int(step), float(value)) for step, value in (row.split("\t") for row in rows)]
+
+
+@pytest.mark.usefixtures("unproved")
+def test_the_loss_of_every_step_and_every_check_are_tables(project: Callable[..., Path]) -> None:
+    project()
+    run()
+    course = json.loads(Path("data/recovered/recovery.json").read_text())["course"]
+    assert table("loss") == list(enumerate(course["losses"], 1))
+    assert table("divergence") == [(check["steps"], check["divergence"]) for check in course["checks"]]
+
+
+@pytest.mark.usefixtures("unproved")
+def test_without_a_step_there_is_the_check_before_any(project: Callable[..., Path]) -> None:
+    project(recover__steps=0)
+    run()
+    assert (len(table("loss")), [step for step, _ in table("divergence")]) == (0, [0])
+
+
 @pytest.mark.usefixtures("unproved")
 def test_the_card_says_what_was_done(project: Callable[..., Path]) -> None:
     project()
@@ -179,16 +202,20 @@ def test_the_result_has_the_dtype_of_its_source_whatever_it_is_computed_in(
 def test_a_killed_run_goes_on_to_the_same_bits(project: Callable[..., Path]) -> None:
     project()
     run()
-    whole = WEIGHTS.read_bytes()
+    whole, losses = WEIGHTS.read_bytes(), table("loss")
     WEIGHTS.unlink()
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     died = subprocess.run([sys.executable, "-c", KILLED], env=environment, capture_output=True, check=False)
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert not WEIGHTS.exists()
     assert len(list(snapshots.SCRATCH.iterdir())) == 1
+    # The table is there while the run is, and whole after one that goes on, though DVC deletes it in between.
+    assert table("loss") == losses[:3]
+    shutil.rmtree("data/recovery")
     result = run()
     assert "goes on after step 3 of 5" in result.output
     assert WEIGHTS.read_bytes() == whole
+    assert table("loss") == losses
     assert not snapshots.SCRATCH.exists()
 
 

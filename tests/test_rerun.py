@@ -146,6 +146,17 @@ def test_the_recovery_runs_only_when_it_is_asked_for(project: Project) -> None:
     assert all((data / name).read_bytes() == old for name, old in others.items())
 
 
+def test_dvc_finds_the_losses_of_a_recovery(project: Project) -> None:
+    file = project.enable("recovering")
+    project.repro({}, file)
+    shown = json.loads(project.run(["dvc", "plots", "show", "--json"]))["data"]
+    (drawn,) = shown["data/recovery/loss.tsv"]
+    made = json.loads((project.directory / "data/recovered/recovery.json").read_text(encoding="utf-8"))
+    assert [row["step"] for row in drawn["content"]["data"]["values"]] == [
+        str(step) for step in range(1, made["steps"] + 1)
+    ]
+
+
 @pytest.mark.parametrize(
     ("key", "value", "part"),
     [
