@@ -73,6 +73,19 @@ RUN_BY = {
         ["python -m stages.enable exporting", "python -m stages.enable recovering", "dvc status"],
         "tests/test_enable.py::test_an_optional_pipeline_is_unknown_to_dvc_until_it_is_enabled",
     ),
+    **dict.fromkeys(
+        [
+            'python -m pip install --constraint constraints.txt "pip>=25.1"',
+            "python -m pip install --constraint constraints.txt --editable . "
+            "--config-settings editable_mode=compat --group dev",
+            "make plan",
+            "make chat",
+            "python -m stages.plan --check",
+            "python -m stages.report --show",
+            "python -m pytest --numprocesses auto --dist loadfile",
+        ],
+        "tests/test_systems.py::test_without_make_the_same_commands_run",
+    ),
     "make portability": ".github/workflows/portability.yml",
     **dict.fromkeys(
         ["make baselines", 'make baselines BASELINES="--baseline wanda-sp --share 0.3"'],

@@ -115,4 +115,4 @@ def _pick(model: PreTrainedModel, hidden: Tensor, targets: Tensor) -> tuple[Tens
         wanted = wanted.to(values.device)
         logs.append(-F.cross_entropy(values, wanted, reduction="none"))
         best.append(values.argmax(dim=-1) == wanted)
-    return torch.cat(logs).double().cpu(), torch.cat(best).cpu()
+    return torch.cat(logs).cpu().double(), torch.cat(best).cpu()

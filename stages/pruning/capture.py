@@ -98,7 +98,7 @@ def _capture_domain(
                 # Each sequence's loss only depends on its own activations, so the gradient of the sum
                 # is, sequence by sequence, that of its own mean loss.
                 loss.sum().backward()
-            loss_sum += loss.detach().double().sum().cpu()
+            loss_sum += loss.detach().cpu().double().sum()
             on_sequences(len(batch))
     mean_loss = float(summed(loss_sum)) / len(rows)
     if not math.isfinite(mean_loss):

@@ -90,12 +90,12 @@ def ridge_refit(moments: Moments, anchor: Tensor, ridge: float) -> Tensor:
     a Gram of 22,000 channels is 4 GB and a copy as much again. Raises InputError where the Gram is not finite
     or not positive definite.
     """
-    gram = moments.gram.double()
+    gram = _wide(moments.gram)
     diagonal = gram.diagonal()
     # A channel that was silent on all healing text has no energy: a trace of the mean keeps it at its anchor,
     # and where all were silent (an expert that no token chose) anything positive does.
     strength = ridge * diagonal.clamp_min(max(1e-6 * float(diagonal.mean()), 1e-30))
-    right = moments.cross.double() + anchor.double() * strength
+    right = _wide(moments.cross) + _wide(anchor) * strength
     gram.diagonal().add_(strength)
     # Reads the lower triangle alone.
     factor, failed = torch.linalg.cholesky_ex(gram)
@@ -106,4 +106,9 @@ def ridge_refit(moments: Moments, anchor: Tensor, ridge: float) -> Tensor:
             "(activations not finite); raise surgery.ridge or use compute.dtype: float32"
         )
     solution: Tensor = torch.cholesky_solve(right.T, factor).T
-    return solution.to(anchor.dtype).contiguous()
+    return solution.to(anchor.device, anchor.dtype).contiguous()
+
+
+def _wide(values: Tensor) -> Tensor:
+    """In float64 where it is, and in host memory where the device (MPS) has no float64."""
+    return (values.cpu() if values.device.type == "mps" else values).double()

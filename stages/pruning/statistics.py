@@ -73,7 +73,7 @@ class ChannelSums:
 
     def statistics(self, tokens: int, sequences: int) -> ChannelStatistics:
         """The means, on the CPU. tokens, sequences: how many were added in all processes together."""
-        sums = summed(self.sums.double().cpu())
+        sums = summed(self.sums.cpu().double())
         mean, square = sums[0] / tokens, sums[1] / tokens
         return ChannelStatistics(
             square=square.float(),

@@ -1,0 +1,42 @@
+"""The commands without make are those that make runs, and CI runs them where make is too old."""
+
+import re
+import subprocess
+
+import pytest
+
+from tests.pages import TEXTS, rows
+from tests.project import ROOT
+
+TABLE = rows(TEXTS["docs/systems.md"], "make")
+# The rows that are not the lines of a recipe, word for word.
+OTHERS = {"make setup", "make test"}
+
+
+def named(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def recipe(target: str) -> list[str]:
+    """The lines that make would run once the environment is there."""
+    shown = subprocess.run(
+        [*target.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return shown.stdout.partition("touch .venv/.installed\n")[2].splitlines() or shown.stdout.splitlines()
+
+
+RECIPES = [(named(row[0])[0], named(row[1])) for row in TABLE if row[0] and named(row[0])[0] not in OTHERS]
+
+
+@pytest.mark.parametrize(("target", "commands"), RECIPES, ids=[target for target, _ in RECIPES])
+def test_without_make_the_same_commands_run(target: str, commands: list[str]) -> None:
+    assert recipe(target) == commands
+
+
+def test_ci_sets_up_and_tests_as_the_page_says() -> None:
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8").replace("--quiet ", "")
+    commands = [
+        command for row in TABLE for command in named(row[1]) if " -m pip " in command or "pytest" in command
+    ]
+    assert len(commands) == 3
+    assert all(f".venv/bin/{command}\n" in workflow for command in commands)
