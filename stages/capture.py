@@ -30,12 +30,14 @@ def main(round_name: str | None) -> None:
     model = open_experts(load_model(MODEL, params.compute.dtype))
     masks = read_masks(ROUNDS / before / "masks.safetensors")
     text = read_text(CALIBRATION)
-    total = params.capture.sequences * len(text)
+    settings = method_settings(params)
+    length = next(iter(text.values())).shape[1]
+    total = params.capture.sequences * len(text) * length
     with (
         process_group(resolve_device(params.compute.device)),
-        counter(f"capture {round_name}", "sequence", total) as bar,
+        counter(f"capture {round_name}", "token", total, thousands=True) as bar,
     ):
-        captures = measure(model, masks, text, method_settings(params), round_name, bar.update)
+        captures = measure(model, masks, text, settings, round_name, lambda count: bar.update(count * length))
     if not is_first():
         return
     write_captures(

@@ -44,9 +44,12 @@ def progress(items: Iterable[T], label: str, unit: str, total: int | None = None
     return tqdm(items, desc=label, unit=f" {unit}", total=total, **_bar())
 
 
-def counter(label: str, unit: str, total: int) -> "tqdm[NoReturn]":
-    """The same bar for work that reports its own steps: call its `update(count)`."""
-    return tqdm(desc=label, unit=f" {unit}", total=total, **_bar())
+def counter(label: str, unit: str, total: int, *, thousands: bool = False) -> "tqdm[NoReturn]":
+    """The same bar for work that reports its own steps: call its `update(count)`.
+
+    thousands: counts and rates are written as 12.3k, for units of which there are many.
+    """
+    return tqdm(desc=label, unit=f" {unit}", total=total, unit_scale=thousands, **_bar())
 
 
 def _bar() -> dict[str, Any]:

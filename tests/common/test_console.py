@@ -61,6 +61,23 @@ def test_a_bar_on_a_terminal_has_a_rate_and_a_remaining_time_and_no_colour() -> 
     assert not re.search(r"\x1b\[[0-9;]*m", shown)
 
 
+# A slow batch, as of a large model, and the bar as it is during the second one.
+COUNTING = """
+import time
+from stages.common.console import counter
+
+with counter("capture r1", "token", 40_000, thousands=True) as bar:
+    time.sleep(0.5)
+    bar.update(2_000)
+    time.sleep(0.2)
+"""
+
+
+def test_a_count_of_tokens_has_a_rate_from_the_first_batch_on() -> None:
+    shown = on_a_terminal([sys.executable, "-c", COUNTING], {"NO_COLOR": "1"})
+    assert re.search(r"capture r1: +5%.*2\.00k/40\.0k \[00:00<00:\d\d, \d\.\d+k token/s\]", shown)
+
+
 def on_a_terminal(command: list[str], environment: dict[str, str]) -> str:
     """What a command writes when its output is a terminal."""
     ours, theirs = pty.openpty()
