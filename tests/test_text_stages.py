@@ -10,7 +10,7 @@ import pytest
 from click import Command
 from click.testing import CliRunner, Result
 
-from stages import benchmarks, capture, corpus, mask, model, recovery_corpus, sample, sources
+from stages import benchmarks, capture, corpus, mask, model, own_text, recovery_corpus, sample, sources
 from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.common.artifacts import read_documents, read_sequences
 from tests.bad_inputs.local import ITEM
@@ -31,7 +31,12 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
             "model": model_at(dense_dir),
             "domains": {"tales": lines_of("tales.txt", 50)},
             "mixture": {"tales": 1.0, "self": 1.0},
-            "recover": {**params["recover"], "steps": 10, "batch_size": 10},
+            "recover": {
+                **params["recover"],
+                **{"steps": 10, "batch_size": 10, "left_out": 1},
+                "own": {**params["recover"]["own"], "plain": 0, "dialogues": 0},
+                "mixture": {"calibration": 1.0, "plain": 0.0, "dialogues": 0.0},
+            },
             "benchmarks": {"openbookqa": {"source": "path", "path": "quiz.jsonl"}},
             "sample": {"documents": 20, "tokens": 24, "temperature": 1.0, "batch_size": 5, "seed": 0},
             "surgery": {**params["surgery"], "sequences": 11, "choice_sequences": 1},
@@ -84,12 +89,13 @@ def test_the_stages_lead_from_params_to_sequences(project: Project) -> None:
     metadata = json.loads(pq.read_schema(data / "corpus/calibration.parquet").metadata[b"corpus"])
     assert metadata["domains"]["tales"]["sequences"] == 12
     assert metadata["settings"]["sequence_length"] == 16
-    result = run(recovery_corpus.main)
-    assert result.exit_code == 0, result.output
+    for command in (own_text.main, recovery_corpus.main):
+        result = run(command)
+        assert result.exit_code == 0, result.output
     rest = [item.domain for item in read_sequences(data / "corpus/recovery.parquet")]
-    # Of a hundred draws each domain gets half, which is more than what surgery reads.
-    assert rest == ["tales"] * 51 + ["self"] * 51
-    assert "by domain tales 51, self 51" in result.output
+    # Of a hundred draws each domain gets half, one more to round up, and one that is left out.
+    assert rest == ["tales"] * 52 + ["self"] * 52
+    assert "by domain tales 52, self 52" in result.output
 
 
 @pytest.mark.parametrize(
