@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 
 from stages.common.atomic import atomic as atomic
 from stages.common.errors import InputError
+from stages.common.hashes import AGAIN as AGAIN
+from stages.common.hashes import check_hash
 
 DOCUMENTS_SCHEMA = pa.schema([("document", pa.string()), ("text", pa.string()), ("chat", pa.bool_())])
 SEQUENCES_SCHEMA = pa.schema(
@@ -30,10 +32,6 @@ ANSWERS_SCHEMA = pa.schema(
         ("text", pa.string()),
     ]
 )
-
-
-# DVC hands out what is in its cache unread; a stage that is forced makes its output anew.
-AGAIN = "delete it and run the stage that writes it with `dvc repro --force --single-item STAGE`"
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def read_answers(path: Path) -> list[AnswerRow]:
 
 def write_json(path: Path, data: Any) -> None:
     """Write JSON, keys in the order given, with a final newline. Raises InputError for NaN and infinity."""
-    key = _not_finite(data)
+    key = not_finite(data)
     if key is not None:
         raise InputError(f"{path}: {key}: would not be a finite number; set compute.dtype: float32")
     with atomic(path) as temporary:
@@ -128,7 +126,8 @@ def read_card(checkpoint: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON."""
+    """Read JSON. Raises InputError where there is none, and where it is not what dvc.lock says."""
+    check_hash(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -137,13 +136,13 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not valid JSON: {error}") from None
 
 
-def _not_finite(data: Any) -> str | None:
+def not_finite(data: Any) -> str | None:
     """Where in nested data the first number stands that is not finite, as `a.b.0`; None without one."""
     items = data.items() if isinstance(data, Mapping) else enumerate(data) if isinstance(data, list) else ()
     for key, value in items:
         if isinstance(value, float) and not math.isfinite(value):
             return str(key)
-        inner = _not_finite(value)
+        inner = not_finite(value)
         if inner is not None:
             return f"{key}.{inner}"
     return None
@@ -155,6 +154,7 @@ def _write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> N
 
 
 def _read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+    check_hash(path)
     try:
         table = pq.read_table(path, page_checksum_verification=True)
     except FileNotFoundError:

@@ -1,5 +1,6 @@
 """The file of channel statistics that a round's capture leaves for its mask."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stages.common.errors import InputError
+from stages.common.hashes import AGAIN
 from stages.pruning.capture import DomainCapture
 from stages.pruning.statistics import ChannelStatistics
 from stages.rounds.tensors import read_tensors, write_tensors
@@ -45,7 +47,14 @@ def read_captures(path: Path) -> dict[str, DomainCapture]:
             raise InputError(f"{path}: {key}: holds negative or non-finite values")
         grouped.setdefault(domain, {}).setdefault(f"{layer}/{kind}", {})[statistic] = values
     captures = {}
-    for domain, count in metadata["domains"].items():
+    counts = metadata["domains"]
+    if (
+        not isinstance(counts, dict)
+        or set(counts) != set(grouped)
+        or not all(map(_is_count, counts.values()))
+    ):
+        raise InputError(f"{path}: damaged: its counts per domain are not those of its tensors; {AGAIN}")
+    for domain, count in counts.items():
         statistics = {
             site: ChannelStatistics(
                 square=vectors["square"],
@@ -57,3 +66,14 @@ def read_captures(path: Path) -> dict[str, DomainCapture]:
         }
         captures[domain] = DomainCapture(statistics, count["loss"], count["sequences"], count["tokens"])
     return captures
+
+
+def _is_count(count: Any) -> bool:
+    """Whether this is what a capture says of a domain: a finite loss, and how much it read."""
+    return (
+        isinstance(count, dict)
+        and set(count) == {"loss", "sequences", "tokens"}
+        and all(isinstance(count[name], int) and count[name] > 0 for name in ("sequences", "tokens"))
+        and isinstance(count["loss"], int | float)
+        and math.isfinite(count["loss"])
+    )

@@ -11,9 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from stages.common.artifacts import AGAIN
 from stages.common.atomic import atomic
 from stages.common.errors import InputError
+from stages.common.hashes import AGAIN, check_hash
 from stages.pruning.sizes import widths
 
 CHECKSUM = "sha256"
@@ -75,15 +75,17 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, An
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what write_tensors wrote; InputError when the file is missing or is not as it was written."""
+    check_hash(path)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             metadata = json.loads((file.metadata() or {}).get("secateurs", "{}"))
+            written = metadata.pop(CHECKSUM, None)
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run `dvc repro`") from None
-    except (SafetensorError, ValueError) as error:
-        raise InputError(f"{path}: not a safetensors file: {error}; {AGAIN}") from None
-    if metadata.pop(CHECKSUM, None) != _checksum(tensors):
+    except (SafetensorError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"{path}: not a safetensors file of a stage: {error}; {AGAIN}") from None
+    if written != _checksum(tensors):
         raise InputError(f"{path}: damaged: its tensors are not those that were written; {AGAIN}")
     return tensors, metadata
 

@@ -35,3 +35,19 @@ def test_statistics_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     write_captures(path, {"news": DomainCapture({"0/mlp": broken}, 2.5, 3, 24)}, {})
     with pytest.raises(InputError, match="news/0/mlp/square: holds negative or non-finite"):
         read_captures(path)
+
+
+@pytest.mark.parametrize(
+    ("word", "other"), [("sequences", "sequencer"), ("loss", "lost"), ("news", "mews"), (": 24", ": -4")]
+)
+def test_counts_that_are_not_of_the_tensors_are_refused(tmp_path: Path, word: str, other: str) -> None:
+    path = tmp_path / "statistics.safetensors"
+    write_captures(path, {"news": DomainCapture({"0/mlp": STATISTICS}, 2.5, 3, 24)}, {})
+    data = path.read_bytes()
+    start = data.index(b"__metadata__")
+    where = data.index(word.encode(), start)
+    path.write_bytes(data[:where] + other.encode() + data[where + len(word) :])
+    with pytest.raises(
+        InputError, match="damaged: its counts per domain are not those of its tensors; delete it"
+    ):
+        read_captures(path)
