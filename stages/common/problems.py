@@ -13,8 +13,12 @@ def problems_of(path: Path, error: ValidationError) -> list[str]:
         if item["type"] == "value_error" and not item["loc"]:
             lines += [f"{path}: {problem}" for problem in str(item["ctx"]["error"]).splitlines()]
             continue
-        key = ".".join(_location(item["loc"]))
         value: Any = item["input"]
+        if not item["loc"]:
+            kind = {"NoneType": "empty", "str": "plain text"}.get(type(value).__name__, "a list or value")
+            lines.append(f"{path}: {kind}, not a mapping of groups; fetch the file again")
+            continue
+        key = ".".join(_location(item["loc"]))
         shown = "" if item["type"] in {"missing", "extra_forbidden"} else f"{value!r}: "
         message = {"extra_forbidden": "unknown key", "missing": "missing"}.get(item["type"], item["msg"])
         lines.append(f"{path}: {key}: {shown}{message}")

@@ -1,14 +1,13 @@
 """The items of a zero-shot task as JSON lines, wherever params.yaml says that they come from."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from stages.archives.members import read_members
 from stages.common.decoding import lines, parse_json, unpacked
 from stages.common.errors import InputError
 from stages.common.params import PARAMS_FILE, Benchmark, PackageBenchmark, PathBenchmark
-from stages.text.files import read_file
+from stages.text.files import located, read_file
 from stages.text.task_items import adapt, check_task
 
 # A standard error needs two items.
@@ -39,7 +38,7 @@ def read_local_items(task: str, benchmark: PathBenchmark) -> bytes:
     """The items of a local file. Raises InputError as read_items does."""
     check_task(task)
     key = f"benchmarks.{task}.path"
-    data = read_file(Path(benchmark.path).expanduser(), key)
+    data = read_file(located(benchmark.path, key), key)
     return _checked(task, f"{PARAMS_FILE}: {key}: {benchmark.path}", data)
 
 

@@ -22,7 +22,7 @@ def find_files(pattern: str, key: str) -> dict[str, Path]:
     with it its split, when the folder moves. What exists under the name as it stands is no pattern, whatever
     brackets it has. Raises InputError when nothing matches.
     """
-    wanted = Path(pattern).expanduser()
+    wanted = located(pattern, key)
     root = _fixed_part(wanted)
     paths = [wanted] if wanted.exists() else sorted(root.glob(str(wanted.relative_to(root))))
     files = [path for path in paths if path.is_file()]
@@ -30,6 +30,17 @@ def find_files(pattern: str, key: str) -> dict[str, Path]:
         hint = f"; to read all files of the folder, write {pattern.rstrip('/')}/*" if paths else ""
         raise InputError(f"{PARAMS_FILE}: {key}: {pattern}: no such file{hint}")
     return {path.relative_to(root).as_posix(): path for path in files}
+
+
+def located(path: str, key: str) -> Path:
+    """A path of params.yaml, `~` replaced. InputError, naming its `key`, for what can be no path here."""
+    try:
+        found = Path(path).expanduser()
+        found.exists()
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{PARAMS_FILE}: {key}: {path[:60]}: no such file: {reason}") from None
+    return found
 
 
 def _fixed_part(pattern: Path) -> Path:

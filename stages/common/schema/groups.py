@@ -5,26 +5,30 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from stages.common.schema.base import Group, Line, Name, Positive, Seed
+from stages.common.schema.base import MOST, Count, Group, Line, Name, Positive, Seed
 
 Metric = Literal["fisher", "taylor", "wanda", "fluctuation", "magnitude", "random"]
 GRADIENT_METRICS: frozenset[str] = frozenset({"fisher", "taylor"})
 
 
+# Beyond these, logits that are divided by it are not finite, or all the same.
+Temperature = Annotated[float, Field(ge=0.001, le=1000)]
+
+
 class Sample(Group):
     documents: Positive
     tokens: Positive
-    temperature: Annotated[float, Field(gt=0)]
+    temperature: Temperature
     batch_size: Positive
     seed: Seed
 
 
 class Corpus(Group):
-    sequence_length: Annotated[int, Field(ge=8)]
+    sequence_length: Annotated[int, Field(ge=8, le=MOST)]
     calibration_sequences: Positive
     heldout_sequences: Positive
     heldout_share: Annotated[float, Field(gt=0, lt=1)]
-    ngram: Annotated[int, Field(ge=2)]
+    ngram: Annotated[int, Field(ge=2, le=MOST)]
     seed: Seed
 
 
@@ -36,7 +40,7 @@ _LAUNCH_OPTION = (
 
 
 class Compute(Group):
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|sharded|cuda(:\d+)?)$")]
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|sharded|cuda(:[0-9]+)?)$")]
     dtype: Literal["float32", "bfloat16", "float16"]
     launch: Annotated[str, Field(pattern=rf"^python( -m torch\.distributed\.run({_LAUNCH_OPTION})*)?$")]
 
@@ -107,7 +111,7 @@ class Round(Group):
 
 
 class Reconstruct(Group):
-    epochs: Annotated[int, Field(ge=0)]
+    epochs: Count
     learning_rate: Annotated[float, Field(gt=0)]
     batch_size: Positive
 
@@ -116,7 +120,7 @@ class Surgery(Group):
     after: Name
     heal: Literal["none", "least_squares", "residual", "auto"]
     alpha: Annotated[float, Field(ge=0, le=1)]
-    ridge: Annotated[float, Field(gt=0)]
+    ridge: Annotated[float, Field(gt=0, le=1e6)]
     sequences: Positive
     choice_sequences: Positive
     batch_size: Positive
@@ -124,7 +128,7 @@ class Surgery(Group):
 
 
 class Evaluate(Group):
-    limit: Annotated[int, Field(ge=0)]
+    limit: Count
     batch_size: Positive
     seed: Seed
     prompt_tokens: Positive
@@ -141,11 +145,11 @@ OWN_KINDS = {"plain": "own text", "dialogues": "own dialogues"}
 class OwnText(Group):
     """What the dense model writes itself for a recovery."""
 
-    plain: Annotated[int, Field(ge=0)]
-    dialogues: Annotated[int, Field(ge=0)]
+    plain: Count
+    dialogues: Count
     tokens: Positive
     question_tokens: Positive
-    temperature: Annotated[float, Field(gt=0)]
+    temperature: Temperature
     batch_size: Positive
     seed: Seed
     requests: list[str]
@@ -164,7 +168,7 @@ class Recover(Group):
     mixture: RecoverMixture
     left_out: Positive
     weights: Literal["scales", "all"]
-    steps: Annotated[int, Field(ge=0)]
+    steps: Count
     batch_size: Positive
     micro_batch_size: Positive
     learning_rate: Annotated[float, Field(gt=0)]

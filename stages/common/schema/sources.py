@@ -16,7 +16,7 @@ class ArchiveContent(Group):
 
     source: Literal["package"]
     archive: Literal["wheel", "sdist"]
-    member: str
+    member: Line
     sha256: Sha256
 
 
@@ -57,15 +57,15 @@ class HubModel(ModelLabel):
     """A model id on the hub, at a pinned revision (branch names move: prefer a commit)."""
 
     source: Literal["hub"]
-    id: str
-    revision: str
+    id: Line
+    revision: Line
 
 
 class PathModel(FileLabel):
     """A local checkpoint directory or GGUF file."""
 
     source: Literal["path"]
-    path: str
+    path: Line
 
 
 ModelSource = Annotated[PackageModel | HubModel | PathModel, Field(discriminator="source")]
@@ -81,7 +81,7 @@ class FieldReader(Group):
     """jsonl: a field of each JSON line. csv, parquet: a column. Text, or (not in csv) chat messages."""
 
     format: Literal["jsonl", "csv", "parquet"]
-    field: str
+    field: Line
 
 
 Reader = Annotated[PlainReader | FieldReader, Field(discriminator="format")]
@@ -96,11 +96,11 @@ class HubDomain(Group):
     """A data set on the hub, streamed; `config: null` when it has only one."""
 
     source: Literal["hub"]
-    id: str
-    config: str | None
-    revision: str
-    split: str
-    field: str
+    id: Line
+    config: Line | None
+    revision: Line
+    split: Line
+    field: Line
     documents: Positive
 
 
@@ -108,7 +108,7 @@ class PathDomain(Group):
     """Local files: a path or glob."""
 
     source: Literal["path"]
-    path: str
+    path: Line
     reader: Reader
     documents: Positive
 
@@ -126,7 +126,7 @@ class PathBenchmark(Group):
     """A local JSON-lines file for a task in evaluation/tasks.py."""
 
     source: Literal["path"]
-    path: str
+    path: Line
 
 
 class PackageBenchmark(PackageContent):
