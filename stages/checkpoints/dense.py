@@ -16,7 +16,6 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -26,10 +25,11 @@ from transformers.utils import logging
 from stages.archives.joining import join_members
 from stages.checkpoints.folder import check_config, check_file, check_folder
 from stages.checkpoints.heads import share_head
-from stages.checkpoints.loading import UNREADABLE, check_weights, tell_tie, unreadable
+from stages.checkpoints.loading import UNREADABLE, check_weights, read_tokenizer, tell_tie, unreadable
 from stages.common.errors import InputError
 from stages.common.params import PARAMS_FILE, HubModel, ModelSource, PackageModel
 from stages.pruning.layouts import family_of
+from stages.text.files import located
 
 GGUF = ".gguf"
 
@@ -65,7 +65,7 @@ def load_dense(
         on_config(config)
         with _quiet(), _naming(location):
             model, tokenizer, report = _load(location, config)
-        check_weights(model, report["missing_keys"], report["unexpected_keys"], location.shown)
+        check_weights(model, report, location.shown)
     if location.gguf_file:
         share_head(model)
     tell_tie(model)
@@ -84,7 +84,7 @@ def _locate(source: ModelSource) -> Iterator[_Location]:
     elif isinstance(source, HubModel):
         yield _Location(source.id, f"{PARAMS_FILE}: model.id: {source.id}", source.revision)
     else:
-        path = Path(source.path).expanduser()
+        path = located(source.path, "model.path")
         shown = f"{PARAMS_FILE}: model.path: {source.path}"
         if not path.exists():
             raise InputError(f"{shown}: no such file or directory")
@@ -125,16 +125,21 @@ def _read_config(location: _Location) -> PretrainedConfig:
 
 def _load(
     location: _Location, config: PretrainedConfig
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, set[str]]]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
     # The config is passed on, because otherwise these calls parse a GGUF file again, for seconds.
     options = _options(location)
-    tokenizer = AutoTokenizer.from_pretrained(location.name, config=config, **options)
+    tokenizer = read_tokenizer(location.name, config=config, **options)
     dtype = torch.float32 if location.gguf_file else "auto"
     # transformers' type annotations leave out the pair that it returns with output_loading_info.
     loaded: Any = AutoModelForCausalLM.from_pretrained(
-        location.name, config=config, dtype=dtype, output_loading_info=True, **options
-    )
+        location.name, config=config, dtype=dtype, output_loading_info=True,
+        # Refused all the same, by check_weights, which names them.
+        ignore_mismatched_sizes=True, **options,
+    )  # fmt: skip
     model, report = loaded
+    # It goes into tokenizer_config.json, and would say there whether HF_HUB_OFFLINE was set for this run.
+    if "local_files_only" in tokenizer.init_kwargs:
+        tokenizer.init_kwargs["local_files_only"] = False
     return model, tokenizer, report
 
 

@@ -10,10 +10,14 @@ from typing import Any
 from transformers import CONFIG_MAPPING
 
 from stages.common.decoding import POINTER_REMEDY, decode, is_pointer, parse_json
+from stages.common.artifacts import not_finite
 from stages.common.errors import InputError
 from stages.common.paths import MODEL, PRUNED, RECOVERED
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+# Mistral's repositories hold the weights once more, in a form of its own.
+MISTRALS = "consolidated.safetensors"
 _MADE_BY = {
     MODEL: "run `dvc repro model`",
     PRUNED: "run `dvc repro surgery`",
@@ -48,8 +52,40 @@ def check_folder(folder: Path) -> None:
     check_config(config)
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
         raise InputError("it holds no weights; put model.safetensors beside the config")
+    _check_parts(folder)
     if not any((folder / name).exists() for name in _TOKENIZERS):
         raise InputError("it holds no tokenizer; put tokenizer.json, or tokenizer.model, beside the weights")
+
+
+def _check_parts(folder: Path) -> None:
+    """Raise InputError where safetensors files lie there that transformers would pass over in silence."""
+    read = {WEIGHTS}
+    if (folder / INDEX).exists():
+        if (folder / WEIGHTS).exists():
+            raise InputError(
+                f"{WEIGHTS} and {INDEX} are both there, two sets of weights, of which only the first would "
+                "be read; take one away"
+            )
+        read = _parts(INDEX, (folder / INDEX).read_bytes())
+        gone = sorted(name for name in read if not (folder / name).is_file())
+        if gone:
+            raise InputError(f"{INDEX}: names {gone[0]}, which is not there; fetch it again")
+    there = {path.name for path in folder.glob("*.safetensors")}
+    unread = sorted(there - read - {MISTRALS})
+    if unread:
+        raise InputError(
+            f"{unread[0]}: would not be read, because transformers reads {WEIGHTS}, or the files that "
+            f"{INDEX} names; name it there, or take it away"
+        )
+
+
+def _parts(name: str, data: bytes) -> set[str]:
+    """The files that an index names."""
+    index = parse_json(name, decode(name, data))
+    parts = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(parts, dict) or not all(isinstance(file, str) for file in parts.values()):
+        raise InputError(f"{name}: no weight_map of names and files; fetch it again")
+    return set(parts.values())
 
 
 def check_file(file: Path) -> None:
@@ -98,6 +134,9 @@ def check_config(config: Mapping[str, Any]) -> None:
             f"{CONFIG}: quantization_config: {method}: channels of quantised weights cannot be cut; give "
             "the checkpoint in bfloat16, float16 or float32"
         )
+    broken = not_finite(config)
+    if broken is not None:
+        raise InputError(f"{CONFIG}: {broken}: not a finite number; correct it")
     if config.get("per_layer_config"):
         raise InputError(
             f"{CONFIG}: per_layer_config: its layers differ in size, so it was pruned with `prune.widths: "

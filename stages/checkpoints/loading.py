@@ -3,10 +3,12 @@
 import json
 import pickle
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -25,7 +27,8 @@ from stages.common.errors import InputError
 # What the libraries raise for files that are missing, broken or of another kind.
 UNREADABLE = (
     OSError, RuntimeError, ValueError, KeyError, TypeError, ImportError, EOFError,
-    struct.error, SafetensorError, pickle.UnpicklingError,
+    AttributeError, AssertionError, ArithmeticError, IndexError,
+    struct.error, SafetensorError, pickle.UnpicklingError, StrictDataclassError,
 )  # fmt: skip
 
 
@@ -45,11 +48,13 @@ def load_model(directory: Path, dtype: str) -> PreTrainedModel:
             local_files_only=True,
             trust_remote_code=has_own_code(directory),
             output_loading_info=True,
+            # Reported like the others, by name and shapes.
+            ignore_mismatched_sizes=True,
         )
     except UNREADABLE as error:
         raise InputError(unreadable(str(directory), error)) from None
     model, report = loaded
-    check_weights(model, report["missing_keys"], report["unexpected_keys"], str(directory))
+    check_weights(model, report, str(directory))
     tell_tie(model)
     frozen: PreTrainedModel = model.eval().requires_grad_(False)
     return frozen
@@ -69,22 +74,39 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a checkpoint; InputError when it cannot be read."""
     check_there(directory)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            directory, local_files_only=True, trust_remote_code=False
-        )
+        return read_tokenizer(directory, local_files_only=True)
     except UNREADABLE as error:
         raise InputError(unreadable(str(directory), error)) from None
+
+
+def read_tokenizer(name: str | Path, **options: Any) -> PreTrainedTokenizerBase:
+    """What AutoTokenizer reads, without code of its own; one of UNREADABLE where it cannot."""
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            name, **options | {"trust_remote_code": False}
+        )
+    except UNREADABLE:
+        raise
+    # The library below it, of another language, raises nothing more special.
+    except Exception as error:
+        raise ValueError(f"tokenizer.json: {error}") from None
     return tokenizer
 
 
-def check_weights(model: PreTrainedModel, missing: set[str], unexpected: set[str], where: str) -> None:
-    """Raise InputError if weights are missing, unexpected or not finite.
+def check_weights(model: PreTrainedModel, report: Mapping[str, Any], where: str) -> None:
+    """Raise InputError if weights are missing, unexpected, of other shapes, or not finite.
 
-    transformers makes random ones for those that are missing, and drops those that the config does not tell
-    of: the model would be another one than was given.
+    report: what transformers says of the loading. It makes random weights for those that are missing or of
+    other shapes than the config tells, and drops those that the config does not tell of: the model would be
+    another one than was given.
     """
-    if missing:
-        raise InputError(f"{where}: weights are missing: {_few(sorted(missing))}")
+    if report["missing_keys"]:
+        raise InputError(f"{where}: weights are missing: {_few(sorted(report['missing_keys']))}")
+    others = sorted(report["mismatched_keys"])
+    if others:
+        shapes = [f"{name} {list(there)}, not {list(told)}" for name, there, told in others]
+        raise InputError(f"{where}: weights have other shapes than its config tells: {_few(shapes)}")
+    unexpected = report["unexpected_keys"]
     if unexpected:
         raise InputError(
             f"{where}: its config does not tell of weights in its files: {_few(sorted(unexpected))}; without "
@@ -104,8 +126,18 @@ def unreadable(where: str, error: Exception) -> str:
         )
     if isinstance(error, SafetensorError):
         return f"{where}: cannot be loaded: a .safetensors file of it is damaged ({error}); fetch it again"
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return f"{where}: cannot be loaded: {reason}"
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    if isinstance(error, KeyError):
+        return f"{where}: cannot be loaded: {error} is missing in its files, or unknown to transformers"
+    if isinstance(error, StrictDataclassError):
+        return f"{where}: cannot be loaded: config.json: {lines[-1].strip()}"
+    if isinstance(error, AttributeError | AssertionError | ArithmeticError | IndexError):
+        return f"{where}: cannot be loaded: a value in its config files cannot be right: {lines[0]}"
+    if "tiktoken" in lines[0]:
+        return (
+            f"{where}: cannot be loaded: its tokenizer.model is damaged, or of no known kind; fetch it again"
+        )
+    return f"{where}: cannot be loaded: {lines[0]}"
 
 
 def _few(names: list[str]) -> str:

@@ -8,6 +8,7 @@ import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from stages.checkpoints.loading import UNREADABLE, unreadable
@@ -15,6 +16,7 @@ from stages.common.errors import InputError
 from stages.common.params import PARAMS_FILE, FileLabel, HubModel, ModelSource, PathModel
 from stages.common.paths import MODEL
 from stages.pruning.layouts import family_of
+from stages.text.files import located
 
 LOCK = Path("dvc.lock")
 WEIGHTS = ".safetensors"
@@ -45,7 +47,7 @@ def configured_architecture(source: ModelSource) -> Architecture | None:
         shapes = _shapes(where, source.id, revision=source.revision)
         return Architecture(shapes, f"the config of {source.id}", _hub_bytes(source))
     if isinstance(source, PathModel):
-        path = Path(source.path).expanduser()
+        path = located(source.path, "model.path")
         where = f"{PARAMS_FILE}: model.path: {source.path}"
         if not path.exists():
             raise InputError(f"{where}: no such file or directory")
@@ -89,8 +91,15 @@ def _is_in_place() -> bool:
     if not (MODEL / "config.json").exists() or not LOCK.exists():
         return False
     yaml = YAML(typ="safe")
-    wanted, lock = (yaml.load(path.read_text(encoding="utf-8")) for path in (PARAMS_FILE, LOCK))
-    made = lock["stages"].get("model", {}).get("params", {}).get(str(PARAMS_FILE), {}).get("model", {})
+    try:
+        wanted, lock = (yaml.load(path.read_text(encoding="utf-8")) for path in (PARAMS_FILE, LOCK))
+        made = lock["stages"]["model"]["params"][str(PARAMS_FILE)]["model"]
+    except (YAMLError, UnicodeDecodeError):
+        raise InputError(
+            f"{LOCK}: not valid YAML, perhaps a merge that was not finished; restore it by git"
+        ) from None
+    except (TypeError, KeyError):
+        return False
     # What the model card says of a model does not change it.
     return _origin(wanted["model"]) == _origin(made)
 

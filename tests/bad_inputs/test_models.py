@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click import Command
+from safetensors.torch import load_file, save_file
 
 from stages import capture, chat, corpus, cost, mask, model, sample, surgery
 from tests.bad_inputs.local import local_params, make_project, said
 from tests.bad_inputs.test_texts import POINTER
+from tests.conftest import make_tiny_model
 
 START = "params.yaml: model.path: model: "
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, CONFIG, INDEX = "model.safetensors", "config.json", "model.safetensors.index.json"
+PART = "model-00001-of-00006.safetensors"
 ADAPTER = json.dumps({"peft_type": "LORA", "base_model_name_or_path": "some/base"}).encode()
 BIN = (
     "cannot be loaded: a .bin file of it is damaged, or holds more than weights, which is not read because it "
@@ -49,6 +53,41 @@ def files(**contents: bytes | None) -> Callable[[Path], None]:
 def half_the_weights(folder: Path) -> None:
     data = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(data[: len(data) // 2])
+
+
+def parts(change: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Save the weights in several files, and change something among them."""
+
+    def save(folder: Path) -> None:
+        (folder / WEIGHTS).unlink()
+        make_tiny_model().save_pretrained(folder, max_shard_size="20KB")
+        change(folder)
+
+    return save
+
+
+def other_shape(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    tensors["model.layers.0.mlp.up_proj.weight"] = torch.ones(40, 32)
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def unknown_part_of_the_tokenizer(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(
+        json.dumps(
+            {"post_processor": {"type": "Mystery"}}
+            | {key: value for key, value in tokenizer.items() if key != "post_processor"}
+        ),
+        encoding="utf-8",
+    )
+
+
+def tokenizer_that_is_no_model(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.model").write_bytes(b"junk")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}', encoding="utf-8")
 
 
 def quantised(method: str) -> str:
@@ -93,6 +132,41 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a result of unequal layers": (config(per_layer_config={"0": {"intermediate_size": 40}}),
         "config.json: per_layer_config: its layers differ in size, so it was pruned with `prune.widths: per_layer` "
         "and cannot be pruned again; start from the dense model, or from one pruned with `widths: uniform`"),
+    "two sets of weights": (parts(lambda folder: make_tiny_model(seed=5).save_pretrained(folder)),
+        "model.safetensors and model.safetensors.index.json are both there, two sets of weights, of which only "
+        "the first would be read; take one away"),
+    "weights that no index names": (parts(lambda folder: shutil.copy(folder / PART, folder / "more.safetensors")),
+        "more.safetensors: would not be read, because transformers reads model.safetensors, or the files that "
+        "model.safetensors.index.json names; name it there, or take it away"),
+    "a part that is gone": (parts(lambda folder: (folder / PART).unlink()),
+        f"model.safetensors.index.json: names {PART}, which is not there; fetch it again"),
+    "an index without names": (parts(lambda folder: (folder / INDEX).write_text("{}")),
+        "model.safetensors.index.json: no weight_map of names and files; fetch it again"),
+    "parts without an index": (parts(lambda folder: (folder / INDEX).unlink()),
+        f"{PART}: would not be read, because transformers reads model.safetensors, or the files that "
+        "model.safetensors.index.json names; name it there, or take it away"),
+    "another shape": (other_shape,
+        "weights have other shapes than its config tells: model.layers.0.mlp.up_proj.weight [40, 32], not [48, 32]"),
+    "no number for an epsilon": (config(rms_norm_eps=float("nan")),
+        "config.json: rms_norm_eps: not a finite number; correct it"),
+    "a size as text": (config(intermediate_size="48"),
+        "cannot be loaded: config.json: TypeError: Field 'intermediate_size' expected int, got str (value: '48')"),
+    "no heads": (config(num_attention_heads=0),
+        "cannot be loaded: a value in its config files cannot be right: integer modulo by zero"),
+    "a tie that is null": (config(tie_word_embeddings=None),
+        "cannot be loaded: config.json: TypeError: Field 'tie_word_embeddings' expected bool, got NoneType "
+        "(value: None)"),
+    "an unknown activation": (config(hidden_act="mystery"),
+        "cannot be loaded: 'mystery' is missing in its files, or unknown to transformers"),
+    "padding beyond the embedding": (config(pad_token_id=999),
+        "cannot be loaded: a value in its config files cannot be right: Padding_idx must be within num_embeddings"),
+    "a list for the tokenizer's config": (files(tokenizer_config__json=b"[]"),
+        "cannot be loaded: a value in its config files cannot be right: 'list' object has no attribute 'get'"),
+    "a tokenizer.json of another version": (unknown_part_of_the_tokenizer,
+        "cannot be loaded: tokenizer.json: data did not match any variant of untagged enum PostProcessorWrapper at "
+        "line 1 column 37"),
+    "a tokenizer.model of no kind": (tokenizer_that_is_no_model,
+        "cannot be loaded: its tokenizer.model is damaged, or of no known kind; fetch it again"),
     "its own code": (config(auto_map={"AutoModelForCausalLM": "x.X"}, model_type="mystery"),
         "config.json: model_type: mystery: not known to transformers, and code that comes with a model is not run; "
         "choose a model whose family transformers has"),
