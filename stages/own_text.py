@@ -1,12 +1,13 @@
 """Stage: text that the dense model writes itself, to recover the pruned one by (optional pipeline)."""
 
 from stages.checkpoints.devices import place
-from stages.checkpoints.loading import load_model, load_tokenizer
+from stages.checkpoints.loading import load_config, load_model, load_tokenizer
 from stages.common.artifacts import atomic, write_documents
 from stages.common.console import stage, summary
 from stages.common.locks import hold
 from stages.common.params import read_params
 from stages.common.paths import MODEL, OWN_TEXT
+from stages.planning.checks import check_own_context
 from stages.text.own import turns_of, write_dialogues, write_plain
 
 
@@ -16,6 +17,7 @@ def main() -> None:
     params = read_params()
     hold(OWN_TEXT)
     own, tokenizer = params.recover.own, load_tokenizer(MODEL)
+    check_own_context(load_config(MODEL), params)
     if own.dialogues:
         # A tokenizer without a chat template is refused before anything is written.
         turns_of(tokenizer, MODEL)

@@ -5,7 +5,6 @@ the stages that read a changed setting repeat what concerns them. They refuse, a
 """
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -23,7 +22,7 @@ from stages.common.params import (
 )
 from stages.common.paths import DATA
 from stages.text.benchmark_items import read_local_items
-from stages.text.files import find_files
+from stages.text.files import find_files, located
 from stages.text.task_items import check_task
 
 
@@ -55,7 +54,7 @@ def _check_data(params: Params) -> None:
 def _check_model(params: Params) -> None:
     source = params.model
     if isinstance(source, PathModel):
-        path = Path(source.path).expanduser()
+        path = located(source.path, "model.path")
         if not path.exists():
             raise InputError(f"{PARAMS_FILE}: model.path: {source.path}: no such file or directory")
         try:
@@ -81,8 +80,6 @@ def _check_benchmarks(params: Params) -> None:
 def check_context(config: PretrainedConfig, params: Params) -> None:
     """Raise InputError, a line a problem, where params.yaml asks for longer text than the model can read."""
     most = context_of(config)
-    if most is None:
-        return
     wanted = {
         f"corpus.sequence_length: {params.corpus.sequence_length}": params.corpus.sequence_length,
         f"evaluate.prompt_tokens: {params.evaluate.prompt_tokens}: with evaluate.decode_tokens: "
@@ -91,11 +88,15 @@ def check_context(config: PretrainedConfig, params: Params) -> None:
     if params.mixture[SELF_DOMAIN]:
         # One more, because the model is given a token to start from.
         wanted[f"sample.tokens: {params.sample.tokens}"] = params.sample.tokens + 1
+    _check_lengths(wanted, most)
+
+
+def _check_lengths(wanted: Mapping[str, int], most: int | None) -> None:
     problems = [
         f"{PARAMS_FILE}: {setting}: more than the {most} tokens that the model can read "
         "(max_position_embeddings); lower it"
         for setting, tokens in wanted.items()
-        if tokens > most
+        if most is not None and tokens > most
     ]
     if problems:
         raise InputError("\n".join(problems))
@@ -104,23 +105,39 @@ def check_context(config: PretrainedConfig, params: Params) -> None:
 def context_of(config: PretrainedConfig) -> int | None:
     """The tokens that a model can read, stretched as its rotary angles are; None where its config says none.
 
-    Llama 3's config counts the stretched context already, and is believed to reach further here than it does.
+    A config that tells the context before it was stretched (Llama 3, YaRN) may count the longer one already.
     """
     most = getattr(config, "max_position_embeddings", None)
     if not isinstance(most, int):
         return None
-    return round(most * max(1.0, *_factors(getattr(config, "rope_parameters", None))))
+    return round(max(most, *_stretched(getattr(config, "rope_parameters", None), most)))
 
 
-def _factors(parameters: Any) -> list[float]:
-    """The factors by which rotary angles are stretched; kinds of layer may have their own."""
+def _stretched(parameters: Any, most: int) -> list[float]:
+    """How far rotary angles reach by what is said of them; kinds of layer may have their own."""
     if not isinstance(parameters, Mapping):
-        return [1.0]
+        return [most]
     nested = [
-        factor for value in parameters.values() if isinstance(value, Mapping) for factor in _factors(value)
+        reach
+        for value in parameters.values()
+        if isinstance(value, Mapping)
+        for reach in _stretched(value, most)
     ]
-    own = parameters.get("factor")
-    return [*nested, float(own) if isinstance(own, int | float) else 1.0]
+    factor = parameters.get("factor")
+    before = parameters.get("original_max_position_embeddings", most)
+    known = isinstance(factor, int | float) and isinstance(before, int)
+    return [*nested, before * factor if known else most]
+
+
+def check_own_context(config: PretrainedConfig, params: Params) -> None:
+    """Raise InputError where what a recovery has the model write is longer than it can read."""
+    most, own = context_of(config), params.recover.own
+    asked = "recover.own.question_tokens"
+    wanted = {f"recover.own.tokens: {own.tokens}": own.tokens + 1} if own.plain else {}
+    if own.dialogues:
+        both = f"recover.own.tokens: {own.tokens}: with {asked}: {own.question_tokens}"
+        wanted[both] = own.tokens + own.question_tokens
+    _check_lengths(wanted, most)
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, where: str) -> None:

@@ -60,6 +60,13 @@ class Shortage:
                 "split long documents into more, a file for each chapter or a line for each paragraph "
                 "(`reader: {format: lines}`)",
             )
+        if self.domain != SELF_DOMAIN and not dropped and characters > wanted:
+            share = f"corpus.heldout_share: {settings.heldout_share}"
+            more = "raise" if split == "held-out" else "lower"
+            return (
+                f"{cause}, by {share}, and all of them together have {characters} characters",
+                f"{more} corpus.heldout_share",
+            )
         mean = sum(len(item.text) for item in self.used) // max(1, count)
         kept = f", {dropped} of them dropped because they repeat other text" if dropped else ""
         return f"{cause}{kept}, with {mean} characters each on average", self._more()

@@ -30,6 +30,25 @@ CASES: dict[str, tuple[list[str], str]] = {
 }  # fmt: skip
 
 
+def test_a_share_that_leaves_a_split_too_little_is_named(
+    tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    domains = {"tales": LINES | {"documents": 200}}
+    make_project(
+        tmp_path, local_params(dense_dir, domains=domains, benchmarks={}, corpus__heldout_share=0.995)
+    )
+    documents = [f"Tale {n}: they lived in house number {n * 7} until today, {n} times." for n in range(200)]
+    Path("tales.txt").write_text("\n".join(documents), encoding="utf-8")
+    for command, *arguments in ((model.main,), (sources.main, "tales"), (sample.main,)):
+        assert run(command, *arguments).exit_code == 0
+    assert said(corpus.main) == (
+        f"{START}calibration_sequences: 12: domain tales has 128 tokens for them, and 12 sequences of 16 need 192: "
+        "2 of its 200 documents are calibration text, by corpus.heldout_share: 0.995, and all of them together "
+        f"have {sum(map(len, documents))} characters; lower corpus.heldout_share, or lower corpus.calibration_sequences"
+    )
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_too_little_text_is_refused_by_its_cause(
     case: str, tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,7 @@
 """What is known before anything is fetched or computed is said by the plan, and by the model stage too."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from ruamel.yaml import YAML
 
-from stages import corpus, cost, model, plan, sample, sources
+from stages import corpus, cost, model, own_text, plan, sample, sources
 from tests.bad_inputs.local import ITEM, LINES, local_params, make_project, said
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
 from tests.test_text_stages import run
@@ -129,3 +130,56 @@ def test_settings_that_change_later_are_refused_where_they_are_read(
     message = f"{P}corpus.sequence_length: 600: {LONG}"
     assert said(corpus.main) == message
     assert said(cost.main, "dense", "--checkpoint", "data/model") == message
+
+
+@pytest.mark.parametrize(
+    ("stretched", "most"),
+    [
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}, 2048),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}, 512),
+        ({"rope_type": "linear", "factor": 2.0}, 1024),
+        ({"rope_type": "default"}, 512),
+    ],
+)
+def test_a_stretched_context_counts_from_what_it_was_before(
+    stretched: dict[str, Any],
+    most: int,
+    tmp_path: Path,
+    dense_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(dense_dir, "dense")
+    config = json.loads(Path("dense/config.json").read_text(encoding="utf-8"))
+    config["rope_parameters"] = {"rope_theta": 10000.0} | stretched
+    Path("dense/config.json").write_text(json.dumps(config), encoding="utf-8")
+    make_project(tmp_path, local_params(Path("dense"), corpus__sequence_length=most))
+    assert run(plan.main, "--check").exit_code == 0
+    make_project(tmp_path, local_params(Path("dense"), corpus__sequence_length=most + 1))
+    assert said(plan.main, "--check") == (
+        f"{P}corpus.sequence_length: {most + 1}: more than the {most} tokens that the model can read "
+        "(max_position_embeddings); lower it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recover__own__tokens": 512}, f"recover.own.tokens: 512: {LONG}"),
+        ({"recover__own__plain": 0, "recover__own__tokens": 400, "recover__own__question_tokens": 113},
+            f"recover.own.tokens: 400: with recover.own.question_tokens: 113: {LONG}"),
+    ],
+)  # fmt: skip
+def test_a_recoverys_own_text_fits_the_context(
+    changes: dict[str, Any], message: str, tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shares = {"calibration": 1.0, "plain": 0.0, "dialogues": 0.0}
+    dialogues = 4 if "recover__own__plain" in changes else 0
+    make_project(
+        tmp_path,
+        local_params(dense_dir, recover__mixture=shares, **{"recover__own__dialogues": dialogues} | changes),
+    )
+    assert run(model.main).exit_code == 0
+    assert said(own_text.main) == P + message
+    assert not Path("data/own").exists()
