@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jinja2.exceptions import TemplateError
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -12,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from stages.common.errors import InputError
 from stages.evaluation.generation import generate
 from stages.evaluation.likelihood import Continuation, Ids, likelihoods
+from stages.text.chat_template import TemplateRefusalError, render_chat
 
 # What lm-eval generates at most where a task does not say.
 USUAL_TOKENS = 256
@@ -53,15 +53,13 @@ class Runner(TemplateLM):  # type: ignore[misc]
     ) -> str:
         """A conversation as text, up to where the model's answer begins. InputError without a template."""
         try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    chat_history,
-                    tokenize=False,
-                    add_generation_prompt=add_generation_prompt,
-                    continue_final_message=not add_generation_prompt,
-                )
+            return render_chat(
+                self.tokenizer,
+                chat_history,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
             )
-        except (TemplateError, ValueError) as error:
+        except TemplateRefusalError as error:
             raise InputError(
                 f"params.yaml: evaluate.chat_template: true: the tokenizer's template does not apply: {error}"
             ) from None

@@ -10,6 +10,7 @@ import resource
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from typing import Any
 
 import psutil
 from jinja2.exceptions import TemplateError
@@ -30,16 +31,21 @@ def render_chat(
     turns: Sequence[Mapping[str, str]],
     *,
     add_generation_prompt: bool = False,
+    continue_final_message: bool = False,
 ) -> str:
     """The text that a tokenizer's chat template makes of turns, each with `role` and `content`.
 
     Raises TemplateRefusalError with what the template says where it refuses them, InputError where it takes
     more than SECONDS or MEMORY bytes.
     """
+    options = {
+        "add_generation_prompt": add_generation_prompt,
+        "continue_final_message": continue_final_message,
+    }
     # A copy of this process has the tokenizer already: to start another one would take seconds.
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_render, args=(sender, tokenizer, turns, add_generation_prompt))
+    process = context.Process(target=_render, args=(sender, tokenizer, turns, options))
     process.start()
     sender.close()
     try:
@@ -63,16 +69,17 @@ def _render(
     sender: Connection,
     tokenizer: PreTrainedTokenizerBase,
     turns: Sequence[Mapping[str, str]],
-    add_generation_prompt: bool,
+    options: Mapping[str, bool],
 ) -> None:
     # Where the system cannot limit memory, time is limited alone.
     with suppress(ValueError, OSError):
         most = psutil.Process().memory_info().vms + MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     try:
-        text = tokenizer.apply_chat_template(
-            [dict(turn) for turn in turns], tokenize=False, add_generation_prompt=add_generation_prompt
-        )
+        conversation = [dict(turn) for turn in turns]
+        # transformers' types have one value for all options.
+        given: dict[str, Any] = dict(options)
+        text = tokenizer.apply_chat_template(conversation, tokenize=False, **given)
         answer = {"text": str(text)}
     except MemoryError:
         return

@@ -35,6 +35,9 @@ _MARKS = re.compile(
     r"|(?P<close>\}\}|\]\]|\]|\|\}|-->|/>|</(?P<end>[a-z]+))",
     re.IGNORECASE,
 )
+# A tag of those that need no closing, cut off by the next one, or with a quote that does not end.
+_UNENDED = re.compile(rf"""<(?:{_SINGLE})\b(?:[^<>"']|"[^"<]*"|'[^'<]*')*+(?=["'<]|\Z)""", re.IGNORECASE)
+_HEADING_LINE, _EQUALS = re.compile(r"^=.*$", re.MULTILINE), re.compile("=+")
 _CLOSES = {"}}": "{{", "]]": "[[", "]": "[", "|}": "{|", "-->": "<!--"}
 MOST_OPEN = 500
 # MediaWiki itself takes articles of 2 MiB.
@@ -157,6 +160,11 @@ def _check(markup: str) -> None:
     """Raise InputError for markup that is too long, or with too many marks of one kind open at once."""
     if len(markup) > MOST_CHARACTERS:
         raise InputError(f"{len(markup):,} characters; an article has at most {MOST_CHARACTERS:,}")
+    # The parser calls itself for each, and its stack has an end.
+    if any(len(_EQUALS.findall(line[0])) > MOST_OPEN for line in _HEADING_LINE.finditer(markup)):
+        raise InputError(f"a line with more than {MOST_OPEN} times `=`; no article")
+    if len(_UNENDED.findall(markup)) > MOST_OPEN:
+        raise InputError(f"more than {MOST_OPEN} tags without their `>`; no article")
     depths: Counter[str] = Counter()
     last = ""
     for mark in _MARKS.finditer(markup):

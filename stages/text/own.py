@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.common.artifacts import Document
 from stages.common.errors import InputError
 from stages.common.params import OwnText
 from stages.text.boundaries import start
+from stages.text.chat_template import TemplateRefusalError, render_chat
 from stages.text.conversations import to_json
 from stages.text.sampling import go_on
 
@@ -36,15 +36,13 @@ def turns_of(tokenizer: PreTrainedTokenizerBase, where: Path) -> Turns:
     one that refuses a single question.
     """
     try:
-        whole = tokenizer.apply_chat_template(
-            [{"role": "user", "content": WORDS}], tokenize=False, add_generation_prompt=True
-        )
-    except (ValueError, TemplateError) as error:
+        whole = render_chat(tokenizer, [{"role": "user", "content": WORDS}], add_generation_prompt=True)
+    except TemplateRefusalError as error:
         raise InputError(
-            f"{where}: its tokenizer has no chat template for a question ({str(error).splitlines()[0]}); set "
+            f"{where}: its tokenizer has no chat template for a question ({error}); set "
             "recover.own.dialogues: 0 and recover.mixture.dialogues: 0"
         ) from None
-    before, _, between = str(whole).partition(WORDS)
+    before, _, between = whole.partition(WORDS)
     after = _ids(tokenizer, between)
     return Turns(_ids(tokenizer, before), after, frozenset({*tokenizer.all_special_ids, *after[:1]}))
 

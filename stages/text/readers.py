@@ -20,7 +20,8 @@ from stages.text.tables import read_csv, read_jsonl, read_parquet
 
 Files = Mapping[str, bytes]
 
-_STOCK_SENTENCE = re.compile(r" We refer to Wikipedia articles on [^.]* for help\.")
+# The length is bounded, because otherwise a text that begins it often would take quadratic time.
+_STOCK_SENTENCE = re.compile(r" We refer to Wikipedia articles on [^.]{0,200} for help\.")
 
 
 def read(files: Files, reader: Reader, limit: int) -> list[Document]:
@@ -85,7 +86,7 @@ def read_worked_answers(files: Files) -> Iterator[Document]:
     """
     for name, data in files.items():
         for subject, prompt in _prompts(name, data).items():
-            pieces = re.split(r"\n+(?=Q: )", prompt)
+            pieces = re.split(r"(?<!\n)\n+(?=Q: )", prompt)
             answered = [piece.strip() for piece in pieces if re.match(r"Q: [\s\S]*\nA: ", piece)]
             for number, piece in enumerate(answered):
                 yield Document(f"{name}:{subject}:{number}", _STOCK_SENTENCE.sub("", piece))

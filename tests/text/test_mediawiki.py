@@ -100,6 +100,19 @@ def test_markup_that_is_opened_and_never_closed_is_refused_at_once(opening: str)
     assert time.process_time() - started < 10
 
 
+@pytest.mark.parametrize("markup", ["= ", "<br ", '<li a="', "<br a='>"])
+def test_markup_at_which_the_parser_breaks_is_refused_at_once(markup: str) -> None:
+    started = time.process_time()
+    with pytest.raises(InputError, match=r"d\.xml: article 'A': .*more than 500 .*; no article; take it out"):
+        list(read_mediawiki({"d.xml": dump(page("A", escape(markup * 200_000)))}))
+    assert time.process_time() - started < 10
+
+
+def test_an_article_with_lists_of_breaks_and_headings_is_read() -> None:
+    text = plain_text("== a = b ==\n" * 600 + 'x<br style="a > b" />y<br>' * 2000)
+    assert text.count("a = b") == 600
+
+
 def test_references_are_read_in_time_that_grows_with_the_text() -> None:
     started = time.process_time()
     assert (

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from stages.common.errors import InputError
 from stages.common.params import OwnText
+from stages.text import chat_template
 from stages.text.own import turns_of, write_dialogues, write_plain
 from stages.text.sampling import go_on
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
@@ -91,3 +92,11 @@ def test_plain_texts_are_as_many_as_asked_for() -> None:
     found = write_plain(model, chat_tokenizer(), settings(), WHERE)
     assert len({document.text for document in found}) == 3
     assert not any(document.chat for document in found)
+
+
+def test_a_template_that_loops_for_ever_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_template, "SECONDS", 1.0)
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.chat_template = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    with pytest.raises(InputError, match="the model's chat template takes more than 1 s; take"):
+        turns_of(tokenizer, WHERE)

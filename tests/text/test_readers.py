@@ -1,6 +1,7 @@
 import gzip
 import io
 import json
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -176,3 +177,12 @@ def test_every_kind_of_text_in_parquet_is_read(kind: pa.DataType) -> None:
     stream = io.BytesIO()
     pq.write_table(pa.table({"text": pa.array(["one", None, "one", "two"]).cast(kind)}), stream)
     assert field("parquet", {"a": stream.getvalue()}) == [Document("a:0", "one"), Document("a:3", "two")]
+
+
+@pytest.mark.parametrize(
+    "prompt", ["\n" * 300_000 + "Q", "Q: a\nA: b" + " We refer to Wikipedia articles on" * 20_000]
+)
+def test_worked_answers_are_read_in_time_that_grows_with_their_length(prompt: str) -> None:
+    began = time.monotonic()
+    read({"a.json": json.dumps({"subject": prompt}).encode()}, PlainReader(format="worked_answers"), 10)
+    assert time.monotonic() - began < 15
