@@ -174,6 +174,37 @@ def test_nothing_changed_says_so(repository: Repository) -> None:
     assert "No measure got better or worse." in text
 
 
+LAUGHS = "x: &a0 [0, 0]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60))
+
+
+@pytest.mark.parametrize(
+    ("params", "shown"),
+    [
+        (LAUGHS, "`a59`"),
+        ("a: &a [1, *a]\n", "(cannot be shown)"),
+        ("a: [{? [b, c] : 1}]\n", "`[{}]`"),
+        ("a: &a {b: *a}\n", "(cannot be shown)"),
+    ],
+)
+def test_params_that_hold_more_than_a_memory_are_shown_by_their_beginning(
+    repository: Repository, params: str, shown: str
+) -> None:
+    with (repository.directory / "params.yaml").open("a", encoding="utf-8") as file:
+        file.write(params)
+    repository.git("commit", "--quiet", "--all", "--message", "Strange")
+    assert shown in compare(repository, "main")
+
+
+@pytest.mark.parametrize("key", ["difference", "dense", "pruned", "ratio"])
+def test_a_number_in_place_of_a_group_of_metrics_stops_nothing(repository: Repository, key: str) -> None:
+    path = repository.directory / "data/metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics["pruned"]["accuracy"] = {"mean": 0.123}
+    path.write_text(json.dumps(metrics | {key: 3}), encoding="utf-8")
+    repository.git("commit", "--quiet", "--all", "--message", "Strange")
+    assert "### Metrics" in compare(repository, "main")
+
+
 def test_a_side_without_results_is_no_error(repository: Repository) -> None:
     repository.git("rm", "--quiet", "-r", "data")
     text = compare(repository, "main")

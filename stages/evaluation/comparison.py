@@ -1,6 +1,5 @@
 """Two states of the project side by side: settings, measures, and which measures became worse."""
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from urllib.parse import quote
 
 from stages.evaluation.markdown import markdown_table
 from stages.evaluation.metrics import Metrics
-from stages.evaluation.untrusted import MOST_ENTRIES, code, entries, numbers, within, words
+from stages.evaluation.untrusted import MOST_ENTRIES, as_json, code, entries, numbers, within, words
 
 Flat = dict[str, Any]
 
@@ -141,10 +140,12 @@ def _within_error(
     if group not in HIGHER_IS_BETTER or None in pruned:
         return False
     task = rest.rpartition(".")[0] or rest
-    apart = [side.get("difference", {}).get(group, {}) for side in (before, after)]
-    if None not in dense and all(isinstance(one, dict) and f"{task}_stderr" in one for one in apart):
+    apart: list[Any] = [
+        dict(entries(side.get("difference"))).get(f"{group}.{task}_stderr") for side in (before, after)
+    ]
+    if None not in dense and None not in apart:
         move = (pruned[1] - dense[1]) - (pruned[0] - dense[0])
-        error = math.hypot(*(one[f"{task}_stderr"] for one in apart))
+        error = math.hypot(*apart)
     else:
         error = dict(entries(after.get("pruned"))).get(f"{name}_stderr", 0.0)
         move = pruned[1] - pruned[0]
@@ -171,16 +172,16 @@ def _summary(rows: list[Measure]) -> str:
 
 
 def _params(before: Side, after: Side) -> str:
-    old, new = (dict(islice(entries(side.params), MOST_ENTRIES)) for side in (before, after))
-    names = [name for name in dict.fromkeys([*old, *new]) if old.get(name, ...) != new.get(name, ...)]
+    old, new = (
+        {name: as_json(value) for name, value in islice(entries(side.params), MOST_ENTRIES)}
+        for side in (before, after)
+    )
+    names = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
     if not names:
         return "No setting changed."
-    rows = [(code(name), _value(old, name), _value(new, name)) for name in names]
+    sides = [[code(side[name]) if name in side else "not there" for name in names] for side in (old, new)]
+    rows = zip(map(code, names), *sides, strict=True)
     return _table(("setting", "before", "after"), rows, MOST_PARAMS, "settings")
-
-
-def _value(flat: Flat, name: str) -> str:
-    return code(json.dumps(flat[name], ensure_ascii=False, default=str)) if name in flat else "not there"
 
 
 def _changed(row: Measure) -> bool:

@@ -4,6 +4,7 @@ Keys, names and values come from files that anybody may change. In a comment, Ma
 people, fetch pictures, or pass for the review's own words.
 """
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 # Of one key or value; of all entries of a file.
 MOST_CHARACTERS, MOST_ENTRIES = 160, 20_000
 MOST_DEPTH = 50
+# Of one value; a number or text is one piece.
+MOST_PIECES = 2_000
 
 
 def code(text: str) -> str:
@@ -25,6 +28,22 @@ def words(text: str) -> str:
     escaped = "".join(f"\\{mark}" if mark in "\\`*_{}[]<>#|!~&" else mark for mark in _line(text))
     # Mentions and addresses are found in plain text; this parts them without being seen.
     return escaped.replace("@", "@\u200b").replace("://", ":\u200b//").replace("www.", "www\u200b.")
+
+
+def as_json(value: Any) -> str:
+    """A value as JSON, or its beginning: YAML lets a short file hold more than a memory does, or itself."""
+    pieces: list[str] = []
+    encoder = json.JSONEncoder(ensure_ascii=False, default=str, skipkeys=True)
+    try:
+        # Made piece by piece, so that no more is made than is kept.
+        for piece in encoder.iterencode(value):
+            pieces.append(piece)
+            if len(pieces) > MOST_PIECES:
+                pieces.append("…")
+                break
+    except (ValueError, TypeError, RecursionError):
+        pieces.append("… (cannot be shown)")
+    return "".join(pieces)
 
 
 def _line(text: str) -> str:
