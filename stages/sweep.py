@@ -76,19 +76,49 @@ def _finished(name: str, state: dict[str, Any]) -> Iterator[tuple[str, dict[str,
     if not metrics:
         return
     params = data["params"][PARAMS]["data"]
-    changed = _changed_since(state["rev"], params)
+    stages = _locked_stages(state["rev"])
+    changed = _changed_since(stages, params)
     if changed:
         click.echo(f"sweep: {name} left out: {changed} is not what its metrics were made with", err=True)
+        return
+    stale = _stale(stages)
+    if stale:
+        click.echo(f"sweep: {name} left out: {stale} did not run on what the stage before it made", err=True)
         return
     yield name, params, metrics
 
 
-def _changed_since(revision: str, params: Mapping[str, Any]) -> str | None:
-    """A setting of a revision's params.yaml that is another one in its dvc.lock, as of the run; or None."""
+def _locked_stages(revision: str) -> dict[str, Any]:
+    """What dvc.lock says at a revision of each stage's last run."""
     shown = subprocess.run(
         ["git", "show", f"{revision}:{LOCK}"], capture_output=True, text=True, check=False
     ).stdout
-    stages = (YAML(typ="safe").load(shown) or {}).get("stages", {}) if shown else {}
+    stages: dict[str, Any] = (YAML(typ="safe").load(shown) or {}).get("stages", {}) if shown else {}
+    return stages
+
+
+def _stale(stages: Mapping[str, Any]) -> str | None:
+    """A stage on the way to the metrics that read something else than is there now; or None.
+
+    So it is where a run was of a part of the pipeline: `dvc exp run surgery` keeps the metrics of before.
+    """
+    made = {out["path"]: (name, out["md5"]) for name, one in stages.items() for out in one.get("outs", [])}
+    waiting = [made[METRICS][0]] if METRICS in made else []
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        for read in stages[name].get("deps", []):
+            maker, now = made.get(read["path"], (name, read["md5"]))
+            if now != read["md5"]:
+                return name
+            if maker not in seen:
+                waiting.append(maker)
+    return None
+
+
+def _changed_since(stages: Mapping[str, Any], params: Mapping[str, Any]) -> str | None:
+    """A setting of params.yaml that is another one in dvc.lock, as of the run; or None."""
     settings = flatten(params)
     for one in stages.values():
         for name, value in one.get("params", {}).get(PARAMS, {}).items():

@@ -149,3 +149,20 @@ def test_a_commit_whose_settings_were_not_run_is_left_out(project: Path, tmp_pat
     text = sweep(clone, status=1)
     assert "sweep: main left out: prune.sparsity is not what its metrics were made with" in text
     assert "no run has metrics yet" in text
+
+
+def test_an_experiment_of_a_part_of_the_pipeline_is_left_out(project: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(project, clone)
+    # As `dvc exp run surgery` does: the first stage runs anew, and the metrics stay those of before.
+    stages = STAGES.replace("deps: [report.py]", "deps: [report.py, data/cut]")
+    stages = stages.replace("params: [prune.sparsity, mask.metric]", "params: [mask.metric]")
+    cut = "  cut:\n    cmd: cp params.yaml data/cut\n    params: [prune.sparsity]\n    outs: [data/cut]\n"
+    (clone / "dvc.yaml").write_text(stages + cut, encoding="utf-8")
+    run(clone, "dvc", "repro", "--quiet")
+    commit_all(clone, "In two stages")
+    run(clone, "dvc", "exp", "run", "--name", "half", "-S", "prune.sparsity=0.4", "cut")
+    text = sweep(clone)
+    assert "sweep: half left out: report did not run on what the stage before it made" in text
+    with (clone / "data/sweep/sweep.csv").open(encoding="utf-8", newline="") as file:
+        assert {row["run"] for row in csv.DictReader(file)} == {"main"}
