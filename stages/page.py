@@ -3,6 +3,7 @@
 from stages.checkpoints.model_card import origin_of
 from stages.common.artifacts import atomic, read_json
 from stages.common.console import stage, summary
+from stages.common.locks import hold
 from stages.common.params import read_params
 from stages.common.paths import EVALUATIONS, HEALING, METRICS, PRUNED, REPORT_HTML, REPORT_MARKDOWN, ROUNDS
 from stages.evaluation.figures import draw_figures
@@ -17,6 +18,7 @@ from stages.evaluation.provenance import provenance
 def main() -> None:
     """Write data/report.md and data/report.html."""
     params = read_params()
+    hold(REPORT_MARKDOWN)
     evidence = read_evidence(EVALUATIONS, ROUNDS / params.surgery.after / "history.json", HEALING)
     origin = provenance(origin_of(params.model), evidence)
     page = build_page(params.model.name, evidence, read_json(METRICS), origin)

@@ -2,6 +2,7 @@
 
 from stages.common.artifacts import read_json, write_json
 from stages.common.console import headline, stage, summary
+from stages.common.locks import hold
 from stages.common.params import read_params
 from stages.common.paths import EVALUATIONS, HEALING, RECOVERED, RECOVERED_METRICS, ROUNDS
 from stages.evaluation.metrics import Metrics, build_metrics, read_evidence
@@ -13,6 +14,7 @@ COLUMNS = ("", "dense", "recovered", "ratio")
 @stage
 def main() -> None:
     """Write data/recovered.json; print the headline table, and what the recovery did to accuracy."""
+    hold(RECOVERED_METRICS)
     history = ROUNDS / read_params().surgery.after / "history.json"
     metrics = build_metrics(read_evidence(EVALUATIONS, history, HEALING, "recovered"))
     pruned = build_metrics(read_evidence(EVALUATIONS, history, HEALING))["pruned"]

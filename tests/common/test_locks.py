@@ -59,6 +59,34 @@ def test_the_second_says_whom_it_waits_for_and_goes_on_when_that_one_ends(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_third_still_learns_whom_it_waits_for(tmp_path: Path) -> None:
+    first = start(tmp_path)
+    assert line(first.stdout) == "held"
+    others = [start(tmp_path) for _ in range(2)]
+    assert [f"process {first.pid} is" in line(one.stderr) for one in others] == [True, True]
+    first.communicate("end\n", timeout=30)
+    # One after the other, and never both.
+    for one in others:
+        assert one.stdin is not None
+        one.stdin.write("end\n")
+        one.stdin.flush()
+    assert [one.wait(timeout=60) for one in others] == [0, 0]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_another_users_stage_can_take_the_lock_whatever_the_umask(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        first = start(tmp_path)
+        assert line(first.stdout) == "held"
+    finally:
+        os.umask(before)
+    (file,) = tmp_path.glob("data/.locks/*.lock")
+    assert file.stat().st_mode & 0o777 == 0o666
+    first.communicate("end\n", timeout=30)
+
+
 def test_the_lock_of_a_process_that_was_killed_is_free_at_once(tmp_path: Path) -> None:
     first = start(tmp_path)
     assert line(first.stdout) == "held"
