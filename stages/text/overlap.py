@@ -15,6 +15,7 @@ _UNSPACED = (
     *((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF)),  # Thai, Lao, Myanmar, Khmer
     *((0x1950, 0x19DF), (0x1A20, 0x1AAF), (0xAA60, 0xAADF)),  # Tai scripts, more Myanmar
     *((0x1B00, 0x1B7F), (0xA980, 0xA9DF)),  # Balinese, Javanese
+    *((0x3105, 0x312F), (0x31A0, 0x31BF), (0xA000, 0xA48F)),  # Bopomofo, Yi
 )
 # Letters of Thai and Lao that stand before or after the consonant whose vowel they are.
 _BEFORE, _AFTER = "\u0e40-\u0e44\u0ec0-\u0ec4", "\u0e30\u0e32\u0e33\u0e45\u0eb0\u0eb2\u0eb3"
@@ -45,8 +46,11 @@ NGram = tuple[str, ...]
 
 
 def ngrams(text: str, length: int) -> set[NGram]:
-    """Every n-gram of `length` words of a text, in lower case; none if the text has fewer words."""
-    words = _WORD.findall(text.lower())
+    """Every n-gram of `length` words of a text, in lower case; none if the text has fewer words.
+
+    A letter and its accent are one, however they were typed.
+    """
+    words = _WORD.findall(unicodedata.normalize("NFC", text).lower())
     return set(zip(*(words[start:] for start in range(length)), strict=False))
 
 

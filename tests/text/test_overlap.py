@@ -1,4 +1,5 @@
 import re
+import unicodedata
 
 import pytest
 
@@ -27,6 +28,8 @@ def test_runs_are_found_in_nested_items_but_do_not_span_texts() -> None:
         ("ភាសាខ្មែរ", ["ភា", "សា", "ខ្មែ", "រ"]),
         ("မြန်မာ", ["မြ", "န်", "မာ"]),
         ("ພາສາລາວ", ["ພາ", "ສາ", "ລາ", "ວ"]),
+        ("ㄅㄆㄇ", ["ㄅ", "ㄆ", "ㄇ"]),
+        ("ꆈꌠꉙ", ["ꆈ", "ꌠ", "ꉙ"]),
     ],
 )
 def test_where_no_spaces_are_written_a_syllable_counts_as_a_word(text: str, syllables: list[str]) -> None:
@@ -44,3 +47,8 @@ def test_near_duplicates_without_spaces_are_found() -> None:
     assert ngrams(article, 13) & ngrams(edited, 13)
     other = "渔民们说今年的收成比往年好得多、因为雨水来得早、河里的水位也一直很高。"
     assert not ngrams(article, 13) & ngrams(other, 13)
+
+
+def test_an_accent_typed_apart_from_its_letter_makes_no_other_word() -> None:
+    text = "Déjà vu: the façade of the café, naïve as a señor's rôle"
+    assert ngrams(unicodedata.normalize("NFD", text), 5) == ngrams(text, 5)
