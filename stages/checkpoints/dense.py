@@ -27,9 +27,9 @@ from stages.checkpoints.folder import check_config, check_file, check_folder
 from stages.checkpoints.heads import share_head
 from stages.checkpoints.loading import UNREADABLE, check_weights, read_tokenizer, tell_tie, unreadable
 from stages.common.errors import InputError
+from stages.common.local_files import located
 from stages.common.params import PARAMS_FILE, HubModel, ModelSource, PackageModel
 from stages.pruning.layouts import family_of
-from stages.text.files import located
 
 GGUF = ".gguf"
 

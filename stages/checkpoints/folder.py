@@ -9,8 +9,8 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING
 
-from stages.common.decoding import POINTER_REMEDY, decode, is_pointer, parse_json
 from stages.common.artifacts import not_finite
+from stages.common.decoding import POINTER_REMEDY, decode, is_pointer, parse_json
 from stages.common.errors import InputError
 from stages.common.paths import MODEL, PRUNED, RECOVERED
 

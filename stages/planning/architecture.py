@@ -13,10 +13,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 
 from stages.checkpoints.loading import UNREADABLE, unreadable
 from stages.common.errors import InputError
+from stages.common.local_files import located
 from stages.common.params import PARAMS_FILE, FileLabel, HubModel, ModelSource, PathModel
 from stages.common.paths import MODEL
 from stages.pruning.layouts import family_of
-from stages.text.files import located
 
 LOCK = Path("dvc.lock")
 WEIGHTS = ".safetensors"

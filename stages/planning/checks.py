@@ -11,6 +11,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from stages.checkpoints.folder import check_file, check_folder
 from stages.common.errors import InputError
+from stages.common.local_files import find_files, located
 from stages.common.params import (
     PARAMS_FILE,
     SELF_DOMAIN,
@@ -22,7 +23,6 @@ from stages.common.params import (
 )
 from stages.common.paths import DATA
 from stages.text.benchmark_items import read_local_items
-from stages.text.files import find_files, located
 from stages.text.task_items import check_task
 
 

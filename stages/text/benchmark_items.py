@@ -6,8 +6,8 @@ from typing import Any
 from stages.archives.members import read_members
 from stages.common.decoding import lines, parse_json, unpacked
 from stages.common.errors import InputError
+from stages.common.local_files import located, read_file
 from stages.common.params import PARAMS_FILE, Benchmark, PackageBenchmark, PathBenchmark
-from stages.text.files import located, read_file
 from stages.text.task_items import adapt, check_task
 
 # A standard error needs two items.

@@ -3,8 +3,8 @@
 from stages.archives.members import read_members
 from stages.common.artifacts import Document
 from stages.common.errors import InputError
+from stages.common.local_files import read_files
 from stages.common.params import PARAMS_FILE, Domain, HubDomain, PackageDomain, PathDomain
-from stages.text.files import read_files
 from stages.text.readers import read
 
 

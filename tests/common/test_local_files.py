@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from stages.common.errors import InputError
-from stages.text.files import read_files
+from stages.common.local_files import read_files
 
 
 def test_names_do_not_depend_on_where_the_folder_is(tmp_path: Path) -> None:
