@@ -40,6 +40,7 @@ SHARING = (
 )
 # Where each command runs: a test, or a script of CI.
 RUN_BY = {
+    "make setup": ".ci/run",
     "make repro": ".ci/run",
     "make test": ".ci/run",
     ". .venv/bin/activate": ".ci/run",
