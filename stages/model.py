@@ -7,7 +7,7 @@ from stages.common.locks import hold
 from stages.common.params import DENSE, read_params
 from stages.common.paths import MODEL, ROUNDS
 from stages.method.sites import chosen_sites
-from stages.planning.checks import check_context, check_early, check_vocabulary
+from stages.planning.checks import check_context, check_early, check_template, check_vocabulary
 from stages.pruning.experts import close_experts, open_experts
 from stages.pruning.sites import all_kept_masks
 from stages.rounds.tensors import write_masks, write_scores
@@ -27,6 +27,7 @@ def main() -> None:
     # the model's family refuses is refused here, before text is made and read.
     chosen_sites(model, params.prune.sites, params.prune.widths, params.prune.width_multiple)
     check_vocabulary(tokenizer, model.config.vocab_size, params.model.name)
+    check_template(tokenizer, params)
     close_experts(model)
     with artifacts.atomic(MODEL) as directory:
         model.save_pretrained(directory)

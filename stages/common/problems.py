@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from stages.common.schema.base import MEANINGS
+
 
 def problems_of(path: Path, error: ValidationError) -> list[str]:
     """What pydantic found in a file, a line each: `file: key: value: what would be right`."""
@@ -21,6 +23,8 @@ def problems_of(path: Path, error: ValidationError) -> list[str]:
         key = ".".join(_location(item["loc"]))
         shown = "" if item["type"] in {"missing", "extra_forbidden"} else f"{value!r}: "
         message = {"extra_forbidden": "unknown key", "missing": "missing"}.get(item["type"], item["msg"])
+        if item["type"] == "string_pattern_mismatch":
+            message = MEANINGS[item["ctx"]["pattern"]]
         lines.append(f"{path}: {key}: {shown}{message}")
     return lines
 

@@ -156,6 +156,15 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, where: str) 
         )
 
 
+def check_template(tokenizer: PreTrainedTokenizerBase, params: Params) -> None:
+    """Raise InputError where tasks go through a chat template that the model does not have."""
+    if params.evaluate.chat_template and params.benchmarks and not tokenizer.chat_template:
+        raise InputError(
+            f"{PARAMS_FILE}: evaluate.chat_template: true: {params.model.name} has no chat template; set it "
+            "to false, or take an instruct model"
+        )
+
+
 def check_ids(
     rows: Iterable[tuple[int, ...]], most: int, tokenizer: PreTrainedTokenizerBase, where: str
 ) -> None:

@@ -94,6 +94,16 @@ def test_a_tokenizer_beyond_the_embedding_is_refused(tmp_path: Path, monkeypatch
     )
 
 
+def test_a_chat_template_that_is_not_there_is_missed_at_once(
+    tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_project(tmp_path, local_params(dense_dir, evaluate__chat_template=True))
+    assert said(model.main) == (
+        f"{P}evaluate.chat_template: true: tiny has no chat template; set it to false, or take an instruct model"
+    )
+
+
 def test_an_added_token_beyond_the_embedding_is_refused_where_text_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from tests.bad_inputs.local import LINES, local_params, make_project, said
 from tests.bad_inputs.test_texts import POINTER
 
 LARGEST = "Input should be less than or equal to 2147483647"
-ONE_LINE = r"String should match pattern '^[^\p{Cc}\p{Zl}\p{Zp}]+$'"
+ONE_LINE = "must be one line of text, without control characters"
 HOME = "no such file: Could not determine home directory."
 
 FILES: dict[str, tuple[bytes | None, str]] = {
@@ -43,7 +43,13 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
                                                        "member": "m\nn", "sha256": "0" * 64}}},
         f"benchmarks.piqa.member: 'm\\nn': {ONE_LINE}"),
     "a device in other digits": ({"compute__device": "cuda:\u0663"},
-        "compute.device: 'cuda:\u0663': String should match pattern '^(auto|cpu|mps|sharded|cuda(:[0-9]+)?)$'"),
+        "compute.device: 'cuda:\u0663': must be auto, cpu, mps, sharded, cuda or cuda:NUMBER"),
+    "a shell command": ({"compute__launch": "touch x; python"},
+        "compute.launch: 'touch x; python': must be `python`, or `python -m torch.distributed.run` with options "
+        "for processes and nodes"),
+    "a package without a version": ({"benchmarks": {"piqa": {"source": "package", "package": "a", "archive": "wheel",
+                                                             "member": "m", "sha256": "0" * 64}}},
+        "benchmarks.piqa.package: 'a': must be a package with its version, `name==1.2.3`"),
 }  # fmt: skip
 
 

@@ -4,12 +4,34 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-HubId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")]
-Package = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$")]
+_NAME = r"^[A-Za-z][A-Za-z0-9_-]*$"
+_SHA256 = r"^[0-9a-f]{64}$"
+_HUB_ID = r"^[A-Za-z0-9][\w.-]*/[\w.-]+$"
+_PACKAGE = r"^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$"
 # One line of text: nothing in it begins another one, in a model card's front matter or elsewhere.
-Line = Annotated[str, Field(pattern=r"^[^\p{Cc}\p{Zl}\p{Zp}]+$")]
+_LINE = r"^[^\p{Cc}\p{Zl}\p{Zp}]+$"
+DEVICE = r"^(auto|cpu|mps|sharded|cuda(:[0-9]+)?)$"
+# Numbers, names and addresses: nothing that names another program.
+_LAUNCH_OPTION = (
+    r" --standalone| --(nnodes|nproc[-_]per[-_]node|node[-_]rank|master[-_]addr|master[-_]port"
+    r"|max[-_]restarts|rdzv[-_]backend|rdzv[-_]endpoint|rdzv[-_]id)[ =][\w.:][\w.:-]*"
+)
+LAUNCH = rf"^python( -m torch\.distributed\.run({_LAUNCH_OPTION})*)?$"
+# What a value that does not match must be, for the person who wrote it.
+MEANINGS = {
+    _NAME: "must be a name of letters, digits, _ and -, beginning with a letter",
+    _SHA256: "must be a sha256, 64 digits of 0-9 and a-f",
+    _HUB_ID: "must be an id on the hub, `owner/name`",
+    _PACKAGE: "must be a package with its version, `name==1.2.3`",
+    _LINE: "must be one line of text, without control characters",
+    DEVICE: "must be auto, cpu, mps, sharded, cuda or cuda:NUMBER",
+    LAUNCH: "must be `python`, or `python -m torch.distributed.run` with options for processes and nodes",
+}
+Name = Annotated[str, Field(pattern=_NAME)]
+Sha256 = Annotated[str, Field(pattern=_SHA256)]
+HubId = Annotated[str, Field(pattern=_HUB_ID)]
+Package = Annotated[str, Field(pattern=_PACKAGE)]
+Line = Annotated[str, Field(pattern=_LINE)]
 # No count is as large: beyond, a program overflows somewhere instead of running out of time.
 MOST = 2**31 - 1
 Count = Annotated[int, Field(ge=0, le=MOST)]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from stages.common.schema.base import MOST, Count, Group, Line, Name, Positive, Seed
+from stages.common.schema.base import DEVICE, LAUNCH, MOST, Count, Group, Line, Name, Positive, Seed
 
 Metric = Literal["fisher", "taylor", "wanda", "fluctuation", "magnitude", "random"]
 GRADIENT_METRICS: frozenset[str] = frozenset({"fisher", "taylor"})
@@ -32,17 +32,10 @@ class Corpus(Group):
     seed: Seed
 
 
-# Numbers, names and addresses: nothing that names another program.
-_LAUNCH_OPTION = (
-    r" --standalone| --(nnodes|nproc[-_]per[-_]node|node[-_]rank|master[-_]addr|master[-_]port"
-    r"|max[-_]restarts|rdzv[-_]backend|rdzv[-_]endpoint|rdzv[-_]id)[ =][\w.:][\w.:-]*"
-)
-
-
 class Compute(Group):
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|sharded|cuda(:[0-9]+)?)$")]
+    device: Annotated[str, Field(pattern=DEVICE)]
     dtype: Literal["float32", "bfloat16", "float16"]
-    launch: Annotated[str, Field(pattern=rf"^python( -m torch\.distributed\.run({_LAUNCH_OPTION})*)?$")]
+    launch: Annotated[str, Field(pattern=LAUNCH)]
 
 
 class Capture(Group):
