@@ -301,7 +301,7 @@ def test_a_colleague_gets_the_pruned_model_without_running_anything(project: Pro
     assert not (clone / "data/model").exists()
     project.run(["dvc", "--cd", str(clone), "pull"])
     # Nothing but the text files of the test, which are no outputs, is read from the first one's folder.
-    assert "up to date" in project.run(["dvc", "--cd", str(clone), "repro"])
+    assert stages_run(project.run(["dvc", "--cd", str(clone), "repro"])) == []
 
 
 STUDY = """\
@@ -326,7 +326,9 @@ def test_a_study_comes_out_alike_through_dvc_and_in_one_process(project: Project
     # The default run is in the cache, and every experiment's held-out text and dense evaluation too; only the
     # one without the model's own text has calibration text of its own.
     assert ran.count("surgery") == ran.count("perplexity@pruned") == 2
-    assert ran.count("sample") == ran.count("corpus") == 1
+    assert ran.count("corpus") == 1
+    # An experiment before this one may have left out the model's own text already.
+    assert ran.count("sample") in (0, 1)
     assert not {"perplexity@dense", "tasks@dense", "cost@dense"} & set(ran)
     project.run([*study, "collect", "--axes", "axes.yaml"])
     project.run([*study, "run", "--axes", "axes.yaml", "--out", "here.csv"])

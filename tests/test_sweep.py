@@ -166,3 +166,21 @@ def test_an_experiment_of_a_part_of_the_pipeline_is_left_out(project: Path, tmp_
     assert "sweep: half left out: report did not run on what the stage before it made" in text
     with (clone / "data/sweep/sweep.csv").open(encoding="utf-8", newline="") as file:
         assert {row["run"] for row in csv.DictReader(file)} == {"main"}
+
+
+def test_a_domain_that_is_gone_hides_no_run(project: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(project, clone)
+    domains = "domains: {code: 1, news: 2}\n"
+    source = (
+        "  sources:\n    foreach: ${domains}\n    do:\n      cmd: echo ${key} > ${key}.txt\n"
+        "      params: ['domains.${key}']\n      outs: ['${key}.txt']\n"
+    )
+    (clone / "dvc.yaml").write_text(STAGES + source, encoding="utf-8")
+    settings = (clone / "params.yaml").read_text(encoding="utf-8")
+    for text in (domains + settings, domains.replace("code: 1, ", "") + settings):
+        (clone / "params.yaml").write_text(text, encoding="utf-8")
+        run(clone, "dvc", "repro", "--quiet")
+    commit_all(clone, "Without code")
+    assert "sources@code" in (clone / "dvc.lock").read_text(encoding="utf-8")
+    assert "sweep: 1 runs in data/sweep" in sweep(clone)
