@@ -164,7 +164,7 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
         "cannot be loaded: a value in its config files cannot be right: 'list' object has no attribute 'get'"),
     "a tokenizer.json of another version": (unknown_part_of_the_tokenizer,
         "cannot be loaded: tokenizer.json: data did not match any variant of untagged enum PostProcessorWrapper at "
-        "line 1 column 37"),
+        "line 1 column 38"),
     "a tokenizer.model of no kind": (tokenizer_that_is_no_model,
         "cannot be loaded: its tokenizer.model is damaged, or of no known kind; fetch it again"),
     "its own code": (config(auto_map={"AutoModelForCausalLM": "x.X"}, model_type="mystery"),

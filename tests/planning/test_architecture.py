@@ -23,7 +23,9 @@ from tests.text.loopback import environment, hub
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copy(PARAMS, tmp_path / "params.yaml")
+    # The tiny model's channels, in steps of the default width, cannot give as much as the default asks for.
+    params = PARAMS.read_text(encoding="utf-8").replace("sparsity: 0.2", "sparsity: 0.1")
+    (tmp_path / "params.yaml").write_text(params, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
