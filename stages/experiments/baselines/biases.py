@@ -23,14 +23,8 @@ def compensate(model: PreTrainedModel, means: Mapping[str, Tensor], masks: Masks
 
     Biases go on all linear modules of a layer, zero but on the output projections: a config can say that
     attention or mlp has biases, not which of its projections. With both flags set the stock class loads the
-    result, where widths allow it. Raises InputError for a family whose config lacks the flags.
+    result, where widths allow it; a family whose config lacks the flags has the result in memory only.
     """
-    missing = [flag for flag in FLAGS if not hasattr(model.config, flag)]
-    if missing:
-        raise InputError(
-            f"config.json: {missing[0]}: {model.config.model_type} has no such setting, so no stock class "
-            "would load FLAP's biases"
-        )
     for module in decoder_layers(model).modules():
         if isinstance(module, nn.Linear) and module.bias is None:
             zeros = torch.zeros(module.out_features, dtype=module.weight.dtype, device=module.weight.device)
@@ -42,4 +36,15 @@ def compensate(model: PreTrainedModel, means: Mapping[str, Tensor], masks: Masks
         lost = weight.double() @ means[site.name][gone].to(weight.device).double()
         module.bias.add_(lost.to(module.bias.dtype))
     for flag in FLAGS:
-        setattr(model.config, flag, True)
+        if hasattr(model.config, flag):
+            setattr(model.config, flag, True)
+
+
+def check_biases(model: PreTrainedModel) -> None:
+    """Raise InputError for a family whose config cannot tell of biases, so that no class would load them."""
+    missing = [flag for flag in FLAGS if not hasattr(model.config, flag)]
+    if missing:
+        raise InputError(
+            f"config.json: {missing[0]}: {model.config.model_type} has no such setting, so no stock class "
+            "would load FLAP's biases; stages.baseline_table has FLAP in memory"
+        )

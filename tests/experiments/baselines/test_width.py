@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from stages.common.errors import InputError
-from stages.experiments.baselines.biases import compensate
+from stages.experiments.baselines.biases import check_biases, compensate
 from stages.experiments.baselines.selection import baseline_sites, layer_masks, unit_costs
 from stages.experiments.baselines.walk import walk
 from stages.experiments.baselines.width import METHODS, standardised, unit_salience, wanda_scores
@@ -130,11 +130,24 @@ def test_a_bias_stands_for_the_mean_of_what_went(model: LlamaForCausalLM) -> Non
         assert torch.allclose(given, dense[site.name], atol=1e-6)
 
 
-def test_biases_are_refused_where_no_config_could_tell_of_them() -> None:
+def small_qwen() -> Qwen2ForCausalLM:
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "vocab_size": 8}
-    qwen = Qwen2ForCausalLM(Qwen2Config(**sizes, num_attention_heads=2, num_key_value_heads=1))
+    return Qwen2ForCausalLM(Qwen2Config(**sizes, num_attention_heads=2, num_key_value_heads=1))
+
+
+def test_a_file_with_biases_is_refused_where_no_config_could_tell_of_them() -> None:
     with pytest.raises(InputError, match=r"config.json: attention_bias: qwen2 has no such setting"):
-        compensate(qwen, {}, {})
+        check_biases(small_qwen())
+
+
+def test_biases_are_put_into_a_family_without_flags_too() -> None:
+    qwen = small_qwen()
+    site = next(one for one in baseline_sites(qwen) if one.kind == "mlp")
+    means = {site.name: torch.arange(24.0)}
+    weight = output_projection(qwen, site).weight.double()
+    compensate(qwen, means, {site.name: torch.arange(24) > 5})
+    bias = output_projection(qwen, site).bias
+    assert torch.allclose(bias.double(), weight[:, :6] @ means[site.name][:6].double(), atol=1e-6)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.4])

@@ -122,6 +122,8 @@ def figure(records: Sequence[Record]) -> Picture:
                 )
             panel.set_ylabel(label)
         axes[0, 0].set_yscale("log")
+        for part in ("major", "minor"):
+            getattr(axes[0, 0].yaxis, f"set_{part}_formatter")("{x:g}")
         axes[-1, 0].set_xlabel("weights (GB)")
         drawn.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=7)
         return picture(drawn)

@@ -5,6 +5,7 @@ from pathlib import Path
 from stages.checkpoints.devices import place
 from stages.checkpoints.loading import load_model
 from stages.checkpoints.saving import save_model
+from stages.experiments.baselines.biases import check_biases
 from stages.experiments.baselines.depth import angular, block_influence
 from stages.experiments.baselines.programs.handover import hand_over, read_request
 from stages.experiments.baselines.width import METHODS
@@ -16,6 +17,8 @@ def main() -> None:
     """Prune by the method that the request names."""
     request = read_request()
     model = place(load_model(Path(request.model), request.dtype), request.device)
+    if request.baseline == "flap":
+        check_biases(model)
     ALL[request.baseline](model, request.sequences(), request.share)
     hand_over(request, model, "re-implemented", "", save_model)
 
