@@ -19,7 +19,7 @@ Cells = tuple[str, ...]
 
 NOTE = (
     "Removed: share of the decoder layers' parameters. Perplexity: geometric mean over the held-out domains "
-    "that calibration text is of, and of the domain that no method read, both divided by the dense model's. "
+    "that calibration text is of{left_out}, divided by the dense model's. "
     "Zero-shot: mean accuracy over tasks that compare choices; difference: row - dense on the same items; "
     "± is one standard error. Seconds and memory: of making the row's model on the accelerator, the dense "
     "model loaded, its scoring left out."
@@ -65,7 +65,8 @@ def markdown(records: Sequence[Record], without: str) -> str:
     """The tables, one for each share, and one of every task."""
     dense = _dense(records)
     names = columns(dense, without)
-    parts = ["# Baselines on one accelerator, in one process", NOTE]
+    note = NOTE.format(left_out=", and that of the domain that no method read" if without else "")
+    parts = ["# Baselines on one accelerator, in one process", note]
     for share in dict.fromkeys(one["share"] for one in records):
         rows = [cells(one, dense, without) for one in records if one["share"] == share]
         parts += [
