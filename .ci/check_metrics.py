@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-PERPLEXITY_RATIO = 1.45
+PERPLEXITY_RATIO = 1.46
 SPARSITY = 0.2
 
 
