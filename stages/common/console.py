@@ -67,7 +67,7 @@ def summary(stage_name: str, text: str) -> None:
 def headline(rows: Iterable[Sequence[str]]) -> None:
     """Print the table of a run: what is measured, the dense model, the other one, their ratio."""
     for name, dense, other, ratio in rows:
-        click.echo(f"{name:<28}{dense:>18}{other:>18}{ratio:>9}")
+        click.echo(f"{name:<28}{dense:>18}{other:>18}{ratio:>9}".rstrip())
 
 
 def duration(seconds: float) -> str:

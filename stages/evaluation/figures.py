@@ -92,10 +92,8 @@ def healing_error(evidence: Evidence) -> Any:
     kinds = list(dict.fromkeys(kind_of(one["site"]) for one in evidence.healing))
     if not kinds:
         return None
-    figure, panels = plt.subplots(
-        len(kinds), figsize=(WIDTH, 1.2 + 2.2 * len(kinds)), squeeze=False, sharex=True
-    )
-    for axes, kind in zip(panels[:, 0], kinds, strict=True):
+    figure, panels = _panels_by_layer(kinds, 1.2)
+    for axes, kind in zip(panels, kinds, strict=True):
         rows = [one for one in evidence.healing if kind_of(one["site"]) == kind]
         for index, (key, label) in enumerate((("before", "cut"), ("after", "cut and healed"))):
             axes.plot(
@@ -109,10 +107,22 @@ def healing_error(evidence: Evidence) -> Any:
             )
         axes.set_ylim(bottom=0)
         axes.set_ylabel(f"{kind}: missed, %")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def _panels_by_layer(kinds: Sequence[str], rest: float) -> tuple[Any, list[Any]]:
+    """A figure with a panel for each kind of site, one below the other, over the decoder layers.
+
+    rest: inches of height for all that is no panel.
+    """
+    figure, panels = plt.subplots(
+        len(kinds), figsize=(WIDTH, rest + 2.2 * len(kinds)), squeeze=False, sharex=True
+    )
+    for axes in panels[:, 0]:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
     panels[-1, 0].set_xlabel("decoder layer")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return figure
+    return figure, list(panels[:, 0])
 
 
 def kind_of(site: str) -> str:
@@ -123,10 +133,8 @@ def kind_of(site: str) -> str:
 def kept_channels(evidence: Evidence) -> Any:
     """Units kept in each layer after each round, one panel for each kind of site."""
     kinds = list(evidence.rounds[-1]["kept"])
-    figure, panels = plt.subplots(
-        len(kinds), figsize=(WIDTH, 1.4 + 2.2 * len(kinds)), squeeze=False, sharex=True
-    )
-    for axes, kind in zip(panels[:, 0], kinds, strict=True):
+    figure, panels = _panels_by_layer(kinds, 1.4)
+    for axes, kind in zip(panels, kinds, strict=True):
         full = evidence.rounds[-1]["full"][kind]
         layers = range(len(evidence.rounds[-1]["kept"][kind]))
         axes.plot(layers, [full] * len(layers), color="#777777", linestyle="--", label="dense")
@@ -136,9 +144,7 @@ def kept_channels(evidence: Evidence) -> Any:
             axes.plot(layers, entry["kept"][kind], label=label, color=colour, marker=marker, markersize=3)
         axes.set_ylim(0, full * 1.08)
         axes.set_ylabel(f"{kind}: {'KV groups' if kind == 'attention' else 'channels'} kept")
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
-    panels[-1, 0].set_xlabel("decoder layer")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
