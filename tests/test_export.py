@@ -1,7 +1,6 @@
 """The GGUF file, read back by transformers' own GGUF reader, by gguf's, and (portability) by llama.cpp."""
 
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from stages.pruning.cutting import cut
 from stages.pruning.layouts import ATTENTION, MLP, QUERY_HEADS
 from stages.pruning.sites import all_kept_masks
 from tests.conftest import make_tiny_tokenizer
-from tests.project import ROOT
+from tests.project import ROOT, run_make
 from tests.pruning.test_families import half_masks, tiny
 
 TEXT = "The quick brown fox's 123 jumps, over the lazy dog:\n\n  twice in 2024!  And again it jumps over it."
@@ -189,10 +188,8 @@ def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused(tmp_path: Path) -> 
 
 
 def test_make_export_runs_its_own_pipeline() -> None:
-    shown = subprocess.run(
-        ["make", "export", "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    assert "python -m stages.enable exporting\ndvc repro stages/exporting/dvc.yaml\n" in shown
+    commands = "python -m stages.enable exporting\ndvc repro stages/exporting/dvc.yaml\n"
+    assert commands in run_make("export", "--dry-run")
     assert (ROOT / "stages/exporting/pipeline.yaml").exists()
 
 

@@ -19,7 +19,7 @@ from stages.common.params import Params, read_params
 from stages.evaluation.sections import headline_rows
 from stages.experiments.study.grid import grid
 from tests.pages import GUIDES, RUN_BY, TEXTS, blocks, commands, recipes, rows
-from tests.project import PARAMS, ROOT, read_yaml
+from tests.project import PARAMS, ROOT, read_yaml, run_make
 
 README, EXPERIMENTS = TEXTS["README.md"], TEXTS["docs/experiments.md"]
 PAGES = (*GUIDES, "CONTRIBUTING.md", "CHANGELOG.md")
@@ -67,7 +67,7 @@ def test_dvcs_queue_takes_workers() -> None:
 
 
 def test_the_targets_they_name_are_in_make_help() -> None:
-    listed = {line.split()[0] for line in shown("make", "help").splitlines()}
+    listed = {line.split()[0] for line in run_make("help").splitlines()}
     named = {name for text in TEXTS.values() for name in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.M)}
     assert {"repro", "test", "sweep", "help"} <= named
     assert named <= listed
@@ -76,18 +76,18 @@ def test_the_targets_they_name_are_in_make_help() -> None:
 def test_make_sweep_passes_its_settings_on() -> None:
     form = re.search(r"`(make sweep SWEEP=.+?)`", EXPERIMENTS.replace("\n", " "))
     assert form
-    text = shown(*shlex.split(form[1]), "--dry-run")
+    text = run_make(*shlex.split(form[1])[1:], "--dry-run")
     assert "dvc exp run --queue -S mask.metric=fisher,wanda\n" in text
     assert "python -m stages.sweep --by mask.metric" in text
 
 
 def test_make_recover_runs_its_own_pipeline() -> None:
-    assert "dvc repro stages/recovering/dvc.yaml\n" in shown("make", "recover", "--dry-run")
+    assert "dvc repro stages/recovering/dvc.yaml\n" in run_make("recover", "--dry-run")
     assert (ROOT / "stages/recovering/pipeline.yaml").exists()
 
 
 def test_make_study_runs_what_the_page_shows() -> None:
-    text = shown("make", "study", "JOBS=2", "--dry-run")
+    text = run_make("study", "JOBS=2", "--dry-run")
     lines = [line.removesuffix(" --grid small") for line in text.splitlines()]
     block = next(block for block in blocks(EXPERIMENTS, "sh") if "stages.study queue" in block)
     named = [line.split("#")[0].strip() for line in block.splitlines()]
@@ -100,7 +100,7 @@ def test_make_baselines_passes_its_options_on() -> None:
     forms = [line for line in ALL_COMMANDS if line.startswith("make baselines BASELINES")]
     assert len(forms) == 3
     for form in forms:
-        text = shown(*shlex.split(form), "--dry-run")
+        text = run_make(*shlex.split(form)[1:], "--dry-run")
         (options,) = shlex.split(form.partition("BASELINES=")[2])
         assert f"python -m stages.baselines --python .baselines/bin/python {options}\n" in text
         # What it passes on, the command takes.

@@ -17,7 +17,17 @@ from typing import Any
 import pytest
 
 from stages.experiments.study.results import read_results
-from tests.project import ENVIRONMENT, ROOT, change, lines_of, model_at, read_yaml, text, write_params
+from tests.project import (
+    ENVIRONMENT,
+    ROOT,
+    change,
+    lines_of,
+    model_at,
+    read_yaml,
+    run_make,
+    text,
+    write_params,
+)
 
 pytestmark = pytest.mark.slow
 PAGES = ["page"]
@@ -283,8 +293,7 @@ def test_a_sweep_ends_in_a_table_and_a_figure(project: Project) -> None:
 
 def experiments_command() -> list[str]:
     """What `make experiments` runs, with DVC as it is found on the path."""
-    command = ["make", "-C", str(ROOT), "experiments", "--dry-run"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    shown = run_make("experiments", "--dry-run")
     return shlex.split(next(line for line in shown.splitlines() if "exp show" in line))
 
 

@@ -1,12 +1,11 @@
 """The commands without make are those that make runs, and CI runs them where make is too old."""
 
 import re
-import subprocess
 
 import pytest
 
 from tests.pages import TEXTS, rows
-from tests.project import ROOT
+from tests.project import ROOT, run_make
 
 TABLE = rows(TEXTS["docs/systems.md"], "make")
 # The rows that are not the lines of a recipe, word for word.
@@ -19,10 +18,8 @@ def named(cell: str) -> list[str]:
 
 def recipe(target: str) -> list[str]:
     """The lines that make would run once the environment is there."""
-    shown = subprocess.run(
-        [*target.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return shown.stdout.partition("touch .venv/.installed\n")[2].splitlines() or shown.stdout.splitlines()
+    shown = run_make(*target.split()[1:], "--dry-run")
+    return (shown.partition("touch .venv/.installed\n")[2] or shown).splitlines()
 
 
 RECIPES = [(named(row[0])[0], named(row[1])) for row in TABLE if row[0] and named(row[0])[0] not in OTHERS]
