@@ -31,8 +31,8 @@ def main(round_name: str | None) -> None:
     masks = read_masks(ROUNDS / before / "masks.safetensors")
     text = read_text(CALIBRATION)
     settings = method_settings(params)
-    length = next(iter(text.values())).shape[1]
-    total = params.capture.sequences * len(text) * length
+    length = next(iter(text.ids.values())).shape[1]
+    total = params.capture.sequences * sum(map(text.times, text.ids)) * length
     with (
         process_group(resolve_device(params.compute.device)),
         counter(f"capture {round_name}", "token", total, thousands=True) as bar,

@@ -8,22 +8,36 @@ from stages.common.locks import hold
 from stages.common.params import read_params
 from stages.common.paths import MODEL, OWN_TEXT
 from stages.planning.checks import check_own_context
-from stages.text.own import turns_of, write_dialogues, write_plain
+from stages.text.dialogues import write_dialogues
+from stages.text.own import write_plain
+from stages.text.turns import NO_OWN_DIALOGUES, turns_of
 
 
 @stage
 def main() -> None:
-    """Write data/own: texts and dialogues of data/model, as params.yaml has them under `recover.own`."""
+    """Write data/own: texts and dialogues of data/model, as params.yaml has them under `recover.own`.
+
+    How a dialogue is written is under `sample.dialogues`.
+    """
     params = read_params()
     hold(OWN_TEXT)
     own, tokenizer = params.recover.own, load_tokenizer(MODEL)
     check_own_context(load_config(MODEL), params)
-    if own.dialogues:
-        # A tokenizer without a chat template is refused before anything is written.
-        turns_of(tokenizer, MODEL)
+    # A tokenizer without a chat template is refused before anything is written.
+    turns = turns_of(tokenizer, MODEL, NO_OWN_DIALOGUES) if own.dialogues else None
     model = place(load_model(MODEL, params.compute.dtype), params.compute.device)
     plain = write_plain(model, tokenizer, own, MODEL) if own.plain else []
-    dialogues = write_dialogues(model, tokenizer, own, MODEL) if own.dialogues else []
+    dialogues = []
+    if turns is not None:
+        dialogues = write_dialogues(
+            model,
+            tokenizer,
+            turns,
+            params.sample.dialogues,
+            count=own.dialogues,
+            batch_size=own.batch_size,
+            key=f"recovery:{own.seed}",
+        )
     with atomic(OWN_TEXT) as directory:
         write_documents(directory / "plain.parquet", plain)
         write_documents(directory / "dialogues.parquet", dialogues)

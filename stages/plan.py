@@ -9,7 +9,7 @@ from stages.method.from_params import budget_of
 from stages.method.target import decoder_share
 from stages.planning.architecture import Architecture, configured_architecture
 from stages.planning.checks import check_context, check_early
-from stages.planning.estimate import EFFICIENCY, Work, estimate_work, measure_speed
+from stages.planning.estimate import EFFICIENCY, Work, estimate_work, measure_speed, portions
 from stages.planning.machine import this_machine, warnings
 from stages.planning.memory import peak_memory
 from stages.planning.rounds import CURVES, rewrite_rounds
@@ -43,11 +43,13 @@ def schedule(params: Params, found: Architecture | None) -> list[str]:
     Without a model, a target in parameters or bytes is no share of anything yet.
     """
     share = params.prune.sparsity if found is None else decoder_share(found.model, budget_of(params))
-    domains = len(params.counted())
-    tokens = domains * params.capture.sequences * params.corpus.sequence_length
+    parts = portions(params)
+    tokens = sum(parts.values()) * params.capture.sequences * params.corpus.sequence_length
     passes = "forward and backward" if params.capture.gradients else "forward only"
+    dialogues = "(dialogues count as all others) " if max(parts.values()) > 1 else ""
     lines = [
-        f"{domains} domains x {params.capture.sequences} sequences x {params.corpus.sequence_length} tokens "
+        f"{sum(parts.values())} domains x {params.capture.sequences} sequences x "
+        f"{params.corpus.sequence_length} tokens {dialogues}"
         f"= {tokens:,} tokens a round, {passes}; metric {params.mask.metric}"
     ]
     for name in params.chain():

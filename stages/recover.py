@@ -45,7 +45,7 @@ def main() -> None:
     _refuse_many(params)
     training = Training(**params.recover.model_dump(exclude={"own", "mixture", "left_out"}))
     tokenizer, pruned_card = load_tokenizer(PRUNED), read_card(PRUNED)
-    text = leave_out(read_text(RECOVERY_TEXT), rows_left_out(params))
+    text = leave_out(read_text(RECOVERY_TEXT).ids, rows_left_out(params))
     mixture = recovery_mixture(params)
     check = torch.cat([ids[:1] for ids in text[1].values()])
     student, teacher, autocast = _models(params)

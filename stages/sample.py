@@ -1,33 +1,39 @@
 """Stage: text sampled from the dense model, for calibration only."""
 
 from stages.checkpoints.devices import place
-from stages.checkpoints.loading import load_model, load_tokenizer
+from stages.checkpoints.loading import load_config, load_model, load_tokenizer
 from stages.common import artifacts
 from stages.common.console import stage, summary
 from stages.common.locks import hold
-from stages.common.params import SELF_DOMAIN, read_params
+from stages.common.params import DIALOGUE_DOMAIN, GENERATED, read_params
 from stages.common.paths import MODEL, SOURCES
-from stages.text.sampling import sample_documents
-
-OUTPUT = SOURCES / f"{SELF_DOMAIN}.parquet"
+from stages.planning.checks import check_dialogues
+from stages.text.generated import generate
 
 
 @stage
 def main() -> None:
-    """Sample text from data/model, as params.yaml has it under `sample`, into data/sources/self.parquet.
+    """Sample text from data/model, as params.yaml has it under `sample`, into data/sources.
 
-    Where that text does not count (`mixture.self: 0`), none is made.
+    Texts go to self.parquet, questions with answers to dialogues.parquet. Where either does not count
+    (`mixture.self: 0`, `mixture.dialogues: 0`), none of it is made.
     """
     params = read_params()
-    hold(OUTPUT)
-    if not params.mixture[SELF_DOMAIN]:
-        artifacts.write_documents(OUTPUT, [])
-        summary("sample", f"nothing, because mixture.{SELF_DOMAIN} is 0")
-        return
-    model = place(load_model(MODEL, params.compute.dtype), params.compute.device)
-    found = sample_documents(model, load_tokenizer(MODEL), params.sample, MODEL)
-    artifacts.write_documents(OUTPUT, found)
-    summary("sample", f"{len(found)} documents of {params.sample.tokens} tokens on {model.device.type}")
+    outputs = {domain: SOURCES / f"{domain}.parquet" for domain in GENERATED}
+    for output in outputs.values():
+        hold(output)
+    wanted = [domain for domain in GENERATED if params.mixture[domain]]
+    if DIALOGUE_DOMAIN in wanted:
+        check_dialogues(load_config(MODEL), params)
+    found = {}
+    if wanted:
+        model = place(load_model(MODEL, params.compute.dtype), params.compute.device)
+        found = generate(model, load_tokenizer(MODEL), params.sample, wanted, MODEL)
+    for domain, output in outputs.items():
+        artifacts.write_documents(output, found.get(domain, []))
+    told = ", ".join(f"{len(documents)} documents in {outputs[name]}" for name, documents in found.items())
+    nothing = f"nothing, because {' and '.join(f'mixture.{domain}' for domain in GENERATED)} are 0"
+    summary("sample", told or nothing)
 
 
 if __name__ == "__main__":

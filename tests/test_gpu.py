@@ -73,6 +73,7 @@ def test_capture_says_the_same_as_on_the_cpu(
             model,
             sites_of(model),
             {"text": IDS},
+            answers={},
             gradients=True,
             checkpointing=checkpointing,
             batch_size=2,

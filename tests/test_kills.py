@@ -24,7 +24,7 @@ ONE_ROUND = {
     "domains": {
         "alpha": {"source": "path", "path": "alpha.txt", "reader": {"format": "lines"}, "documents": 60}
     },
-    "mixture": {"alpha": 1.0, "self": 1.0},
+    "mixture": {"alpha": 1.0, "self": 1.0, "dialogues": 0.0},
     "benchmarks": {},
     "rounds": {"r1": {"after": "dense", "progress": 1.0}},
     "surgery.after": "r1",

@@ -117,7 +117,7 @@ def small_params(name: str, source: Path) -> Params:
     data |= {
         "model": model_at(source) | {"name": name},
         "domains": {domain: {"source": "path", "documents": 100, **one} for domain, one in local.items()},
-        "mixture": {"prose": 1.0, "code": 1.0, "self": 1.0},
+        "mixture": {"prose": 1.0, "code": 1.0, "self": 1.0, "dialogues": 0.0},
         "benchmarks": {},
     }
     # One of the presets wants several accelerators. All compute in bfloat16, in which a product of the

@@ -50,7 +50,7 @@ CHANGES: dict[str, Any] = {
     "surgery.choice_sequences": 1,
     "prune.width_multiple": 1,
     "domains": {"news": {"source": "path", "path": "*", "reader": {"format": "text"}, "documents": 1}},
-    "mixture": {"news": 2.0, "self": 1.0},
+    "mixture": {"news": 2.0, "self": 1.0, "dialogues": 0.0},
 }
 
 
@@ -215,7 +215,7 @@ def test_per_layer_widths_load_through_their_own_modelling_file(
 
 
 def test_a_domain_of_weight_zero_does_not_take_part(project: Callable[..., Path]) -> None:
-    directory = project(mixture={"news": 1.0, "self": 0.0})
+    directory = project(mixture={"news": 1.0, "self": 0.0, "dialogues": 0.0})
     run_all()
     weights = (directory / "data/pruned/model.safetensors").read_bytes()
     calibration = Path("data/corpus/calibration.parquet")

@@ -37,7 +37,7 @@ CHANGES: dict[str, Any] = {
     "surgery.sequences": 3,
     "surgery.choice_sequences": 1,
     "domains": {"news": {"source": "path", "path": "*", "reader": {"format": "text"}, "documents": 1}},
-    "mixture": {"news": 2.0, "self": 1.0},
+    "mixture": {"news": 2.0, "self": 1.0, "dialogues": 0.0},
     "compute.device": "cpu",
     "recover.steps": 5,
     "recover.batch_size": 3,

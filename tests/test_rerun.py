@@ -56,7 +56,7 @@ class Project:
         params = read_yaml()
         params["model"] = model_at(dense)
         params["domains"] = {name: lines_of(f"{name}.txt") for name in ("alpha", "news")}
-        params["mixture"] = {"alpha": 1.0, "news": 1.0, "self": 1.0}
+        params["mixture"] = {"alpha": 1.0, "news": 1.0, "self": 1.0, "dialogues": 0.0}
         params["benchmarks"] = {"openbookqa": {"source": "path", "path": "items.jsonl"}}
         params["sample"] |= {"documents": 4, "tokens": 96, "batch_size": 4}
         params["corpus"] |= {"sequence_length": 32, "calibration_sequences": 4, "heldout_sequences": 2}

@@ -13,10 +13,12 @@ from click.testing import CliRunner, Result
 from stages import benchmarks, capture, corpus, mask, model, own_text, recovery_corpus, sample, sources
 from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.common.artifacts import read_documents, read_sequences
+from stages.rounds.captures import read_captures
 from tests.bad_inputs.local import ITEM
-from tests.conftest import make_tiny_tokenizer
+from tests.conftest import make_tiny_model, make_tiny_tokenizer
 from tests.project import lines_of, model_at, read_yaml, write_params
 from tests.pruning.test_families import tiny
+from tests.text.test_dialogues import chat_tokenizer
 
 Project = Callable[..., Path]
 
@@ -30,7 +32,7 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
         params |= {
             "model": model_at(dense_dir),
             "domains": {"tales": lines_of("tales.txt", 50)},
-            "mixture": {"tales": 1.0, "self": 1.0},
+            "mixture": {"tales": 1.0, "self": 1.0, "dialogues": 0.0},
             "recover": {
                 **params["recover"],
                 **{"steps": 10, "batch_size": 10, "left_out": 1},
@@ -38,7 +40,7 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
                 "mixture": {"calibration": 1.0, "plain": 0.0, "dialogues": 0.0},
             },
             "benchmarks": {"openbookqa": {"source": "path", "path": "quiz.jsonl"}},
-            "sample": {"documents": 20, "tokens": 24, "temperature": 1.0, "batch_size": 5, "seed": 0},
+            "sample": {**params["sample"], "documents": 20, "tokens": 24, "batch_size": 5},
             "surgery": {**params["surgery"], "sequences": 11, "choice_sequences": 1},
             "evaluate": {**params["evaluate"], "prompt_tokens": 8, "decode_tokens": 2},
             "corpus": {
@@ -152,9 +154,9 @@ def test_the_corpus_needs_the_stages_before_it(project: Project) -> None:
 
 def test_own_text_that_does_not_count_is_neither_made_nor_missed(project: Project) -> None:
     # Three documents of one token each would be too little.
-    small = {"documents": 3, "tokens": 1, "temperature": 1.0, "batch_size": 5, "seed": 0}
+    small = read_yaml()["sample"] | {"documents": 3, "tokens": 1}
     prune = {"sparsity": 0.2, "widths": "uniform", "width_multiple": 1, "floor": 0.1, "sites": ["mlp"]}
-    data = project(mixture={"tales": 1.0, "self": 0.0}, sample=small, prune=prune) / "data"
+    data = project(mixture={"tales": 1.0, "self": 0.0, "dialogues": 0.0}, sample=small, prune=prune) / "data"
     for command, *arguments in (
         (model.main,),
         (sources.main, "tales"),
@@ -167,6 +169,58 @@ def test_own_text_that_does_not_count_is_neither_made_nor_missed(project: Projec
         result = run(command, *arguments)
         assert result.exit_code == 0, result.output
     assert read_documents(data / "sources/self.parquet") == []
+    assert read_documents(data / "sources/dialogues.parquet") == []
     assert {item.domain for item in read_sequences(data / "corpus/calibration.parquet")} == {"tales"}
     (entry,) = json.loads((data / "rounds/r1/history.json").read_text(encoding="utf-8"))
     assert list(entry["loss"]) == ["tales"]
+
+
+def test_dialogues_are_written_marked_and_counted_by_their_answers(project: Project, tmp_path: Path) -> None:
+    make_tiny_model().save_pretrained(tmp_path / "chatty")
+    chat_tokenizer().save_pretrained(tmp_path / "chatty")
+    small = read_yaml()["sample"] | {"documents": 20, "tokens": 24}
+    small["dialogues"] |= {"count": 60, "requests": ["Ask!", ""]}
+    small["dialogues"] |= {
+        "question": {"tokens": 60, "temperature": 1.0, "min_p": 0.0},
+        "answer": {"tokens": 200, "temperature": 1.0, "min_p": 0.0},
+    }
+    data = (
+        project(
+            model=model_at("chatty"),
+            mixture={"tales": 1.0, "self": 1.0, "dialogues": 2.0},
+            sample=small,
+            prune={"sparsity": 0.2, "widths": "uniform", "width_multiple": 1, "floor": 0.1, "sites": ["mlp"]},
+        )
+        / "data"
+    )
+    for command, *arguments in (
+        (model.main,),
+        (sources.main, "tales"),
+        (sample.main,),
+        (benchmarks.main,),
+        (corpus.main,),
+        (capture.main, "r1"),
+        (mask.main, "r1"),
+    ):
+        result = run(command, *arguments)
+        assert result.exit_code == 0, result.output
+    rows = read_sequences(data / "corpus/calibration.parquet")
+    assert [row.domain for row in rows] == ["tales"] * 12 + ["self"] * 12 + ["dialogues"] * 24
+    assert all(bool(row.answers) == (row.domain == "dialogues") for row in rows)
+    captures = read_captures(data / "rounds/r1/statistics.safetensors")
+    assert {domain: (one.sequences, one.answers) for domain, one in captures.items()} == {
+        "tales": (5, False),
+        "self": (5, False),
+        "dialogues": (10, True),
+    }
+    (entry,) = json.loads((data / "rounds/r1/history.json").read_text(encoding="utf-8"))
+    assert list(entry["loss"]) == ["tales", "self", "dialogues"]
+
+
+def test_dialogues_of_a_model_without_a_template_are_refused_without_a_trace(project: Project) -> None:
+    root = project(mixture={"tales": 1.0, "self": 1.0, "dialogues": 1.0})
+    assert run(model.main).exit_code == 0
+    output = run(sample.main).output
+    assert "Error: data/model: its tokenizer has no chat template for a question" in output
+    assert output.endswith("; set mixture.dialogues: 0\n")
+    assert not (root / "data/sources").exists()

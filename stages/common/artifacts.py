@@ -21,7 +21,12 @@ from stages.common.hashes import check_hash
 
 DOCUMENTS_SCHEMA = pa.schema([("document", pa.string()), ("text", pa.string()), ("chat", pa.bool_())])
 SEQUENCES_SCHEMA = pa.schema(
-    [("domain", pa.string()), ("documents", pa.list_(pa.string())), ("input_ids", pa.list_(pa.int32()))]
+    [
+        ("domain", pa.string()),
+        ("documents", pa.list_(pa.string())),
+        ("input_ids", pa.list_(pa.int32())),
+        ("answers", pa.list_(pa.bool_())),
+    ]
 )
 ANSWERS_SCHEMA = pa.schema(
     [
@@ -45,11 +50,15 @@ class Document:
 
 @dataclass(frozen=True)
 class Sequence:
-    """A row of the corpus: `input_ids` has exactly the corpus's sequence length."""
+    """A row of the corpus: `input_ids` has exactly the corpus's sequence length.
+
+    answers: of a row of the model's own dialogues, which of its tokens are answers; empty for other text.
+    """
 
     domain: str
     documents: tuple[str, ...]
     input_ids: tuple[int, ...]
+    answers: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ def read_documents(path: Path) -> list[Document]:
 def write_sequences(path: Path, sequences: Iterable[Sequence], metadata: Mapping[str, Any]) -> None:
     """Write a split of the corpus as Parquet; `metadata` (counts, settings) goes into its schema as JSON."""
     rows = [
-        {"domain": item.domain, "documents": list(item.documents), "input_ids": list(item.input_ids)}
+        {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(item).items()}
         for item in sequences
     ]
     _write_table(path, rows, SEQUENCES_SCHEMA.with_metadata({"corpus": json.dumps(metadata, sort_keys=True)}))
@@ -86,13 +95,17 @@ def write_sequences(path: Path, sequences: Iterable[Sequence], metadata: Mapping
 def read_sequences(path: Path) -> list[Sequence]:
     """Read a split of the corpus; all rows have the same length."""
     sequences = [
-        Sequence(row["domain"], tuple(row["documents"]), tuple(row["input_ids"]))
+        Sequence(row["domain"], tuple(row["documents"]), tuple(row["input_ids"]), tuple(row["answers"]))
         for row in _read_table(path, SEQUENCES_SCHEMA)
     ]
     if not sequences:
         raise InputError(f"{path}: no sequences; run the corpus stage again")
     if len({len(item.input_ids) for item in sequences}) != 1:
         raise InputError(f"{path}: sequences differ in length; run the corpus stage again")
+    if any(len(item.answers) not in (0, len(item.input_ids)) for item in sequences):
+        raise InputError(
+            f"{path}: does not say of every token whether it is an answer; run the corpus stage again"
+        )
     return sequences
 
 

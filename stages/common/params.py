@@ -14,6 +14,8 @@ from ruamel.yaml.error import YAMLError
 from stages.common.errors import InputError
 from stages.common.problems import problems_of
 from stages.common.schema.across import (
+    DIALOGUE_DOMAIN,
+    GENERATED,
     SELF_DOMAIN,
     healing_problems,
     measure_problems,
@@ -28,6 +30,7 @@ from stages.common.schema.groups import (
     Capture,
     Compute,
     Corpus,
+    Dialogues,
     Evaluate,
     Export,
     Mask,
@@ -37,6 +40,7 @@ from stages.common.schema.groups import (
     Round,
     Sample,
     Surgery,
+    Written,
 )
 from stages.common.schema.rounds import DENSE, chain, round_problems
 from stages.common.schema.sources import (
@@ -62,6 +66,8 @@ from stages.common.schema.sources import (
 # All other code imports from here, wherever a type is defined.
 __all__ = [
     "DENSE",
+    "DIALOGUE_DOMAIN",
+    "GENERATED",
     "GRADIENT_METRICS",
     "OWN_KINDS",
     "PARAMS_FILE",
@@ -69,6 +75,7 @@ __all__ = [
     "TARGETS",
     "Benchmark",
     "Corpus",
+    "Dialogues",
     "Domain",
     "FieldReader",
     "FileLabel",
@@ -91,6 +98,7 @@ __all__ = [
     "Sample",
     "Seed",
     "StockBenchmark",
+    "Written",
     "read_params",
 ]
 
@@ -143,11 +151,11 @@ class Params(Group):
         return self.rounds[name]
 
     def counted(self) -> dict[str, float]:
-        """`mixture` without the model's own text where that does not count: then none is made.
+        """`mixture` without text of the model's own that does not count: then none is made.
 
         Any other domain of weight 0 stays, because it is measured and scored.
         """
-        return {name: weight for name, weight in self.mixture.items() if weight or name != SELF_DOMAIN}
+        return {name: weight for name, weight in self.mixture.items() if weight or name not in GENERATED}
 
     def chain(self) -> list[str]:
         """The rounds from the first to `surgery.after`; stops where a cycle would begin."""

@@ -10,9 +10,10 @@ import torch
 from stages.checkpoints.devices import resolve_device
 from stages.common.errors import InputError
 from stages.common.params import GRADIENT_METRICS, TARGETS
+from stages.common.text import Text
 from stages.method.settings import Budget, Settings, Surgery
 from stages.method.target import PRECISIONS
-from stages.method.text import Text, choice_text
+from stages.method.text import choice_text
 from stages.pruning.importance import METRICS
 from stages.pruning.settings import Heal
 from stages.pruning.sites import KINDS
@@ -24,7 +25,11 @@ def checked(settings: Settings, text: Text, vocabulary: int) -> Settings:
     vocabulary: the number of token ids that the model knows. Raises InputError with a line for each value
     that is out of its range, and for text that is not the model's.
     """
-    problems = [*_text_problems(text, vocabulary), *_mixture_problems(settings.mixture, text)]
+    problems = [
+        *_text_problems(text, vocabulary),
+        *_answers_problems(text),
+        *_mixture_problems(settings.mixture, text),
+    ]
     problems += [
         *_budget_problems(settings.budget),
         *_round_problems(settings.rounds),
@@ -34,7 +39,7 @@ def checked(settings: Settings, text: Text, vocabulary: int) -> Settings:
     ]
     if problems:
         raise InputError("\n".join(problems))
-    settings = replace(settings, mixture=settings.mixture or dict.fromkeys(text, 1.0))
+    settings = replace(settings, mixture=settings.mixture or dict.fromkeys(text.ids, 1.0))
     if settings.surgery.healing.method == "auto":
         # Too little text is refused here rather than after all rounds.
         choice_text(text, settings)
@@ -42,9 +47,9 @@ def checked(settings: Settings, text: Text, vocabulary: int) -> Settings:
 
 
 def _text_problems(text: Text, vocabulary: int) -> Iterator[str]:
-    if not text:
+    if not text.ids:
         yield "text: has no domain; give it at least one"
-    for domain, ids in text.items():
+    for domain, ids in text.ids.items():
         if ids.dim() != 2 or ids.dtype != torch.int64 or not ids.numel():
             yield (
                 f"text: {domain}: {ids.dtype} {list(ids.shape)}: must be int64 [sequences, tokens]; "
@@ -57,12 +62,25 @@ def _text_problems(text: Text, vocabulary: int) -> Iterator[str]:
             )
 
 
+def _answers_problems(text: Text) -> Iterator[str]:
+    for domain, answers in text.answers.items():
+        ids = text.ids.get(domain)
+        if ids is None or answers.dtype != torch.bool or answers.shape != ids.shape:
+            shape = "no ids" if ids is None else f"ids {list(ids.shape)}"
+            yield (
+                f"text: answers: {domain}: {answers.dtype} {list(answers.shape)} for {shape}: must be "
+                "bool, in the shape of the domain's ids"
+            )
+        elif not bool(answers[:, 1:].any()):
+            yield f"text: answers: {domain}: has no token of an answer; leave the domain out of `answers`"
+
+
 def _mixture_problems(mixture: Mapping[str, float], text: Text) -> Iterator[str]:
     if not mixture:
         return
-    for domain in sorted({name for name, weight in mixture.items() if weight} - set(text)):
-        yield f"settings: mixture: {domain}: has no text; its domains are {', '.join(text)}"
-    for domain in sorted(set(text) - set(mixture)):
+    for domain in sorted({name for name, weight in mixture.items() if weight} - set(text.ids)):
+        yield f"settings: mixture: {domain}: has no text; its domains are {', '.join(text.ids)}"
+    for domain in sorted(set(text.ids) - set(mixture)):
         yield f"settings: mixture: {domain}: has text but no weight; 0 leaves the domain out"
     if any(weight < 0 for weight in mixture.values()) or not any(mixture.values()):
         yield f"settings: mixture: {dict(mixture)}: weights must be 0 or more, and one of them above 0"

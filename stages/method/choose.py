@@ -50,6 +50,8 @@ def choose(
 
         score = scores of the rounds before + sum over domains of mixture_d * metric(captures_d)
 
+    where those of dialogues are first brought to the level of the others (importance.mixed_scores).
+
     model: the dense one, its experts opened. captures: by domain, over the dense model's channels. masks and
     scores: of the round before. Raises InputError for a budget or widths that cannot be met, and for scores
     that rank nothing.
@@ -61,6 +63,7 @@ def choose(
     candidates, by_domain = [], []
     # One of weight 0 needs no text; where it has some, it is measured too.
     domains = [name for name, weight in settings.mixture.items() if weight or name in captures]
+    dialogues = {name for name in domains if captures[name].answers}
     for site in chosen_sites(model, budget.sites, budget.widths, budget.width_multiple):
         weight = output_projection(model, site).weight
         found = {
@@ -69,7 +72,7 @@ def choose(
         }
         cost = unit_parameters(model, site)
         # Scores of all rounds so far, each from its own text: few sequences a round then still add up.
-        summed[site.name] = summed[site.name] + mixed_scores(found, settings.mixture)
+        summed[site.name] = summed[site.name] + mixed_scores(found, settings.mixture, dialogues)
         candidates.append(
             Candidate(site.name, site.kind, summed[site.name], kept[site.name], cost, site.groups)
         )

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from transformers import PreTrainedModel
 
 from stages.checkpoints.devices import place
+from stages.common.text import Text
 from stages.method.settings import Settings
 from stages.method.sites import chosen_sites
-from stages.method.text import Text, round_text
+from stages.method.text import round_text
 from stages.pruning.capture import DomainCapture, capture
 from stages.pruning.cutting import cut
 from stages.pruning.sites import Masks, channel_mask, sites_of
@@ -32,10 +33,12 @@ def measure(
     kept = {site.name: channel_mask(site, masks[site.name]) for site in sites}
     cut(model, masks)
     place(model, settings.device)
+    read = round_text(text, settings, round_name)
     captures = capture(
         model,
         sites_of(model, budget.sites),
-        round_text(text, settings, round_name),
+        read.ids,
+        answers=read.answers,
         gradients=settings.capture.gradients,
         checkpointing=settings.capture.checkpointing,
         batch_size=settings.capture.batch_size,

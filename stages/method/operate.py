@@ -5,8 +5,9 @@ from collections.abc import Callable
 from transformers import PreTrainedModel
 
 from stages.checkpoints.devices import resolve_device
+from stages.common.text import Text
 from stages.method.settings import Settings
-from stages.method.text import Text, choice_text, healing_text
+from stages.method.text import choice_text, healing_text, token_weights
 from stages.pruning.settings import Healed
 from stages.pruning.sites import Masks
 from stages.pruning.surgery import prune
@@ -28,7 +29,7 @@ def operate(
         model,
         masks,
         healing_text(text, settings),
-        settings.mixture,
+        token_weights(text, settings),
         settings.surgery.healing,
         left_out=choice_text(text, settings) if settings.surgery.healing.method == "auto" else {},
         device=resolve_device(settings.device),

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from stages.common.text import Text
 from stages.method.checks import checked
 from stages.method.choose import choose
 from stages.method.measure import measure
 from stages.method.operate import operate
 from stages.method.settings import Settings
-from stages.method.text import Text
 from stages.pruning.capture import DomainCapture
 from stages.pruning.experts import close_experts, open_experts
 from stages.pruning.settings import Healed
@@ -60,8 +60,8 @@ def prune_model(
 ) -> Pruned:
     """Prune channels of a dense model over several rounds and heal what is left, without training.
 
-    model: a decoder of a supported family; it stays as it is. text: calibration ids, int64 [sequences,
-    tokens] by domain (text.calibration.pack_text makes them of strings). `on_step` is called with the name
+    model: a decoder of a supported family; it stays as it is. text: calibration text
+    (text.calibration.pack_text makes it of strings). `on_step` is called with the name
     of each round, and with "surgery", before it begins. `take_round` may keep what it measures and give it
     again, where several prunings have rounds in common. Host memory holds the model three times over during a
     round.

@@ -13,6 +13,7 @@ from stages.checkpoints.folder import check_file, check_folder
 from stages.common.errors import InputError
 from stages.common.local_files import find_files, located
 from stages.common.params import (
+    DIALOGUE_DOMAIN,
     PARAMS_FILE,
     SELF_DOMAIN,
     PackageBenchmark,
@@ -89,6 +90,15 @@ def check_context(config: PretrainedConfig, params: Params) -> None:
         # One more, because the model is given a token to start from.
         wanted[f"sample.tokens: {params.sample.tokens}"] = params.sample.tokens + 1
     _check_lengths(wanted, most)
+    if params.mixture[DIALOGUE_DOMAIN]:
+        check_dialogues(config, params)
+
+
+def check_dialogues(config: PretrainedConfig, params: Params) -> None:
+    """Raise InputError where the dialogues that the model writes are longer than it can read."""
+    question, answer = params.sample.dialogues.question.tokens, params.sample.dialogues.answer.tokens
+    setting = f"sample.dialogues.question.tokens: {question}: with sample.dialogues.answer.tokens: {answer}"
+    _check_lengths({setting: question + answer}, context_of(config))
 
 
 def _check_lengths(wanted: Mapping[str, int], most: int | None) -> None:
@@ -131,13 +141,11 @@ def _stretched(parameters: Any, most: int) -> list[float]:
 
 def check_own_context(config: PretrainedConfig, params: Params) -> None:
     """Raise InputError where what a recovery has the model write is longer than it can read."""
-    most, own = context_of(config), params.recover.own
-    asked = "recover.own.question_tokens"
+    own = params.recover.own
     wanted = {f"recover.own.tokens: {own.tokens}": own.tokens + 1} if own.plain else {}
+    _check_lengths(wanted, context_of(config))
     if own.dialogues:
-        both = f"recover.own.tokens: {own.tokens}: with {asked}: {own.question_tokens}"
-        wanted[both] = own.tokens + own.question_tokens
-    _check_lengths(wanted, most)
+        check_dialogues(config, params)
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, where: str) -> None:

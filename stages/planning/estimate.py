@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from stages.common.params import SELF_DOMAIN, Params
+from stages.common.params import DIALOGUE_DOMAIN, SELF_DOMAIN, Params
+from stages.common.text import times
 from stages.evaluation.cost import macs_per_token
 from stages.method.from_params import budget_of
 from stages.method.target import decoder_share
@@ -39,6 +40,13 @@ class Work:
         return self.runs * (START_SECONDS + self.operations / speed)
 
 
+def portions(params: Params) -> dict[str, int]:
+    """How many sequences of each domain are read for each one that params.yaml asks of every domain."""
+    domains = params.counted()
+    others = len(domains) - (DIALOGUE_DOMAIN in domains)
+    return {domain: times(domain == DIALOGUE_DOMAIN, others) for domain in domains}
+
+
 def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     """The stages whose work grows with model and text, in order.
 
@@ -50,7 +58,7 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     epoch, because its gradients are with respect to weights too. Attention scores, solving, and tasks
     without a limit on their items are left out.
     """
-    corpus, domains = params.corpus, len(params.counted())
+    corpus, parts = params.corpus, portions(params)
     forward = 2.0 * macs_per_token(model)
     decoder = decoder_parameters(model)
     weight_bytes = torch.finfo(getattr(torch, params.compute.dtype)).bits // 8
@@ -60,8 +68,11 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     hidden = model.config.hidden_size
 
     sampled = params.sample.documents * params.sample.tokens if params.mixture[SELF_DOMAIN] else 0
-    captured = domains * params.capture.sequences * corpus.sequence_length
-    used = sum(weight > 0 for weight in params.mixture.values())
+    if params.mixture[DIALOGUE_DOMAIN]:
+        dialogues = params.sample.dialogues
+        sampled += dialogues.count * (dialogues.question.tokens + dialogues.answer.tokens)
+    captured = sum(parts.values()) * params.capture.sequences * corpus.sequence_length
+    used = sum(part for domain, part in parts.items() if params.mixture[domain] > 0)
     surgery, auto = params.surgery, params.chooses_healing()
     healed = 0 if surgery.heal == "none" else used * surgery.sequences * corpus.sequence_length
     chosen_by = used * surgery.choice_sequences * corpus.sequence_length if auto else 0
@@ -88,7 +99,7 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
             len(params.rounds),
             captured,
             captured * forward * passes,
-            4.0 * statistics * domains * channels,
+            4.0 * statistics * len(parts) * channels,
         ),
         Work("mask, each round", len(params.rounds), 0, 0.0, 0.0),
         Work(

@@ -6,6 +6,7 @@ from transformers import PreTrainedModel
 from stages.common.params import Params
 from stages.method.from_params import budget_of
 from stages.method.target import decoder_share
+from stages.planning.estimate import portions
 from stages.pruning.decoder import decoder_layers, decoder_parameters
 
 # Bytes of a float32, which targets and logits are in whatever the weights are in.
@@ -39,7 +40,7 @@ def peak_memory(params: Params, model: PreTrainedModel) -> dict[str, float]:
     batch = params.capture.batch_size * corpus.sequence_length
     held = layers * hidden * dtype + inside if params.capture.checkpointing else layers * inside
     captured = batch * ((held if params.capture.gradients else inside) + 12 * vocabulary)
-    used = sum(weight > 0 for weight in params.mixture.values())
+    used = sum(part for domain, part in portions(params).items() if params.mixture[domain] > 0)
     healed = used * params.surgery.sequences * corpus.sequence_length
     if params.surgery.heal == "none":
         healed = 0

@@ -28,12 +28,16 @@ LOSS_EVERY = 8
 
 @dataclass(frozen=True)
 class DomainCapture:
-    """One domain's statistics by site name, its mean token loss in nats, and the text they were taken of."""
+    """One domain's statistics by site name, its mean token loss in nats, and the text they were taken of.
+
+    answers: whether the loss, and with it taylor and fisher, is of the tokens of answers alone.
+    """
 
     statistics: Mapping[str, ChannelStatistics]
     loss: float
     sequences: int
     tokens: int
+    answers: bool
 
     def expanded(self, kept: Mapping[str, Tensor]) -> "DomainCapture":
         """The same statistics over the dense model's channels; `kept` is bool [channels] by site name."""
@@ -46,6 +50,7 @@ def capture(
     sites: list[Site],
     sequences: Mapping[str, Tensor],
     *,
+    answers: Mapping[str, Tensor],
     gradients: bool,
     checkpointing: bool,
     batch_size: int,
@@ -53,12 +58,13 @@ def capture(
 ) -> dict[str, DomainCapture]:
     """Take the statistics of `sites` on each domain's sequences (int64 [count, tokens]).
 
+    answers: for domains whose loss is that of answers alone, which tokens those are (bool [count, tokens]).
     Weights must be frozen: gradients are taken with respect to activations only. Without `gradients` no
     graph is built; with `checkpointing` a backward pass keeps only what enters each decoder layer and runs
     the layer again. batch_size is where the search for one that fits in memory starts; `on_sequences` is
     called with the number of sequences of each batch done. In a process group each process reads its own
     rows of every domain, and all return the same statistics of the whole. The loss is the mean over all
-    tokens with `gradients`, over one token in LOSS_EVERY without.
+    tokens (those of answers) with `gradients`, over one token in LOSS_EVERY without.
 
     Raises InputError where a loss or an activation is not finite.
     """
@@ -70,7 +76,16 @@ def capture(
             def attempt(size: int, domain: str = domain, rows: Tensor = rows) -> DomainCapture:
                 nonlocal fitting
                 fitting = size
-                return _capture_domain(model, sites, domain, rows, gradients, size, on_sequences)
+                return _capture_domain(
+                    model,
+                    sites,
+                    domain,
+                    rows,
+                    answers=answers.get(domain),
+                    gradients=gradients,
+                    batch_size=size,
+                    on_sequences=on_sequences,
+                )
 
             run = find_executable_batch_size(attempt, starting_batch_size=min(fitting, len(rows)))
             results[domain] = run()
@@ -82,18 +97,29 @@ def _capture_domain(
     sites: list[Site],
     domain: str,
     rows: Tensor,
+    *,
+    answers: Tensor | None,
     gradients: bool,
     batch_size: int,
     on_sequences: Callable[[int], object],
 ) -> DomainCapture:
+    if answers is not None and not bool(answers[:, 1:].any()):
+        raise InputError(
+            f"params.yaml: capture.sequences: none of the {len(rows)} sequences of domain {domain} holds a "
+            "part of an answer; raise it, or lower sample.dialogues.question.tokens"
+        )
     device = model.get_input_embeddings().weight.device
     sums = {site.name: ChannelSums(site.channels, gradients) for site in sites}
     loss_sum = torch.zeros(1, dtype=torch.float64)
     with _recording(model, sites, sums, gradients), nullcontext() if gradients else torch.no_grad():
-        for batch in own_rows(rows).split(batch_size):
+        for number, batch in enumerate(own_rows(rows).split(batch_size)):
             if not len(batch):
                 continue
-            loss = sequence_losses(model, batch.to(device), every=1 if gradients else LOSS_EVERY)
+            if answers is None:
+                loss = sequence_losses(model, batch.to(device), every=1 if gradients else LOSS_EVERY)
+            else:
+                counted = own_rows(answers).split(batch_size)[number]
+                loss = sequence_losses(model, batch.to(device), counted=counted.to(device))
             if gradients:
                 # Each sequence's loss only depends on its own activations, so the gradient of the sum
                 # is, sequence by sequence, that of its own mean loss.
@@ -101,6 +127,8 @@ def _capture_domain(
             loss_sum += loss.detach().cpu().double().sum()
             on_sequences(len(batch))
     mean_loss = float(summed(loss_sum)) / len(rows)
+    if answers is not None:
+        mean_loss *= answers[:, 1:].numel() / int(answers[:, 1:].sum())
     if not math.isfinite(mean_loss):
         raise InputError(
             f"model: the loss on domain {domain} is {mean_loss}; its weights or dtype are unusable"
@@ -113,7 +141,7 @@ def _capture_domain(
                     f"model: {statistic} at site {name} on domain {domain} is not finite; "
                     "try compute.dtype: float32"
                 )
-    return DomainCapture(statistics, mean_loss, len(rows), rows.numel())
+    return DomainCapture(statistics, mean_loss, len(rows), rows.numel(), answers is not None)
 
 
 @contextmanager

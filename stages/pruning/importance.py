@@ -1,6 +1,6 @@
 """Importance: how much each channel matters, by one function for each metric."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from scipy.stats import rankdata
@@ -8,6 +8,9 @@ from torch import Tensor
 
 from stages.common.errors import InputError
 from stages.pruning.statistics import ChannelStatistics
+
+# The smallest sum of scores that others are divided by.
+_NO_SCORE = 1e-300
 
 Metric = Callable[[Tensor, ChannelStatistics, torch.Generator], Tensor]
 """(weight [hidden, channels], statistics, generator) -> float64 score [channels], larger matters more."""
@@ -71,8 +74,22 @@ def unit_scores(channel_scores: Tensor, units: int) -> Tensor:
     return channel_scores.view(units, -1).sum(dim=1)
 
 
-def mixed_scores(scores: Mapping[str, Tensor], mixture: Mapping[str, float]) -> Tensor:
-    """sum_d mixture_d * score_d / sum_d mixture_d, over the domains d."""
+def mixed_scores(
+    scores: Mapping[str, Tensor], mixture: Mapping[str, float], dialogues: Collection[str] = ()
+) -> Tensor:
+    """sum_d mixture_d * score_d / sum_d mixture_d, over the domains d.
+
+    dialogues: domains whose scores are first brought to the sum, over the units of the site, that the mix of
+    the others has there. A model is sure of its own answers, so that their gradients are small: as they are,
+    they would hardly count.
+    """
+    plain = {name: values for name, values in scores.items() if mixture[name] and name not in dialogues}
+    if plain and dialogues:
+        level = float(mixed_scores(plain, mixture).sum())
+        scores = {
+            name: values * (level / max(float(values.sum()), _NO_SCORE)) if name in dialogues else values
+            for name, values in scores.items()
+        }
     total = sum(mixture[domain] for domain in scores)
     return torch.stack([mixture[domain] / total * values for domain, values in scores.items()]).sum(dim=0)
 

@@ -11,20 +11,27 @@ from transformers import PreTrainedModel
 
 # Logits of this many tokens exist at once; 512 x 49k x 4 bytes is 100 MB.
 CHUNK_TOKENS = 512
+# The label of a token whose loss is 0: what cross_entropy ignores.
+NOT_COUNTED = -100
 
 
-def sequence_losses(model: PreTrainedModel, input_ids: Tensor, every: int = 1) -> Tensor:
-    """Mean next-token loss of each sequence.
+def sequence_losses(
+    model: PreTrainedModel, input_ids: Tensor, every: int = 1, counted: Tensor | None = None
+) -> Tensor:
+    """Mean next-token loss of each sequence; with `counted`, the sum over those tokens by the number of all.
 
     input_ids: int64 [batch, tokens]. Returns float32 [batch], in nats per predicted token. With gradients
     enabled the result is differentiable with respect to activations (the weights are taken as frozen);
     the head then runs once, its gradient being made chunk by chunk in the forward pass. `every`: with n,
     the mean is over one position in n (number n // 2 and every n-th after it), and the head runs only there.
+    counted: bool [batch, tokens]; the loss of predicting any other token is 0. A token counts the same then,
+    whatever the sequence it is in.
     """
     hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
     chosen = slice(min(every // 2, input_ids.shape[1] - 2), None, every)
+    labels = input_ids if counted is None else input_ids.masked_fill(~counted, NOT_COUNTED)
     chunked_loss = cast(Callable[..., Tensor], _ChunkedLoss.apply)
-    return chunked_loss(hidden[:, :-1][:, chosen], input_ids[:, 1:][:, chosen], head_logits(model))
+    return chunked_loss(hidden[:, :-1][:, chosen], labels[:, 1:][:, chosen], head_logits(model))
 
 
 def head_logits(model: PreTrainedModel, device: torch.device | None = None) -> Callable[[Tensor], Tensor]:
@@ -58,7 +65,9 @@ class _ChunkedLoss(torch.autograd.Function):
                 leaf = chunk.detach().requires_grad_(needs_gradient)
                 scores = logits(leaf)
                 # A model spread over devices may have its head elsewhere than its last layer.
-                loss = F.cross_entropy(scores, target.to(scores.device), reduction="none")
+                loss = F.cross_entropy(
+                    scores, target.to(scores.device), reduction="none", ignore_index=NOT_COUNTED
+                )
                 if needs_gradient:
                     gradients.append(torch.autograd.grad(loss.sum(), leaf)[0])
             losses.append(loss.detach().to(hidden.device))

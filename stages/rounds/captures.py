@@ -27,7 +27,12 @@ def write_captures(path: Path, captures: Mapping[str, DomainCapture], settings: 
         for statistic, values in statistics.items()
     }
     counts = {
-        domain: {"loss": capture.loss, "sequences": capture.sequences, "tokens": capture.tokens}
+        domain: {
+            "loss": capture.loss,
+            "sequences": capture.sequences,
+            "tokens": capture.tokens,
+            "answers": capture.answers,
+        }
         for domain, capture in captures.items()
     }
     write_tensors(path, tensors, {"domains": counts, "settings": settings})
@@ -64,15 +69,16 @@ def read_captures(path: Path) -> dict[str, DomainCapture]:
             )
             for site, vectors in grouped[domain].items()
         }
-        captures[domain] = DomainCapture(statistics, count["loss"], count["sequences"], count["tokens"])
+        captures[domain] = DomainCapture(statistics, **count)
     return captures
 
 
 def _is_count(count: Any) -> bool:
-    """Whether this is what a capture says of a domain: a finite loss, and how much it read."""
+    """Whether this is what a capture says of a domain: a finite loss, of what, and how much it read."""
     return (
         isinstance(count, dict)
-        and set(count) == {"loss", "sequences", "tokens"}
+        and set(count) == {"loss", "sequences", "tokens", "answers"}
+        and isinstance(count["answers"], bool)
         and all(isinstance(count[name], int) and count[name] > 0 for name in ("sequences", "tokens"))
         and isinstance(count["loss"], int | float)
         and math.isfinite(count["loss"])

@@ -4,43 +4,48 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from stages.common.artifacts import Sequence, read_sequences
 from stages.common.errors import InputError
-from stages.text.packing import pack, tokens_of
+from stages.common.text import Text
+from stages.text.packing import Piece, pack, tokens_of
 
 
-def read_text(path: Path) -> dict[str, Tensor]:
-    """The sequences of a split of the corpus, int64 [sequences, tokens] by domain."""
+def read_text(path: Path) -> Text:
+    """The sequences of a split of the corpus."""
     return by_domain(read_sequences(path))
 
 
-def by_domain(rows: Iterable[Sequence]) -> dict[str, Tensor]:
-    """The token ids of rows, int64 [sequences, tokens] by domain, domains in the order of their first row."""
-    grouped: dict[str, list[tuple[int, ...]]] = {}
+def by_domain(rows: Iterable[Sequence]) -> Text:
+    """Rows by domain, domains in the order of their first row."""
+    grouped: dict[str, list[Sequence]] = {}
     for row in rows:
-        grouped.setdefault(row.domain, []).append(row.input_ids)
-    return {domain: torch.tensor(ids) for domain, ids in grouped.items()}
+        grouped.setdefault(row.domain, []).append(row)
+    return Text(
+        {domain: torch.tensor([row.input_ids for row in found]) for domain, found in grouped.items()},
+        {
+            domain: torch.tensor([row.answers for row in found])
+            for domain, found in grouped.items()
+            if found[0].answers
+        },
+    )
 
 
-def pack_text(
-    tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, Iterable[str]], length: int
-) -> dict[str, Tensor]:
+def pack_text(tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, Iterable[str]], length: int) -> Text:
     """Tokenise the texts of each domain, lay them end to end and cut them into sequences of `length` tokens.
 
-    texts: the documents of each domain. Returns int64 [sequences, length] by domain; what does not fill a
-    last sequence is left out. Raises InputError for a domain that does not fill one.
+    texts: the documents of each domain. What does not fill a last sequence is left out. Raises InputError for
+    a domain that does not fill one.
     """
     tokens = tokens_of(tokenizer, Path("tokenizer"))
     packed = {}
     for domain, documents in texts.items():
         if isinstance(documents, str):
             raise InputError(f"text: {domain}: is one string; give a list of documents")
-        pieces = (("", [*tokens.before, *tokens.encode(text), *tokens.after]) for text in documents)
+        pieces = (Piece("", [*tokens.before, *tokens.encode(text), *tokens.after], []) for text in documents)
         rows = pack(domain, pieces, length, wanted=None)
         if not rows:
             raise InputError(f"text: {domain}: is shorter than one sequence of {length} tokens; give it more")
         packed[domain] = torch.tensor([row.input_ids for row in rows])
-    return packed
+    return Text(packed)

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field
 
 from stages.common.artifacts import Document, Sequence
 from stages.common.errors import InputError
-from stages.common.params import OWN_KINDS, PARAMS_FILE, SELF_DOMAIN, Corpus
+from stages.common.params import DIALOGUE_DOMAIN, GENERATED, OWN_KINDS, PARAMS_FILE, Corpus
+from stages.common.text import times
 from stages.text.guard import Guard
 from stages.text.overlap import NGram
 from stages.text.packing import Counts, Packed, Packing, Tokens, pack_documents, place
@@ -51,7 +52,8 @@ def build_corpus(
     for domain, found in sources.items():
         documents, _ = split_documents(domain, found, settings)
         packing = Packing(domain, tokens, settings, Guard(found, avoid, settings.ngram))
-        _fill(calibration, found, documents, packing, "calibration_sequences")
+        count = times(domain == DIALOGUE_DOMAIN, len(sources) - (DIALOGUE_DOMAIN in sources))
+        _fill(calibration, found, documents, packing, "calibration_sequences", count)
     return calibration, heldout
 
 
@@ -59,7 +61,7 @@ def build_heldout(sources: Mapping[str, list[Document]], tokens: Tokens, setting
     """The held-out sequences of every domain alone. Raises InputError as build_corpus does."""
     heldout = Split()
     for domain, found in sources.items():
-        if domain != SELF_DOMAIN:
+        if domain not in GENERATED:
             _, documents = split_documents(domain, found, settings)
             packing = Packing(domain, tokens, settings, Guard(found, {}, settings.ngram))
             _fill(heldout, found, documents, packing, "heldout_sequences")
@@ -103,7 +105,7 @@ def split_documents(
 
     Of what the model wrote itself none is held out.
     """
-    fraction = 0.0 if domain in (SELF_DOMAIN, *OWN_KINDS.values()) else settings.heldout_share
+    fraction = 0.0 if domain in (*GENERATED, *OWN_KINDS.values()) else settings.heldout_share
     placed = sorted((place(settings.seed, domain, item.document), item.document, item) for item in documents)
     calibration = [item for place, _, item in placed if place >= fraction]
     heldout = [item for place, _, item in placed if place < fraction]
@@ -115,15 +117,20 @@ def _avoided(benchmarks: set[NGram], heldout: Split) -> dict[str, set[NGram]]:
 
 
 def _fill(
-    split: Split, found: list[Document], documents: list[Document], packing: Packing, setting: str
+    split: Split,
+    found: list[Document],
+    documents: list[Document],
+    packing: Packing,
+    setting: str,
+    count: int = 1,
 ) -> None:
-    """Pack as many sequences of a domain into the split as `setting` says, or raise InputError.
+    """Pack `count` times as many sequences of a domain into the split as `setting` says, or raise InputError.
 
     Of each document the tokens of one sequence are taken, because long documents would otherwise fill the
     split alone; where the documents are too few for that, as many more of each as are needed.
     """
     settings, per_document = packing.settings, 1
-    wanted = getattr(settings, setting)
+    wanted = count * getattr(settings, setting)
     packed = pack_documents(documents, packing, per_document, wanted)
     while len(packed.rows) < wanted and packed.cut:
         missing = wanted * settings.sequence_length / max(1, packed.counts.tokens)
@@ -133,5 +140,5 @@ def _fill(
     if len(packed.rows) < wanted:
         counts = packed.counts
         dropped = (counts.overlap_benchmarks, counts.overlap_heldout)
-        shortage = Shortage(packing.domain, setting, found, documents, *dropped, counts.tokens)
+        shortage = Shortage(packing.domain, setting, count, found, documents, *dropped, counts.tokens)
         raise InputError(shortage.message(settings))

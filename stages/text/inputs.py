@@ -6,7 +6,7 @@ from stages.checkpoints.loading import load_tokenizer
 from stages.common.artifacts import Document, read_documents
 from stages.common.console import progress
 from stages.common.errors import InputError
-from stages.common.params import SELF_DOMAIN, Params
+from stages.common.params import GENERATED, Params
 from stages.common.paths import DATA
 from stages.text.benchmark_items import parse_items
 from stages.text.overlap import NGram, ngrams_of_items
@@ -16,14 +16,15 @@ from stages.text.packing import Tokens, tokens_of
 def corpus_inputs(params: Params, data: Path = DATA) -> tuple[dict[str, list[Document]], Tokens, set[NGram]]:
     """From `data`: every domain's documents, the model's tokenizer, the n-grams of the benchmarks.
 
-    The model's own text is left out where there is none (`mixture.self: 0`).
+    Text of the model's own is left out where there is none (`mixture.self: 0`, `mixture.dialogues: 0`).
     """
     sources = {
         domain: read_documents(data / "sources" / f"{domain}.parquet")
-        for domain in [*params.domains, SELF_DOMAIN]
+        for domain in [*params.domains, *GENERATED]
     }
-    if not sources[SELF_DOMAIN]:
-        del sources[SELF_DOMAIN]
+    for domain in GENERATED:
+        if not sources[domain]:
+            del sources[domain]
     found: set[NGram] = set()
     for task in progress(params.benchmarks, label="benchmarks", unit="tasks"):
         path = data / "benchmarks" / f"{task}.jsonl"

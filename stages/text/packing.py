@@ -3,16 +3,18 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from stages.common.artifacts import Document, Sequence
-from stages.common.params import Corpus
+from stages.common.params import DIALOGUE_DOMAIN, Corpus
 from stages.text.boundaries import beginning, separator
 from stages.text.conversations import Render, contents, no_template, renderer
 from stages.text.guard import Guard
 from stages.text.overlap import NGram, ngrams
+from stages.text.turns import NO_DIALOGUES, Turns, from_json, no_turns, turns_of
 
 # Characters of text a token: _USUAL are the usual number. _MOST are all that is tokenised for each token
 # wanted, because the tokens beyond those wanted would only be cut off.
@@ -23,7 +25,7 @@ _USUAL, _MOST = 4, 16
 class Tokens:
     """What packing needs of a tokenizer: text to ids and back, and the ids around each document.
 
-    render: a conversation's JSON to text, by the chat template.
+    render: a conversation's JSON to text, by the chat template. turns: that template around a question.
     """
 
     encode: Callable[[str], list[int]]
@@ -31,6 +33,7 @@ class Tokens:
     before: tuple[int, ...]
     after: tuple[int, ...]
     render: Render = no_template
+    turns: Callable[[], Turns] = no_turns
 
 
 @dataclass
@@ -65,6 +68,15 @@ class Packed:
     cut: bool = False
 
 
+@dataclass(frozen=True)
+class Piece:
+    """What is taken of a document; answers: which of its ids are answers, empty where that plays no part."""
+
+    document: str
+    ids: list[int]
+    answers: list[bool]
+
+
 def tokens_of(tokenizer: PreTrainedTokenizerBase, where: Path) -> Tokens:
     """A document gets a beginning token if the tokenizer adds one to text, and always a separator after it.
 
@@ -80,26 +92,27 @@ def tokens_of(tokenizer: PreTrainedTokenizerBase, where: Path) -> Tokens:
     def decode(ids: list[int]) -> str:
         return str(tokenizer.decode(ids))
 
-    return Tokens(encode, decode, beginning(tokenizer), after, renderer(tokenizer))
+    turns = cache(partial(turns_of, tokenizer, where, NO_DIALOGUES))
+    return Tokens(encode, decode, beginning(tokenizer), after, renderer(tokenizer), turns)
 
 
-def pack(
-    domain: str, pieces: Iterable[tuple[str, list[int]]], length: int, wanted: int | None
-) -> list[Sequence]:
-    """Rows of exactly `length` ids out of (document, ids) laid end to end; at most `wanted` rows, if given.
+def pack(domain: str, pieces: Iterable[Piece], length: int, wanted: int | None) -> list[Sequence]:
+    """Rows of exactly `length` ids out of pieces laid end to end; at most `wanted` rows, if given.
 
     What does not fill a last row is left out. Pieces are drawn only as long as rows are wanted.
     """
     rows: list[Sequence] = []
     ids: list[int] = []
+    answers: list[bool] = []
     names: list[str] = []
-    for name, piece in pieces:
-        ids += piece
-        names.append(name)
+    for piece in pieces:
+        ids += piece.ids
+        answers += piece.answers
+        names.append(piece.document)
         while len(ids) >= length and (wanted is None or len(rows) < wanted):
-            rows.append(Sequence(domain, tuple(names), tuple(ids[:length])))
-            ids = ids[length:]
-            names = [name] if ids else []
+            rows.append(Sequence(domain, tuple(names), tuple(ids[:length]), tuple(answers[:length])))
+            ids, answers = ids[length:], answers[length:]
+            names = [piece.document] if ids else []
         if len(rows) == wanted:
             break
     return rows
@@ -116,37 +129,57 @@ def pack_documents(documents: list[Document], packing: Packing, per_document: in
 
 def _pieces(
     packed: Packed, documents: list[Document], packing: Packing, per_document: int
-) -> Iterator[tuple[str, list[int]]]:
+) -> Iterator[Piece]:
     counts, tokens = packed.counts, packing.tokens
     for item in documents:
         counts.documents += 1
-        ids, texts, cut = (_chat if item.chat else _excerpt)(item, packing, per_document)
+        take = _dialogue if packing.domain == DIALOGUE_DOMAIN else _chat if item.chat else _excerpt
+        ids, answers, texts, cut = take(item, packing, per_document)
         found = {one for text in texts for one in ngrams(text, packing.settings.ngram)}
         overlap = packing.guard.overlap(found)
         if overlap:
             setattr(counts, overlap, getattr(counts, overlap) + 1)
             continue
         packed.cut |= cut
-        ids = [*tokens.before, *ids, *tokens.after]
+        # A chat template may write the beginning token itself.
+        before = () if tuple(ids[: len(tokens.before)]) == tokens.before else tokens.before
+        ids = [*before, *ids, *tokens.after]
+        if answers:
+            # The separator is what the model writes last.
+            answers = [*([False] * len(before)), *answers, *([True] * len(tokens.after))]
         counts.tokens += len(ids)
         counts.characters += sum(map(len, texts))
         packed.ngrams |= found
-        yield item.document, ids
+        yield Piece(item.document, ids, answers)
 
 
-def _chat(item: Document, packing: Packing, per_document: int) -> tuple[list[int], list[str], bool]:
-    """The ids of a conversation from its first turn on, what its turns say, and whether it has more.
+Taken = tuple[list[int], list[bool], list[str], bool]
+"""Of a document: the ids, which of them are answers, the text in which overlap is looked for, and whether
+there is more."""
+
+
+def _dialogue(item: Document, packing: Packing, per_document: int) -> Taken:
+    """One of the model's own dialogues, whole: all that it wrote in answer counts as an answer."""
+    dialogue, turns = from_json(item.text), packing.tokens.turns()
+    asked = packing.tokens.encode(turns.before + dialogue.question + turns.between)
+    answer = packing.tokens.encode(dialogue.answer + (turns.after if dialogue.ended else ""))
+    answers = [False] * len(asked) + [True] * len(answer)
+    return asked + answer, answers, [dialogue.question, dialogue.answer], False
+
+
+def _chat(item: Document, packing: Packing, per_document: int) -> Taken:
+    """A conversation from its first turn on, whole turns or not.
 
     The template's own words do not count as overlap, because all conversations have them.
     """
     most = per_document * packing.settings.sequence_length
     text = packing.tokens.render(item.text)
     ids = packing.tokens.encode(text[: most * _MOST])
-    return ids[:most], contents(item.text), len(text) > most * _MOST or len(ids) > most
+    return ids[:most], [], contents(item.text), len(text) > most * _MOST or len(ids) > most
 
 
-def _excerpt(item: Document, packing: Packing, per_document: int) -> tuple[list[int], list[str], bool]:
-    """The ids taken of a document, their text, and whether the document has more.
+def _excerpt(item: Document, packing: Packing, per_document: int) -> Taken:
+    """A part of a document.
 
     A long document is entered at the start of a line chosen by hash: its opening is seldom like the rest
     (imports and a docstring in code, a definition in an encyclopedia).
@@ -159,7 +192,7 @@ def _excerpt(item: Document, packing: Packing, per_document: int) -> tuple[list[
     part = item.text[start : start + most * _MOST]
     ids = packing.tokens.encode(part)
     cut = len(part) < len(item.text) or len(ids) > most
-    return ids[:most], [packing.tokens.decode(ids[:most])], cut
+    return ids[:most], [], [packing.tokens.decode(ids[:most])], cut
 
 
 def place(seed: int, domain: str, document: str) -> float:

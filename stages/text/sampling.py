@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -36,6 +37,14 @@ def sample_documents(
     return [Document(f"sample-{number}", text) for number, text in enumerate(texts)]
 
 
+@dataclass(frozen=True)
+class Draw:
+    """How a token is drawn: see go_on."""
+
+    temperature: float
+    min_p: float
+
+
 @torch.inference_mode()
 def go_on(
     model: PreTrainedModel,
@@ -45,21 +54,24 @@ def go_on(
     temperature: float,
     batch_size: int,
     key: str,
+    min_p: float = 0.0,
     ends: frozenset[int] = frozenset(),
     label: str = "sample",
 ) -> list[list[int]]:
     """What the model writes after each prompt of token ids: `tokens` ids, or fewer up to one of `ends`.
 
-    Sampled from the whole distribution at `temperature`. The random numbers of a prompt depend on `key` and
-    its place in the list alone, not on the batch it is in. Prompts of unequal length are padded on the left.
+    Sampled at `temperature`, of tokens that are at least `min_p` times as likely as the likeliest one. The
+    random numbers of a prompt depend on `key` and its place in the list alone, not on the batch it is in.
+    Prompts of unequal length are padded on the left.
     """
     written: list[list[int]] = []
+    draw = Draw(temperature, min_p)
     steps = progress(range(-(-len(prompts) // batch_size) * tokens), label=label, unit="tokens")
     with steps:
         for first in range(0, len(prompts), batch_size):
             batch = prompts[first : first + batch_size]
             draws = torch.stack([_draws(key, first + row, tokens) for row in range(len(batch))])
-            written += _batch_goes_on(model, batch, draws, temperature, ends, steps.update)
+            written += _batch_goes_on(model, batch, draws, draw, ends, steps.update)
     return written
 
 
@@ -67,7 +79,7 @@ def _batch_goes_on(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     draws: torch.Tensor,
-    temperature: float,
+    draw: Draw,
     ends: frozenset[int],
     on_token: Callable[[], object],
 ) -> list[list[int]]:
@@ -85,7 +97,7 @@ def _batch_goes_on(
         padding = {"attention_mask": seen, "position_ids": positions} if padded else {}
         output = model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1, **padding)
         cache = output.past_key_values
-        tokens = _choose(output.logits[:, -1], draws[:, step], temperature)
+        tokens = _choose(output.logits[:, -1], draws[:, step], draw)
         seen = torch.cat([seen, torch.ones_like(tokens)], dim=1)
         steps.append(tokens)
         ended |= torch.isin(tokens[:, 0], stops)
@@ -108,11 +120,14 @@ def _draws(key: str, number: int, tokens: int) -> torch.Tensor:
     return torch.rand(tokens, generator=generator, dtype=torch.float64)
 
 
-def _choose(logits: torch.Tensor, draws: torch.Tensor, temperature: float) -> torch.Tensor:
+def _choose(logits: torch.Tensor, draws: torch.Tensor, draw: Draw) -> torch.Tensor:
     """[batch, 1] token ids: where the cumulative probability first exceeds the draw."""
     # In float64, because rounding must not depend on how a device sums float32. MPS has no float64.
     where = torch.device("cpu") if logits.device.type == "mps" else logits.device
-    cumulative = (logits.to(where).double() / temperature).softmax(dim=-1).cumsum(dim=-1)
+    likely = (logits.to(where).double() / draw.temperature).softmax(dim=-1)
+    if draw.min_p:
+        likely = likely.where(likely >= draw.min_p * likely.amax(dim=-1, keepdim=True), 0.0)
+    cumulative = likely.cumsum(dim=-1)
     if not bool(torch.isfinite(cumulative).all()):
         raise InputError(
             f"{PARAMS_FILE}: compute.dtype: {str(logits.dtype).removeprefix('torch.')}: the model's logits "

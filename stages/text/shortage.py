@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stages.common.artifacts import Document
-from stages.common.params import PARAMS_FILE, SELF_DOMAIN, Corpus
+from stages.common.params import DIALOGUE_DOMAIN, GENERATED, PARAMS_FILE, SELF_DOMAIN, Corpus
 
 # Characters of text that are a token, roughly.
 _CHARACTERS = 4
@@ -16,13 +16,14 @@ _FEW_DOCUMENTS = 20
 class Shortage:
     """What a domain gave to a split that it could not fill.
 
-    setting: the key of `corpus` that asks for the sequences. documents: all of the domain. used: those in
-    this split. benchmarks, heldout: how many of them were dropped, because they have text in common with
-    benchmark items or held-out text. tokens: of the others, taken whole.
+    setting: the key of `corpus` that asks for the sequences. times: how many for each of those. documents:
+    all of the domain. used: those in this split. benchmarks, heldout: how many of them were dropped, because
+    they have text in common with benchmark items or held-out text. tokens: of the others, taken whole.
     """
 
     domain: str
     setting: str
+    times: int
     documents: Sequence[Document]
     used: Sequence[Document]
     benchmarks: int
@@ -31,10 +32,11 @@ class Shortage:
 
     def message(self, settings: Corpus) -> str:
         """One line: what is missing, why, and what would be right."""
-        number, length = getattr(settings, self.setting), settings.sequence_length
+        asked, length = getattr(settings, self.setting), settings.sequence_length
+        number = self.times * asked
         cause, remedy = self._cause(settings)
         return (
-            f"{PARAMS_FILE}: corpus.{self.setting}: {number}: domain {self.domain} has {self.tokens} tokens "
+            f"{PARAMS_FILE}: corpus.{self.setting}: {asked}: domain {self.domain} has {self.tokens} tokens "
             f"for them, and {number} sequences of {length} need {number * length}: {cause}; {remedy}, or "
             f"lower corpus.{self.setting}"
         )
@@ -52,15 +54,15 @@ class Shortage:
                 "take repeated text out, or raise corpus.ngram",
             )
         characters = sum(len(item.text) for item in self.documents)
-        wanted = _CHARACTERS * settings.sequence_length * getattr(settings, self.setting)
-        if self.domain != SELF_DOMAIN and characters > wanted and len(self.documents) < _FEW_DOCUMENTS:
+        wanted = _CHARACTERS * settings.sequence_length * self.times * getattr(settings, self.setting)
+        if self.domain not in GENERATED and characters > wanted and len(self.documents) < _FEW_DOCUMENTS:
             return (
                 f"{cause}, and a document of the domain has {characters // len(self.documents)} characters "
                 "on average, but is never in both splits",
                 "split long documents into more, a file for each chapter or a line for each paragraph "
                 "(`reader: {format: lines}`)",
             )
-        if self.domain != SELF_DOMAIN and not dropped and characters > wanted:
+        if self.domain not in GENERATED and not dropped and characters > wanted:
             share = f"corpus.heldout_share: {settings.heldout_share}"
             more = "raise" if split == "held-out" else "lower"
             return (
@@ -74,4 +76,6 @@ class Shortage:
     def _more(self) -> str:
         if self.domain == SELF_DOMAIN:
             return "raise sample.documents"
+        if self.domain == DIALOGUE_DOMAIN:
+            return "raise sample.dialogues.count"
         return f"raise domains.{self.domain}.documents or add text to its files"

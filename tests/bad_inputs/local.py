@@ -19,7 +19,7 @@ def local_params(model: Path, **changes: Any) -> dict[str, Any]:
     params |= {
         "model": model_at(model),
         "domains": {"tales": LINES},
-        "mixture": {"tales": 1.0, "self": 1.0},
+        "mixture": {"tales": 1.0, "self": 1.0, "dialogues": 0.0},
         "benchmarks": {"openbookqa": {"source": "path", "path": "quiz.jsonl"}},
     }
     params["sample"] |= {"documents": 8, "tokens": 48}

@@ -176,8 +176,8 @@ def test_a_stretched_context_counts_from_what_it_was_before(
     ("changes", "message"),
     [
         ({"recover__own__tokens": 512}, f"recover.own.tokens: 512: {LONG}"),
-        ({"recover__own__plain": 0, "recover__own__tokens": 400, "recover__own__question_tokens": 113},
-            f"recover.own.tokens: 400: with recover.own.question_tokens: 113: {LONG}"),
+        ({"recover__own__plain": 0, "sample__dialogues__question__tokens": 193},
+            f"sample.dialogues.question.tokens: 193: with sample.dialogues.answer.tokens: 320: {LONG}"),
     ],
 )  # fmt: skip
 def test_a_recoverys_own_text_fits_the_context(

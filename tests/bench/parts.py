@@ -89,6 +89,7 @@ def captured(
         model,
         sites,
         {"text": ids},
+        answers={},
         gradients=gradients,
         checkpointing=setup.checkpointing,
         batch_size=setup.batch,

@@ -20,7 +20,7 @@ def chosen(values: Tensor, mixture: dict[str, float]) -> Choice:
     model = make_tiny_model()
     masks = all_kept_masks(model)
     statistics = ChannelStatistics(values, values, values, values)
-    captures = {name: DomainCapture(dict.fromkeys(SITES, statistics), 2.0, 1, 8) for name in mixture}
+    captures = {name: DomainCapture(dict.fromkeys(SITES, statistics), 2.0, 1, 8, False) for name in mixture}
     settings = Settings(mixture=mixture, rounds={"r1": 1.0}, budget=Budget(width_multiple=1))
     zeros = {name: torch.zeros(len(mask), dtype=torch.float64) for name, mask in masks.items()}
     return choose(model, captures, masks, zeros, settings, "r1")

@@ -10,6 +10,7 @@ from transformers import LlamaForCausalLM
 
 from stages.common.errors import InputError
 from stages.common.params import read_params
+from stages.common.text import Text
 from stages.method.from_params import method_settings
 from stages.method.prune import prune_model
 from stages.method.settings import Budget, Capture, Settings, Surgery
@@ -26,14 +27,14 @@ SMALL = Settings(
 )
 
 
-def tokens(*domains: str) -> dict[str, Tensor]:
+def tokens(*domains: str) -> Text:
     generator = torch.Generator().manual_seed(0)
-    return {name: torch.randint(2, 258, (3, 12), generator=generator) for name in domains}
+    return Text({name: torch.randint(2, 258, (3, 12), generator=generator) for name in domains})
 
 
 def test_the_defaults_are_those_of_params() -> None:
     params = read_params(PARAMS)
-    assert set(params.mixture.values()) == {1.0}, "params.yaml no longer counts all domains alike"
+    assert set(params.counted().values()) == {1.0}, "params.yaml no longer counts all domains alike"
     assert replace(method_settings(params), mixture={}) == Settings()
 
 
@@ -152,4 +153,41 @@ def test_text_that_is_not_the_models_is_refused(
     tiny_model: Make, text: dict[str, Tensor], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        prune_model(tiny_model(), text, SMALL)
+        prune_model(tiny_model(), Text(text), SMALL)
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        (
+            {"code": torch.ones(3, 12, dtype=torch.bool)},
+            "text: answers: code: .* for no ids: must be bool",
+        ),
+        (
+            {"news": torch.ones(3, 12)},
+            r"news: torch.float32 \[3, 12\] for ids \[3, 12\]: must",
+        ),
+        (
+            {"news": torch.ones(3, 11, dtype=torch.bool)},
+            r"torch.bool \[3, 11\] for ids \[3, 12\]: must be",
+        ),
+        ({"news": torch.zeros(3, 12, dtype=torch.bool)}, "text: answers: news: has no token of an answer"),
+    ],
+)
+def test_answers_that_are_not_those_of_the_text_are_refused(
+    tiny_model: Make, answers: dict[str, Tensor], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        prune_model(tiny_model(), Text(tokens("news").ids, answers), SMALL)
+
+
+def test_dialogues_count_by_their_answers_alone(tiny_model: Make) -> None:
+    text = tokens("news", "talk")
+    answers = torch.zeros(3, 12, dtype=torch.bool)
+    answers[:, 6:] = True
+    settings = replace(SMALL, mixture={"news": 1.0, "talk": 1.0}, rounds={"r1": 1.0})
+    whole = prune_model(tiny_model(), text, settings)
+    by_answers = prune_model(tiny_model(), Text(text.ids, {"talk": answers}), settings)
+    assert by_answers.history[0]["loss"]["news"] == whole.history[0]["loss"]["news"]
+    assert by_answers.history[0]["loss"]["talk"] != whole.history[0]["loss"]["talk"]
+    assert any(not torch.equal(mask, whole.masks[name]) for name, mask in by_answers.masks.items())

@@ -24,12 +24,14 @@ def run(
     batch_size: int,
     gradients: bool = True,
     checkpointing: bool = False,
+    answers: torch.Tensor | None = None,
 ) -> DomainCapture:
     model.requires_grad_(False)
     captures = capture(
         model,
         sites_of(model),
         {"text": ids},
+        answers={} if answers is None else {"text": answers},
         gradients=gradients,
         checkpointing=checkpointing,
         batch_size=batch_size,
@@ -95,6 +97,30 @@ def test_taylor_is_the_mean_square_of_activation_times_gradient() -> None:
     for name, pairs in reference.items():
         expected = torch.cat([(x * g).square() for x, g in pairs]).mean(dim=0)
         assert torch.allclose(statistics[name].taylor, expected, rtol=1e-3, atol=1e-12)
+
+
+def test_of_dialogues_the_loss_of_answers_alone_is_taken() -> None:
+    answers = torch.rand(IDS.shape, generator=torch.Generator().manual_seed(2)) < 0.4
+    model, inputs = make_tiny_model(), dict[str, torch.Tensor]()
+    for site in sites_of(model):
+        output_projection(model, site).register_forward_pre_hook(keep_in(inputs, site.name))
+    logits = model(IDS).logits[:, :-1]
+    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), IDS[:, 1:], reduction="none")
+    counted = losses[answers[:, 1:]]
+    (counted.sum() / (IDS.shape[1] - 1)).backward()
+    for size in (2, 5):
+        found = run(make_tiny_model(), IDS, batch_size=size, answers=answers)
+        assert found.answers
+        assert found.loss == pytest.approx(float(counted.detach().mean()), rel=1e-5)
+        for name, x in inputs.items():
+            expected = (x.detach() * x.grad).square().mean(dim=(0, 1))
+            assert torch.allclose(found.statistics[name].taylor, expected, rtol=1e-3, atol=1e-12)
+
+
+def test_the_loss_of_answers_is_the_same_without_gradients() -> None:
+    answers = torch.rand(IDS.shape, generator=torch.Generator().manual_seed(2)) < 0.4
+    losses = [run(make_tiny_model(), IDS, 5, gradients, answers=answers).loss for gradients in (True, False)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
 def test_moments_equal_those_of_all_tokens_at_once() -> None:
@@ -175,3 +201,11 @@ def test_a_model_that_overflows_is_refused_by_name() -> None:
         model.model.layers[1].mlp.up_proj.weight.fill_(1e30)
     with pytest.raises(InputError, match="domain text"):
         run(model, IDS, batch_size=5)
+
+
+def test_sequences_without_a_part_of_an_answer_are_refused() -> None:
+    none = torch.zeros(IDS.shape, dtype=torch.bool)
+    with pytest.raises(
+        InputError, match=r"sequences: none of the 5 sequences of domain text holds"
+    ):
+        run(make_tiny_model(), IDS, 5, answers=none)

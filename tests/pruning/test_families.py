@@ -124,6 +124,7 @@ def captured(model: PreTrainedModel, checkpointing: bool = False) -> dict[str, T
             model,
             sites,
             {"d": IDS},
+            answers={},
             gradients=True,
             checkpointing=checkpointing,
             batch_size=4,

@@ -53,6 +53,23 @@ def test_mixture_weights_are_brought_to_a_sum_of_one() -> None:
     assert mixed_scores(scores, {"a": 3.0, "b": 1.0}).tolist() == [0.75, 0.25]
 
 
+def test_dialogues_are_brought_to_the_level_of_the_others_before_they_are_mixed() -> None:
+    scores = {
+        "news": torch.tensor([4.0, 0.0]),
+        "code": torch.tensor([0.0, 8.0]),
+        "talk": torch.tensor([0.001, 0.003]),
+    }
+    mixture = {"news": 1.0, "code": 1.0, "talk": 2.0}
+    # The others mix to [2, 4], of sum 6; to that sum the dialogues are [1.5, 4.5].
+    assert mixed_scores(scores, mixture, {"talk"}).tolist() == pytest.approx([1.75, 4.25])
+
+
+@pytest.mark.parametrize("mixture", [{"news": 0.0, "talk": 2.0}, {"talk": 2.0}])
+def test_dialogues_alone_are_taken_as_they_are(mixture: dict[str, float]) -> None:
+    scores = {name: torch.tensor([1.0, 3.0]) for name in mixture}
+    assert mixed_scores(scores, mixture, {"talk"}).tolist() == [1.0, 3.0]
+
+
 def test_agreement_is_one_for_equal_order_and_minus_one_for_the_reverse() -> None:
     site = {"a": torch.tensor([1.0, 2.0, 3.0]), "b": torch.tensor([10.0, 20.0, 90.0])}
     site["c"] = -site["a"]

@@ -11,7 +11,7 @@ def test_documents_are_laid_end_to_end_with_an_end_token_after_each() -> None:
     tokenizer = make_tiny_tokenizer()
     packed = pack_text(tokenizer, {"news": ["abcdef", "ghi"]}, length=5)
     ids = [*tokenizer("abcdef")["input_ids"], 1, *tokenizer("ghi")["input_ids"], 1]
-    assert packed["news"].tolist() == [ids[:5], ids[5:10]]
+    assert packed.ids["news"].tolist() == [ids[:5], ids[5:10]]
 
 
 def test_a_domain_that_fills_no_sequence_is_refused() -> None:

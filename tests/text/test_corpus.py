@@ -9,9 +9,16 @@ from stages.common.errors import InputError
 from stages.common.params import Corpus
 from stages.text.corpus import build_corpus, build_rest, split_documents
 from stages.text.overlap import ngrams
-from stages.text.packing import Tokens, pack
+from stages.text.packing import Piece, Tokens, pack
+from stages.text.turns import Dialogue, Turns, from_json, to_json
 
-BYTES = Tokens(lambda text: list(text.encode()), lambda ids: bytes(ids).decode(errors="replace"), (), (0,))
+BYTES = Tokens(
+    lambda text: list(text.encode()),
+    lambda ids: bytes(ids).decode(errors="replace"),
+    (),
+    (0,),
+    turns=lambda: Turns("<user>", "<model>", "<end>"),
+)
 PIECES = st.lists(st.tuples(st.text(max_size=3), st.lists(st.integers(0, 9), max_size=30)), max_size=12)
 
 
@@ -35,11 +42,19 @@ def numbered(count: int, words: int = 8, start: int = 0) -> list[Document]:
     ]
 
 
+def dialogues(count: int) -> list[Document]:
+    """Questions with answers, of which every third came to its end."""
+    return [
+        Document(f"d{n}", to_json(Dialogue(f"question {n}?", f"answer {n}.", n % 3 == 0)), chat=True)
+        for n in range(count)
+    ]
+
+
 @given(PIECES, st.integers(1, 16), st.integers(1, 5))
 def test_rows_are_a_prefix_of_the_text_in_exact_lengths(
     pieces: list[tuple[str, list[int]]], length: int, wanted: int
 ) -> None:
-    rows = pack("d", pieces, length, wanted)
+    rows = pack("d", [Piece(name, ids, []) for name, ids in pieces], length, wanted)
     laid_out = [token for _, ids in pieces for token in ids]
     assert len(rows) == min(wanted, len(laid_out) // length)
     assert all(len(row.input_ids) == length for row in rows)
@@ -147,13 +162,45 @@ def test_a_domain_without_a_sequence_for_the_rest_is_refused() -> None:
     [
         ("a", "heldout_sequences", "domains.a.documents"),
         ("self", "calibration_sequences", "sample.documents"),
+        ("dialogues", "calibration_sequences", "sample.dialogues.count"),
     ],
 )
 def test_too_little_text_is_refused_with_numbers(domain: str, key: str, remedy: str) -> None:
+    documents = dialogues(2) if domain == "dialogues" else numbered(6)
     with pytest.raises(
         InputError, match=rf"corpus.{key}: 9: domain {domain} has \d+ tokens .* raise {remedy}"
     ):
-        build_corpus({domain: numbered(6)}, BYTES, set(), settings(**{key: 9}))
+        build_corpus({domain: documents}, BYTES, set(), settings(**{key: 9}))
+
+
+def test_of_dialogues_there_are_as_many_sequences_as_of_all_others_with_their_answers_marked() -> None:
+    sources = {"a": numbered(40), "b": numbered(40, start=100), "dialogues": dialogues(60)}
+    calibration, heldout = build_corpus(sources, BYTES, set(), settings())
+    assert [row.domain for row in calibration.sequences] == ["a"] * 4 + ["b"] * 4 + ["dialogues"] * 8
+    assert [row.domain for row in heldout.sequences] == ["a"] * 2 + ["b"] * 2
+    rows = [row for row in calibration.sequences if row.domain == "dialogues"]
+    assert not any(row.answers for row in calibration.sequences if row.domain != "dialogues")
+    laid_out = "".join(chr(token) if token else "|" for row in rows for token in row.input_ids)
+    marked = "".join(
+        chr(token) if token and answer else "|" if answer else "."
+        for row in rows
+        for token, answer in zip(row.input_ids, row.answers, strict=True)
+    )
+    for piece, answers in zip(laid_out.split("|")[:-1], marked.split("|")[:-1], strict=True):
+        number = int(piece.partition("question ")[2].partition("?")[0])
+        end = "" if number % 3 else "<end>"
+        assert piece == f"<user>question {number}?<model>answer {number}.{end}"
+        assert answers.strip(".") == f"answer {number}.{end}".strip(".")
+        assert len(answers) == len(piece)
+
+
+def test_dialogues_that_repeat_a_benchmark_are_dropped() -> None:
+    sources = {"a": numbered(40), "dialogues": dialogues(60)}
+    used = build_corpus(sources, BYTES, set(), settings())[0].sequences[-1].documents[0]
+    words = from_json(next(one.text for one in sources["dialogues"] if one.document == used))
+    calibration, _ = build_corpus(sources, BYTES, ngrams(words.answer, 2), settings(ngram=2))
+    assert calibration.counts["dialogues"].overlap_benchmarks == 1
+    assert all(used not in row.documents for row in calibration.sequences)
 
 
 def test_a_chinese_article_that_is_scored_is_not_calibrated_on() -> None:

@@ -3,19 +3,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import LlamaForCausalLM
 
 from stages.common.artifacts import Document
 from stages.common.errors import InputError
 from stages.common.params import Sample
-from stages.text.sampling import sample_documents
-from tests.conftest import make_tiny_tokenizer
+from stages.text.sampling import go_on, sample_documents
+from tests.conftest import make_tiny_model, make_tiny_tokenizer
+from tests.project import read_yaml
 
 Factory = Callable[..., LlamaForCausalLM]
 
 
 def sampled(model: LlamaForCausalLM, **changes: Any) -> list[Document]:
-    fields = {"documents": 5, "tokens": 12, "temperature": 1.0, "batch_size": 5, "seed": 0}
+    fields = read_yaml()["sample"] | {"documents": 5, "tokens": 12, "batch_size": 5}
     settings = Sample.model_validate({**fields, **changes})
     return sample_documents(model, make_tiny_tokenizer(), settings, Path("model"))
 
@@ -52,3 +54,39 @@ def test_logits_that_are_not_numbers_are_refused(tiny_model: Factory) -> None:
     )
     with pytest.raises(InputError, match=message):
         sampled(model)
+
+
+def test_prompts_of_unequal_length_go_on_as_each_does_alone() -> None:
+    model = make_tiny_model().requires_grad_(False)
+    prompts = [[5, 9, 40, 77, 120], [8], [30, 31, 32]]
+    together, alone = (
+        go_on(model, prompts, 10, temperature=1.0, batch_size=size, key="k") for size in (3, 1)
+    )
+    assert together == alone
+    assert [len(ids) for ids in together] == [10, 10, 10]
+
+
+def test_a_text_ends_with_the_first_of_the_ends() -> None:
+    model = make_tiny_model().requires_grad_(False)
+    whole = go_on(model, [[5], [9]], 12, temperature=1.0, batch_size=2, key="k")
+    end = whole[0][4]
+    ended = go_on(model, [[5], [9]], 12, temperature=1.0, batch_size=2, key="k", ends=frozenset({end}))
+    for ids, short in zip(whole, ended, strict=True):
+        assert short == (ids[: ids.index(end) + 1] if end in ids else ids)
+
+
+def test_tokens_far_less_likely_than_the_likeliest_are_never_drawn() -> None:
+    model = make_tiny_model().requires_grad_(False)
+    prompts = [[5]] * 200
+    with torch.no_grad():
+        likely = model(torch.tensor([[5]])).logits[0, -1].softmax(-1)
+    allowed = set((likely >= 0.3 * likely.max()).nonzero().flatten().tolist())
+    drawn = {
+        min_p: {
+            ids[0] for ids in go_on(model, prompts, 1, temperature=1.0, min_p=min_p, batch_size=200, key="k")
+        }
+        for min_p in (0.0, 0.3)
+    }
+    assert 1 < len(allowed) < 100
+    assert drawn[0.3] <= allowed
+    assert not drawn[0.0] <= allowed

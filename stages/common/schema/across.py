@@ -12,7 +12,9 @@ from stages.common.schema.groups import (
     Surgery,
 )
 
-SELF_DOMAIN = "self"
+# Domains of text that the dense model writes itself: texts from nothing, and questions with answers.
+SELF_DOMAIN, DIALOGUE_DOMAIN = "self", "dialogues"
+GENERATED = (SELF_DOMAIN, DIALOGUE_DOMAIN)
 
 
 def tries_healing(surgery: Surgery) -> bool:
@@ -22,14 +24,15 @@ def tries_healing(surgery: Surgery) -> bool:
 
 def mixture_problems(domains: Collection[str], mixture: Mapping[str, float]) -> Iterator[str]:
     """A weight for each domain, and for nothing else."""
-    known = {*domains, SELF_DOMAIN}
+    known = {*domains, *GENERATED}
     for name in mixture:
         if name not in known:
             yield f"mixture.{name}: no such domain; domains are {', '.join(sorted(known))}"
     for name in sorted(known - set(mixture)):
         yield f"mixture: domain {name} has no weight; add `{name}: 1.0`, or 0 to leave it out"
-    if SELF_DOMAIN in domains:
-        yield f"domains.{SELF_DOMAIN}: the name is taken by text sampled from the model"
+    for name in GENERATED:
+        if name in domains:
+            yield f"domains.{name}: the name is taken by text sampled from the model"
     if mixture and not any(mixture.values()):
         yield "mixture: all weights are 0; at least one domain must count"
     if not math.isfinite(sum(mixture.values())):

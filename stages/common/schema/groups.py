@@ -15,12 +15,31 @@ GRADIENT_METRICS: frozenset[str] = frozenset({"fisher", "taylor"})
 Temperature = Annotated[float, Field(ge=0.001, le=1000)]
 
 
+class Written(Group):
+    """How one turn of a dialogue is written."""
+
+    tokens: Positive
+    temperature: Temperature
+    min_p: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Dialogues(Group):
+    """Questions that the dense model writes, and its answers."""
+
+    count: Positive
+    question: Written
+    answer: Written
+    requests: Annotated[list[str], Field(min_length=1)]
+    closings: Annotated[list[str], Field(min_length=1)]
+
+
 class Sample(Group):
     documents: Positive
     tokens: Positive
     temperature: Temperature
     batch_size: Positive
     seed: Seed
+    dialogues: Dialogues
 
 
 class Corpus(Group):
@@ -141,11 +160,9 @@ class OwnText(Group):
     plain: Count
     dialogues: Count
     tokens: Positive
-    question_tokens: Positive
     temperature: Temperature
     batch_size: Positive
     seed: Seed
-    requests: list[str]
 
 
 class RecoverMixture(Group):

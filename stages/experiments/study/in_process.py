@@ -18,22 +18,22 @@ from stages.checkpoints.devices import place
 from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.common.artifacts import Document, Sequence
 from stages.common.errors import InputError
-from stages.common.params import SELF_DOMAIN, Params
+from stages.common.params import GENERATED, Params
+from stages.common.text import Text
 from stages.evaluation.perplexity import score_domains
 from stages.experiments.study.grid import Experiment
 from stages.experiments.study.results import Result, Scores
 from stages.method.from_params import method_settings
 from stages.method.prune import prune_model, take_round_of_a_copy
 from stages.method.settings import Settings
-from stages.method.text import Text
 from stages.pruning.capture import DomainCapture
 from stages.pruning.decoder import decoder_parameters
 from stages.pruning.experts import close_experts, open_experts
 from stages.pruning.sites import Masks
 from stages.text.calibration import by_domain
 from stages.text.corpus import build_corpus
+from stages.text.generated import generate
 from stages.text.inputs import corpus_inputs
-from stages.text.sampling import sample_documents
 
 T = TypeVar("T")
 Corpus = tuple[list[Sequence], list[Sequence]]
@@ -79,25 +79,25 @@ class Laboratory:
     def _corpus(self, params: Params) -> Corpus:
         def draw() -> Corpus:
             sources, tokens, benchmarks = corpus_inputs(params, self.data)
-            if params.mixture[SELF_DOMAIN]:
-                sources[SELF_DOMAIN] = self._own_text(params, sources.get(SELF_DOMAIN))
-            else:
-                sources.pop(SELF_DOMAIN, None)
+            for domain in GENERATED:
+                there = sources.pop(domain, None)
+                if params.mixture[domain]:
+                    sources[domain] = self._own_text(params, domain, there)
             calibration, heldout = build_corpus(sources, tokens, benchmarks, params.corpus)
             return calibration.sequences, heldout.sequences
 
         return self._once(("corpus", _text_key(params)), draw)
 
-    def _own_text(self, params: Params, there: list[Document] | None) -> list[Document]:
+    def _own_text(self, params: Params, domain: str, there: list[Document] | None) -> list[Document]:
         """What the dense model writes; `there` is that already, if the pipeline had the same settings."""
 
         def write() -> list[Document]:
             model = place(close_experts(copy.deepcopy(self.dense)), self.device)
-            return sample_documents(model, self.tokenizer, params.sample, self.data / "model")
+            return generate(model, self.tokenizer, params.sample, [domain], self.data / "model")[domain]
 
         if there is not None and params.sample == self.made_by.sample:
             return there
-        return self._once(("sample", params.sample), write)
+        return self._once((domain, params.sample), write)
 
     def _pruned(self, params: Params, calibration: list[Sequence]) -> tuple[PreTrainedModel, float]:
         """What surgery would write, in host memory, and what it took with captures of its own."""
@@ -146,4 +146,4 @@ class Laboratory:
 
 
 def _text_key(params: Params) -> tuple[object, ...]:
-    return (params.corpus, params.sample, params.mixture[SELF_DOMAIN] > 0)
+    return (params.corpus, params.sample, *(params.mixture[domain] > 0 for domain in GENERATED))

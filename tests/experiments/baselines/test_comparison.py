@@ -42,7 +42,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     domain = data["domains"]["news"]
     data |= {
         "domains": dict.fromkeys(DOMAINS, domain),
-        "mixture": {"code": 1.0, "news": 1.0, "self": 0.0},
+        "mixture": {"code": 1.0, "news": 1.0, "self": 0.0, "dialogues": 0.0},
         "benchmarks": {},
         "compute": {"device": "cpu", "dtype": "float32", "launch": "python"},
     }

@@ -45,7 +45,7 @@ def test_each_domain_is_scored_after_a_pruning_without_its_text(inside: Path) ->
     assert list(found["wanda-sp", ""]) == ["code", "news"]
     model = load_model(inside / "data/model", "float32")
     text = read_text(inside / "data/corpus/calibration.parquet")
-    METHODS["wanda-sp"](model, {"news": text["news"][:3]}, 0.2)
+    METHODS["wanda-sp"](model, {"news": text.ids["news"][:3]}, 0.2)
     rows = [row for row in read_sequences(inside / "data/corpus/heldout.parquet") if row.domain == "code"]
     expected = score_domains(model, load_tokenizer(inside / "data/model"), rows, 8)
     assert list(found["wanda-sp", "code"]) == ["code"]
@@ -69,7 +69,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(inside: Path) -> None
 def test_our_own_stages_are_given_a_weight_of_zero(inside: Path, tmp_path: Path) -> None:
     request = Request("secateurs", "", 0.3, "", "code", "", str(tmp_path), str(inside), "cpu", "float32")
     params = _settle(request)
-    assert params.mixture == {"code": 0.0, "news": 1.0, "self": 0.0}
+    assert params.mixture == {"code": 0.0, "news": 1.0, "self": 0.0, "dialogues": 0.0}
     assert params.prune.sparsity == 0.3
     assert params.surgery.reconstruct.epochs == 0
 

@@ -55,7 +55,7 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "items.jsonl").write_text(f"{json.dumps(item)}\n" * 2)
     params["domains"] = {name: lines_of(f"{name}.txt") for name in ("code", "news")}
     params["model"] = model_at(dense_dir)
-    params["mixture"] = {"code": 2.0, "news": 1.0, "self": 1.0}
+    params["mixture"] = {"code": 2.0, "news": 1.0, "self": 1.0, "dialogues": 0.0}
     params["benchmarks"] = {"openbookqa": {"source": "path", "path": "items.jsonl"}}
     params["sample"] |= {"documents": 6, "tokens": 48, "batch_size": 6}
     params["corpus"] |= {"sequence_length": 24, "calibration_sequences": 6, "heldout_sequences": 3}

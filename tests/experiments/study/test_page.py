@@ -58,7 +58,7 @@ def result(name: str, ratios: tuple[float, float], removed: float = 0.2, accurac
 def made(tmp_path: Path) -> Grid:
     file = tmp_path / "axes.yaml"
     file.write_text(AXES, encoding="utf-8")
-    mixture = dict.fromkeys([*PARAMS["domains"], "self"], 1.0)
+    mixture = dict.fromkeys([*PARAMS["domains"], "self", "dialogues"], 1.0)
     return grid("small", PARAMS | {"mixture": mixture}, file)
 
 

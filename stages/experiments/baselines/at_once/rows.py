@@ -13,6 +13,7 @@ from stages.checkpoints.devices import place
 from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.common.errors import InputError
 from stages.common.params import Params
+from stages.common.text import Text
 from stages.experiments.baselines.catalogue import BASELINES
 from stages.experiments.baselines.depth import angular, block_influence
 from stages.experiments.baselines.four_bits import to_four_bits
@@ -33,13 +34,13 @@ FOUR_BITS_TITLE = "dense, 4 bits (Q4_0)"
 class Given:
     """What every row is given: the dense model in host memory, its tokenizer, params, and calibration text.
 
-    text: int64 [sequences, tokens] by domain, all of it; without: a domain that no row reads, empty for none.
+    text: all calibration text; without: a domain that no row reads, empty for none.
     """
 
     dense: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     params: Params
-    text: Mapping[str, Tensor]
+    text: Text
     without: str
 
     def sequences(self) -> dict[str, Tensor]:

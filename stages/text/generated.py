@@ -1,0 +1,41 @@
+"""The domains of text that the dense model writes itself."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from stages.common.artifacts import Document
+from stages.common.params import DIALOGUE_DOMAIN, SELF_DOMAIN, Sample
+from stages.text.dialogues import write_dialogues
+from stages.text.sampling import sample_documents
+from stages.text.turns import NO_DIALOGUES, turns_of
+
+
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: Sample,
+    domains: Collection[str],
+    where: Path,
+) -> dict[str, list[Document]]:
+    """The text of each of the `domains`, which are of params.GENERATED.
+
+    where: the directory the tokenizer is from. Raises InputError where the model's logits are no numbers, and
+    for dialogues of a model without a chat template, before anything is written.
+    """
+    turns = turns_of(tokenizer, where, NO_DIALOGUES) if DIALOGUE_DOMAIN in domains else None
+    found = {}
+    if SELF_DOMAIN in domains:
+        found[SELF_DOMAIN] = sample_documents(model, tokenizer, settings, where)
+    if turns is not None:
+        found[DIALOGUE_DOMAIN] = write_dialogues(
+            model,
+            tokenizer,
+            turns,
+            settings.dialogues,
+            count=settings.dialogues.count,
+            batch_size=settings.batch_size,
+            key=str(settings.seed),
+        )
+    return found
