@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ from stages.common.paths import MODEL, PRUNED, RECOVERED, RECOVERY_TEXT
 from stages.pruning import divergence, optimizer, precision, recovery, scales
 from stages.pruning import training as course_of_training
 from stages.pruning.recovery import recover, trained_parameters
-from stages.pruning.training import Check, Course, Snapshot, Training
+from stages.pruning.training import Check, Course, Snapshot, Training, together
 from stages.recovering.card import ALL, Recovery, recovered_card
 from stages.recovering.curves import CURVES, following
-from stages.recovering.snapshots import clear, read_snapshot, saving, snapshot_path
+from stages.recovering.snapshots import Save, clear, read_snapshot, saving, snapshot_path
 from stages.recovering.text import by_kind, leave_out, recovery_mixture, rows_left_out, shares_of_kinds
 from stages.text.calibration import read_text
 
@@ -43,23 +43,26 @@ def main() -> None:
     params = read_params()
     hold(RECOVERED)
     _refuse_many(params)
-    training = Training(**params.recover.model_dump(exclude={"own", "mixture", "left_out"}))
+    trainings = _trainings(params)
+    training = trainings[-1]
     tokenizer, pruned_card = load_tokenizer(PRUNED), read_card(PRUNED)
     text = leave_out(read_text(RECOVERY_TEXT).ids, rows_left_out(params))
     mixture = recovery_mixture(params)
     check = torch.cat([ids[:1] for ids in text[1].values()])
     student, teacher, autocast = _models(params)
-    course = _train(student, teacher, text, mixture, training, autocast, params.compute.dtype)
+    parts = _train(student, teacher, text, mixture, trainings, autocast, params.compute.dtype)
+    course = together(parts)
     made = len(course.losses)
     done = Recovery(
         training,
-        steps=made,
-        kept=course.best.steps,
+        scales_first=parts[0].best.steps if len(parts) > 1 else 0,
+        steps=len(parts[-1].losses),
+        kept=parts[-1].best.steps,
         tokens=made * training.batch_size * check.shape[1],
         parameters=trained_parameters(student, training.weights),
         shares=shares_of_kinds(mixture),
         before=_by_kind(course.checks[0], mixture),
-        after=_by_kind(course.best, mixture),
+        after=_by_kind(parts[-1].best, mixture),
     )
     trained: Any = student  # transformers' types leave out the arguments of `to`
     result = in_precision(trained.to("cpu"), saved_dtype(PRUNED))
@@ -71,7 +74,7 @@ def main() -> None:
         (directory / "README.md").write_text(card, encoding="utf-8")
         write_json(directory / "recovery.json", asdict(done) | {"course": asdict(course)})
     clear()
-    if course.memorised(training):
+    if parts[-1].memorised(training):
         click.echo(
             "recover: warning: the divergence on text that was trained on is below half of that on left-out "
             "text: there is too little text for so many steps, and abilities may be lost"
@@ -79,8 +82,8 @@ def main() -> None:
     change = f"{done.before[ALL]:.4f} -> {done.after[ALL]:.4f} nats"
     summary(
         "recover",
-        f"{made} steps, of which {done.kept} were kept; divergence from the dense model on left-out text "
-        f"{change}, in {RECOVERED}",
+        f"{made} steps, of which {done.scales_first + done.kept} were kept; divergence from the dense model "
+        f"on left-out text {change}, in {RECOVERED}",
     )
 
 
@@ -94,46 +97,69 @@ def _models(params: Params) -> tuple[PreTrainedModel, PreTrainedModel, torch.dty
     return student, place(load_model(MODEL, "float32"), device), None
 
 
+def _trainings(params: Params) -> list[Training]:
+    """What is trained, one after the other: scales first where params.yaml asks for that."""
+    given = params.recover.model_dump(exclude={"own", "mixture", "left_out", "scales_first"})
+    training, first = Training(**given), params.recover.scales_first
+    if training.weights == "scales" or not first.steps:
+        return [training]
+    return [
+        replace(training, weights="scales", steps=first.steps, learning_rate=first.learning_rate),
+        training,
+    ]
+
+
 def _train(
     student: PreTrainedModel,
     teacher: PreTrainedModel,
     text: tuple[dict[str, Tensor], dict[str, Tensor]],
     mixture: dict[str, float],
-    training: Training,
+    trainings: list[Training],
     autocast: torch.dtype | None,
     dtype: str,
-) -> Course:
+) -> list[Course]:
+    """The course of each training, one after the other; the student ends as the last one leaves it."""
     sequences, left_out = text
     left = {domain: len(rows) for domain, rows in left_out.items()}
-    settings = asdict(training) | {"mixture": mixture, "left_out": left, "dtype": dtype}
-    path = snapshot_path(settings, [MODEL, PRUNED, RECOVERY_TEXT, *CODE])
-    snapshot = read_snapshot(path)
-    save, follow = saving(path), following(CURVES)
-    with counter("recover", "step", training.steps) as bar:
-        if snapshot is not None:
-            steps = len(snapshot.course.losses)
-            click.echo(f"recover: goes on after step {steps} of {training.steps}")
-            bar.update(steps)
+    inputs = [MODEL, PRUNED, RECOVERY_TEXT, *CODE]
+    follow, courses = following(CURVES), list[Course]()
+    with counter("recover", "step", sum(one.steps for one in trainings)) as bar:
+        for number, training in enumerate(trainings):
+            before = [asdict(one) for one in trainings[:number]]
+            settings = asdict(training) | {
+                "mixture": mixture,
+                "left_out": left,
+                "dtype": dtype,
+                "before": before,
+            }
+            path = snapshot_path(settings, inputs)
+            snapshot, save = read_snapshot(path), saving(path, training)
+            if snapshot is not None:
+                made = len(snapshot.course.losses)
+                click.echo(f"recover: {training.weights}: goes on after step {made} of {training.steps}")
+                bar.update(made)
 
-        def on_step(take: Callable[[], Snapshot]) -> None:
-            bar.update()
-            follow(take().course)
-            save(take)
+            def on_step(take: Callable[[], Snapshot], save: Save = save) -> None:
+                bar.update()
+                follow(together([*courses, take().course]))
+                save(take)
 
-        course = recover(
-            student,
-            teacher,
-            sequences,
-            left_out,
-            mixture,
-            training,
-            autocast=autocast,
-            snapshot=snapshot,
-            on_step=on_step,
-        )
+            courses.append(
+                recover(
+                    student,
+                    teacher,
+                    sequences,
+                    left_out,
+                    mixture,
+                    training,
+                    autocast=autocast,
+                    snapshot=snapshot,
+                    on_step=on_step,
+                )
+            )
     # Where no step was made, or none was left to make, the tables are still empty.
-    follow(course)
-    return course
+    follow(together(courses))
+    return courses
 
 
 def _by_kind(check: Check, mixture: dict[str, float]) -> dict[str, float]:

@@ -19,7 +19,10 @@ def main() -> None:
     metrics = build_metrics(read_evidence(EVALUATIONS, history, HEALING, "recovered"))
     pruned = build_metrics(read_evidence(EVALUATIONS, history, HEALING))["pruned"]
     recovery = read_json(RECOVERED / "recovery.json")
-    done = {key: recovery[key] for key in ("training", "steps", "kept", "tokens", "parameters", "shares")}
+    done = {
+        key: recovery[key]
+        for key in ("training", "scales_first", "steps", "kept", "tokens", "parameters", "shares")
+    }
     done |= {
         when: {key: round(one, 4) for key, one in recovery[when].items()} for when in ("before", "after")
     }

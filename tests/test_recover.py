@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from stages.common.params import read_params
 from stages.pruning.cutting import cut
 from stages.pruning.settings import Healed
 from stages.pruning.sites import all_kept_masks
+from stages.pruning.training import Check, Course, Snapshot
 from stages.recovering import snapshots
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
 from tests.evaluation.evidence import evaluation, history, write_evaluation, write_evidence
 from tests.project import ROOT, change, random_sequences, read_yaml, write_params
+from tests.pruning.test_recovery import TRAINING
 
 CHANGES: dict[str, Any] = {
     "corpus.sequence_length": 24,
@@ -40,6 +43,7 @@ CHANGES: dict[str, Any] = {
     "mixture": {"news": 2.0, "self": 1.0, "dialogues": 0.0},
     "compute.device": "cpu",
     "recover.steps": 5,
+    "recover.scales_first.steps": 0,
     "recover.batch_size": 3,
     "recover.learning_rate": 0.03,
     "recover.check_every": 2,
@@ -171,6 +175,30 @@ def test_the_card_says_what_was_done(project: Callable[..., Path]) -> None:
 
 
 @pytest.mark.usefixtures("unproved")
+def test_scales_can_be_trained_before_all_weights(project: Callable[..., Path]) -> None:
+    first = {"steps": 2, "learning_rate": 0.01}
+    project(
+        recover__weights="all",
+        recover__learning_rate=0.001,
+        recover__patience=9,
+        recover__scales_first=first,
+    )
+    result = run()
+    assert result.exit_code == 0, result.output
+    fit = json.loads(Path("data/recovered/recovery.json").read_text())
+    assert (fit["scales_first"], fit["steps"], len(fit["course"]["losses"])) == (2, 5, 7)
+    # What all weights begin with is what the scales ended with.
+    assert [check["steps"] for check in fit["course"]["checks"]] == [0, 2, 4, 6, 7]
+    assert table("divergence")[-1] == (7, fit["course"]["checks"][-1]["divergence"])
+    assert fit["after"]["all"] < fit["before"]["all"]
+    assert f"7 steps, of which {2 + fit['kept']} were kept" in result.output
+    assert "- first 2 steps of norms and factors alone" in Path("data/recovered/README.md").read_text("utf-8")
+    before, after = load_file("data/pruned/model.safetensors"), load_file(WEIGHTS)
+    # The scales leave these alone, and all weights do not.
+    assert not torch.equal(*(one["model.layers.0.mlp.up_proj.weight"] for one in (before, after)))
+
+
+@pytest.mark.usefixtures("unproved")
 @pytest.mark.parametrize("weights", ["all", "scales"])
 def test_no_steps_leave_the_pruned_weights(project: Callable[..., Path], weights: str) -> None:
     project(recover__steps=0, recover__weights=weights)
@@ -239,12 +267,16 @@ def test_snapshots_are_rare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
     monkeypatch.setattr(snapshots.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(snapshots, "write_snapshot", write_slowly)
-    save = snapshots.saving(tmp_path / "snapshot")
-    for _ in range(200):
+    save = snapshots.saving(tmp_path / "snapshot", replace(TRAINING, steps=200))
+    checks = (Check(0, 0.5, {}),)
+    for step in range(1, 201):
         clock[0] += 10.0
-        save(lambda: snapshots.Snapshot(snapshots.Course((), ()), {}))
+        save(lambda made=step: Snapshot(Course((0.5,) * made, checks), {}))
     # After five minutes first; as one takes half a minute, the next ones come after another ten.
-    assert written == [330.0, 960.0, 1590.0]
+    *rare, last = written
+    assert rare == [330.0, 960.0, 1590.0]
+    # And after the last step.
+    assert last == 2120.0
 
 
 @pytest.mark.parametrize(
@@ -292,6 +324,7 @@ def test_measures_stand_beside_the_dense_ones_and_not_in_the_metrics(
     Path("data/recovered").mkdir()
     recovery = {
         "training": {"steps": 5},
+        "scales_first": 0,
         "steps": 5,
         "kept": 4,
         "tokens": 360,

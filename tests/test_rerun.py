@@ -116,8 +116,14 @@ def project(tmp_path_factory: pytest.TempPathFactory, dense_dir: Path) -> Projec
 
 @pytest.fixture(autouse=True)
 def _restored(project: Project) -> Iterator[None]:
-    """After every change, going back restores all outputs from the cache; only the pages are written anew."""
+    """After every change, going back restores all outputs from the cache; only the pages are written anew.
+
+    The file of a domain that was taken out again stays, and whoever clones the project has none.
+    """
     yield
+    for file in (project.directory / "data/sources").glob("*.parquet"):
+        if file.stem not in project.before["mixture"]:
+            file.unlink()
     project.write(project.before)
     assert project.repro({}) in ([], PAGES)
 

@@ -1,7 +1,8 @@
 """The settings of a recovery's training, how it went, and all that is needed to go on with it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
 from statistics import fmean
 from typing import Literal
 
@@ -63,6 +64,12 @@ class Course:
         """The check with the lowest divergence, the first of several."""
         return min(self.checks, key=lambda check: check.divergence)
 
+    def following(self, before: "Course") -> "Course":
+        """This course as the part after another one, whose best weights it began with."""
+        made = len(before.losses)
+        checks = tuple(replace(check, steps=made + check.steps) for check in self.checks[1:])
+        return Course(before.losses + self.losses, before.checks + checks)
+
     def ended(self, training: Training) -> bool:
         """Whether no further step is to be made."""
         since = sum(check.steps > self.best.steps for check in self.checks)
@@ -72,6 +79,11 @@ class Course:
         """Whether the text that was trained on is at the end reproduced twice as well as left-out text."""
         last = self.losses[-training.check_every :]
         return bool(last) and 2 * fmean(last) < self.checks[-1].divergence
+
+
+def together(courses: Sequence[Course]) -> Course:
+    """Courses that followed each other as one."""
+    return reduce(lambda before, after: after.following(before), courses)
 
 
 @dataclass(frozen=True)

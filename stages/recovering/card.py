@@ -14,13 +14,15 @@ ALL = "all"
 class Recovery:
     """What was done, and what came of it.
 
-    steps: how many were made; the weights are those after `kept` of them.
+    scales_first: steps of scales that were kept before, 0 for none. steps: how many were made then; the
+    weights are those after `kept` of them.
     tokens: read in training. parameters: how many were trained. shares: of each kind of text, together 1.
     before, after: mean divergence from the dense model on text left out of the training, nats per token, by
     kind of text and of ALL.
     """
 
     training: Training
+    scales_first: int
     steps: int
     kept: int
     tokens: int
@@ -54,6 +56,7 @@ def _recovery(recovery: Recovery) -> list[str]:
         "all": "decoder layers and final norm; embeddings and head are the dense model's",
         "scales": "norms, and factors on the inputs of output projections, since folded into their weights",
     }
+    first = f"- first {recovery.scales_first:,} steps of norms and factors alone, folded into the weights"
     return [
         "How it was recovered",
         "",
@@ -61,6 +64,7 @@ def _recovery(recovery: Recovery) -> list[str]:
         "divergence, temperature 1, no labels) on calibration documents, more of each than pruning reads,",
         "and on text that the dense model wrote itself.",
         "",
+        *([first] if recovery.scales_first else []),
         f"- {recovery.parameters:,} parameters trained: {what[training.weights]}",
         f"- {recovery.steps:,} steps of {training.batch_size} sequences, {recovery.tokens:,} tokens with "
         f"repetitions ({shares}); the weights are those after step {recovery.kept:,}, when the divergence on "

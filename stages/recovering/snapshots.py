@@ -13,13 +13,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from stages.pruning.training import Check, Course, Snapshot
+from stages.pruning.training import Check, Course, Snapshot, Training
 from stages.rounds.tensors import read_tensors, write_tensors
 
 SCRATCH = Path("data/.recovering")
 # At least this long between two snapshots, and so long that writing them takes a twentieth of the time.
 SECONDS = 300.0
 SHARE = 0.05
+
+Save = Callable[[Callable[[], Snapshot]], None]
 
 
 def snapshot_path(settings: Mapping[str, Any], inputs: Iterable[Path]) -> Path:
@@ -50,16 +52,19 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     write_tensors(path, dict(snapshot.tensors), asdict(snapshot.course))
 
 
-def saving(path: Path) -> Callable[[Callable[[], Snapshot]], None]:
-    """What to call after every step with a function that takes a snapshot; now and then it writes one."""
+def saving(path: Path, training: Training) -> Save:
+    """What to call after every step with a function that takes a snapshot; now and then it writes one.
+
+    After the last step of the training it writes one too, from which a training that follows can begin.
+    """
     due = time.monotonic() + SECONDS
 
     def save(take: Callable[[], Snapshot]) -> None:
         nonlocal due
-        start = time.monotonic()
-        if start < due:
+        start, snapshot = time.monotonic(), take()
+        if start < due and not snapshot.course.ended(training):
             return
-        write_snapshot(path, take())
+        write_snapshot(path, snapshot)
         done = time.monotonic()
         due = done + max(SECONDS, (done - start) / SHARE)
 

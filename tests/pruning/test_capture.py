@@ -205,7 +205,5 @@ def test_a_model_that_overflows_is_refused_by_name() -> None:
 
 def test_sequences_without_a_part_of_an_answer_are_refused() -> None:
     none = torch.zeros(IDS.shape, dtype=torch.bool)
-    with pytest.raises(
-        InputError, match=r"sequences: none of the 5 sequences of domain text holds"
-    ):
+    with pytest.raises(InputError, match=r"sequences: none of the 5 sequences of domain text holds"):
         run(make_tiny_model(), IDS, 5, answers=none)

@@ -173,11 +173,19 @@ class RecoverMixture(Group):
     dialogues: Annotated[float, Field(ge=0)]
 
 
+class ScalesFirst(Group):
+    """A short training of scales before that of all weights."""
+
+    steps: Count
+    learning_rate: Annotated[float, Field(gt=0)]
+
+
 class Recover(Group):
     own: OwnText
     mixture: RecoverMixture
     left_out: Positive
     weights: Literal["scales", "all"]
+    scales_first: ScalesFirst
     steps: Count
     batch_size: Positive
     micro_batch_size: Positive
