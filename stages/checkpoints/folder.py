@@ -9,15 +9,13 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING
 
+from stages.checkpoints.weight_files import check_parts, is_read
 from stages.common.artifacts import not_finite
 from stages.common.decoding import POINTER_REMEDY, decode, is_pointer, parse_json
 from stages.common.errors import InputError
 from stages.common.paths import MODEL, PRUNED, RECOVERED
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-# Mistral's repositories hold the weights once more, in a form of its own.
-MISTRALS = "consolidated.safetensors"
 _MADE_BY = {
     MODEL: "run `dvc repro model`",
     PRUNED: "run `dvc repro surgery`",
@@ -32,7 +30,7 @@ _TOKENIZERS = (
 
 def check_folder(folder: Path) -> None:
     """Raise InputError where a local folder is no checkpoint of plain weights that transformers can open."""
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+    for file in sorted(path for path in folder.iterdir() if path.is_file() and is_read(folder, path.name)):
         with file.open("rb") as stream:
             if is_pointer(stream.read(64)):
                 raise InputError(f"{file.name}: {POINTER_REMEDY}")
@@ -50,42 +48,9 @@ def check_folder(folder: Path) -> None:
             "comes with a model is not run; choose a model whose family transformers has"
         )
     check_config(config)
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-        raise InputError("it holds no weights; put model.safetensors beside the config")
-    _check_parts(folder)
+    check_parts(folder, config)
     if not any((folder / name).exists() for name in _TOKENIZERS):
         raise InputError("it holds no tokenizer; put tokenizer.json, or tokenizer.model, beside the weights")
-
-
-def _check_parts(folder: Path) -> None:
-    """Raise InputError where safetensors files lie there that transformers would pass over in silence."""
-    read = {WEIGHTS}
-    if (folder / INDEX).exists():
-        if (folder / WEIGHTS).exists():
-            raise InputError(
-                f"{WEIGHTS} and {INDEX} are both there, two sets of weights, of which only the first would "
-                "be read; take one away"
-            )
-        read = _parts(INDEX, (folder / INDEX).read_bytes())
-        gone = sorted(name for name in read if not (folder / name).is_file())
-        if gone:
-            raise InputError(f"{INDEX}: names {gone[0]}, which is not there; fetch it again")
-    there = {path.name for path in folder.glob("*.safetensors")}
-    unread = sorted(there - read - {MISTRALS})
-    if unread:
-        raise InputError(
-            f"{unread[0]}: would not be read, because transformers reads {WEIGHTS}, or the files that "
-            f"{INDEX} names; name it there, or take it away"
-        )
-
-
-def _parts(name: str, data: bytes) -> set[str]:
-    """The files that an index names."""
-    index = parse_json(name, decode(name, data))
-    parts = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(parts, dict) or not all(isinstance(file, str) for file in parts.values()):
-        raise InputError(f"{name}: no weight_map of names and files; fetch it again")
-    return set(parts.values())
 
 
 def check_file(file: Path) -> None:
