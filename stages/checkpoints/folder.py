@@ -3,6 +3,7 @@
 Only what transformers would misread, or would refuse in words that do not name the cause.
 """
 
+import codecs
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ _MADE_BY = {
     PRUNED: "run `dvc repro surgery`",
     RECOVERED: "run `make recover`",
 }
+# What else transformers reads and expects an object in.
+_OBJECTS = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "generation_config.json"),
+)
 # Any one of them makes a tokenizer.
 _TOKENIZERS = (
     *("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
@@ -39,9 +45,7 @@ def check_folder(folder: Path) -> None:
         others = ", ".join(path.name for path in sorted(folder.glob("*.gguf"))[:3])
         remedy = f"name a GGUF file: {others}" if others else "give the folder that transformers saved"
         raise InputError(f"there is no {CONFIG} in it; {remedy}")
-    config = parse_json(CONFIG, decode(CONFIG, (folder / CONFIG).read_bytes()))
-    if not isinstance(config, dict):
-        raise InputError(f"{CONFIG}: a {type(config).__name__}, not a JSON object; fetch it again")
+    config, *_ = [_read_object(folder / name) for name in (CONFIG, *_OBJECTS) if (folder / name).is_file()]
     if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING:
         raise InputError(
             f"{CONFIG}: model_type: {config.get('model_type')}: not known to transformers, and code that "
@@ -51,6 +55,19 @@ def check_folder(folder: Path) -> None:
     check_parts(folder, config)
     if not any((folder / name).exists() for name in _TOKENIZERS):
         raise InputError("it holds no tokenizer; put tokenizer.json, or tokenizer.model, beside the weights")
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    """What a file of the folder holds; transformers passes over some that it cannot read, and names few."""
+    data = file.read_bytes()
+    if data.startswith(codecs.BOM_UTF8):
+        raise InputError(
+            f"{file.name}: begins with a byte order mark, which transformers cannot read; save it without"
+        )
+    value = parse_json(file.name, decode(file.name, data))
+    if not isinstance(value, dict):
+        raise InputError(f"{file.name}: a {type(value).__name__}, not a JSON object; fetch it again")
+    return value
 
 
 def check_file(file: Path) -> None:

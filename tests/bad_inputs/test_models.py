@@ -216,7 +216,30 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
     "padding beyond the embedding": (config(pad_token_id=999),
         "cannot be loaded: a value in its config files cannot be right: Padding_idx must be within num_embeddings"),
     "a list for the tokenizer's config": (files(tokenizer_config__json=b"[]"),
-        "cannot be loaded: a value in its config files cannot be right: 'list' object has no attribute 'get'"),
+        "tokenizer_config.json: a list, not a JSON object; fetch it again"),
+    "an empty tokenizer": (files(tokenizer__json=b""),
+        "tokenizer.json: not valid JSON: Expecting value: line 1 column 1 (char 0); correct or remove it"),
+    "zeros for a tokenizer": (files(tokenizer__json=bytes(90)),
+        "tokenizer.json: not UTF-8 text: 90 of its 90 bytes are zero, as in UTF-16 and in files that are no text; save "
+        "the file as UTF-8"),
+    "a list of special tokens": (files(special_tokens_map__json=b"[]"),
+        "special_tokens_map.json: a list, not a JSON object; fetch it again"),
+    "a number for added tokens": (files(added_tokens__json=b"3"),
+        "added_tokens.json: a int, not a JSON object; fetch it again"),
+    # transformers takes its defaults then, in silence.
+    "a generation config cut short": (files(generation_config__json=b"{"),
+        "generation_config.json: not valid JSON: Expecting property name enclosed in double quotes: line 1 column 2 "
+        "(char 1); correct or remove it"),
+    "a list for the generation config": (files(generation_config__json=b"[1]"),
+        "generation_config.json: a list, not a JSON object; fetch it again"),
+    "a config with a mark": (lambda folder: (folder / CONFIG).write_bytes(b"\xef\xbb\xbf" + (folder / CONFIG).read_bytes()),
+        "config.json: begins with a byte order mark, which transformers cannot read; save it without"),
+    "no layers": (config(num_hidden_layers=0),
+        "its config does not tell of weights in its files: model.layers.0.input_layernorm.weight, "
+        "model.layers.0.mlp.down_proj.weight, model.layers.0.mlp.gate_proj.weight and 24 more; without them it would "
+        "be another model"),
+    "a smaller vocabulary": (config(vocab_size=100),
+        "weights have other shapes than its config tells: model.embed_tokens.weight [258, 32], not [100, 32]"),
     "a tokenizer.json of another version": (unknown_part_of_the_tokenizer,
         "cannot be loaded: tokenizer.json: data did not match any variant of untagged enum PostProcessorWrapper at "
         "line 1 column 38"),
