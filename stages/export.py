@@ -6,6 +6,7 @@ from pathlib import Path
 from stages.checkpoints.loading import load_tokenizer
 from stages.common.artifacts import atomic
 from stages.common.console import stage, summary
+from stages.common.hashes import check_hashes
 from stages.common.locks import hold
 from stages.common.params import Params, read_params
 from stages.common.paths import EXPORT, PRUNED
@@ -18,6 +19,7 @@ def main() -> None:
     """Write data/export/model.gguf from data/pruned."""
     params = read_params()
     hold(EXPORT)
+    check_hashes(PRUNED)
     with atomic(EXPORT) as path:
         said = _write_k_quants(params, path) if params.export.precision in K_QUANTS else _write(params, path)
     summary("export", f"{EXPORT}: {said}, {EXPORT.stat().st_size:,} bytes")

@@ -9,6 +9,7 @@ import click
 from stages.checkpoints.model_card import base_model, data_set
 from stages.common.artifacts import atomic, read_card
 from stages.common.console import stage, summary
+from stages.common.hashes import check_hashes
 from stages.common.locks import hold
 from stages.common.params import read_params
 from stages.common.paths import DATA, EVALUATIONS, HEALING, PUBLISHED, ROUNDS
@@ -33,6 +34,7 @@ def main(name: str) -> None:
         {key: data_set(domain) for key, domain in params.domains.items()},
         evidence,
     )
+    check_hashes(checkpoint)
     card = evaluated_card(read_card(checkpoint), data, evidence, build_metrics(evidence))
     with atomic(target) as directory:
         directory.mkdir()

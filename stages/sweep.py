@@ -76,7 +76,8 @@ def _finished(name: str, state: dict[str, Any]) -> Iterator[tuple[str, dict[str,
     if not metrics:
         return
     params = data["params"][PARAMS]["data"]
-    stages = _locked_stages(state["rev"])
+    # What else ran or did not (the model card, an export) says nothing of the metrics.
+    stages = _way(_locked_stages(state["rev"]))
     changed = _changed_since(stages, params)
     if changed:
         click.echo(f"sweep: {name} left out: {changed} is not what its metrics were made with", err=True)
@@ -97,23 +98,34 @@ def _locked_stages(revision: str) -> dict[str, Any]:
     return stages
 
 
+def _way(stages: Mapping[str, Any]) -> dict[str, Any]:
+    """The stages on the way to the metrics, of dvc.lock's; all of them where none makes the metrics."""
+    made = {out["path"]: name for name, one in stages.items() for out in one.get("outs", [])}
+    if METRICS not in made:
+        return dict(stages)
+    found, waiting = set(), {made[METRICS]}
+    while waiting:
+        found |= waiting
+        read = {dep["path"] for name in waiting for dep in stages[name].get("deps", [])}
+        waiting = {made[path] for path in made if any(_overlap(path, other) for other in read)} - found
+    return {name: one for name, one in stages.items() if name in found}
+
+
+def _overlap(path: str, other: str) -> bool:
+    """Whether two paths are one, or one is a folder with the other in it (data/sources is read whole)."""
+    return f"{path}/".startswith(f"{other}/") or f"{other}/".startswith(f"{path}/")
+
+
 def _stale(stages: Mapping[str, Any]) -> str | None:
-    """A stage on the way to the metrics that read something else than is there now; or None.
+    """A stage that read something else than is there now; or None.
 
     So it is where a run was of a part of the pipeline: `dvc exp run surgery` keeps the metrics of before.
     """
-    made = {out["path"]: (name, out["md5"]) for name, one in stages.items() for out in one.get("outs", [])}
-    waiting = [made[METRICS][0]] if METRICS in made else []
-    seen: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        seen.add(name)
-        for read in stages[name].get("deps", []):
-            maker, now = made.get(read["path"], (name, read["md5"]))
-            if now != read["md5"]:
+    made = {out["path"]: out["md5"] for one in stages.values() for out in one.get("outs", [])}
+    for name, one in stages.items():
+        for read in one.get("deps", []):
+            if made.get(read["path"], read["md5"]) != read["md5"]:
                 return name
-            if maker not in seen:
-                waiting.append(maker)
     return None
 
 

@@ -8,9 +8,10 @@ from stages.checkpoints.devices import place
 from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.common.artifacts import AnswerRow, write_answers, write_json
 from stages.common.console import stage, summary
+from stages.common.hashes import check_hashes
 from stages.common.locks import hold
 from stages.common.params import read_params
-from stages.common.paths import EVALUATIONS
+from stages.common.paths import BENCHMARKS, EVALUATIONS
 from stages.evaluation.asking import asking_of, items_of
 from stages.evaluation.circumstances import circumstances
 from stages.evaluation.scores import headline_metric
@@ -27,6 +28,7 @@ def main(name: str, checkpoint: Path) -> None:
     dtype, device = params.compute.dtype, params.compute.device
     scores: dict[str, Score] = {}
     if params.benchmarks:
+        check_hashes(BENCHMARKS)
         model, tokenizer = place(load_model(checkpoint, dtype), device), load_tokenizer(checkpoint)
         scores = score_tasks(model, tokenizer, items_of(params.benchmarks), asking_of(params.evaluate))
     records = {task: score.record() for task, score in scores.items()}

@@ -184,3 +184,40 @@ def test_a_domain_that_is_gone_hides_no_run(project: Path, tmp_path: Path) -> No
     commit_all(clone, "Without code")
     assert "sources@code" in (clone / "dvc.lock").read_text(encoding="utf-8")
     assert "sweep: 1 runs in data/sweep" in sweep(clone)
+
+
+ASIDE = """\
+  aside:
+    cmd: cp params.yaml data/aside
+    params: [aside]
+    outs: [data/aside]
+"""
+READ = """\
+  texts:
+    foreach: [news, code]
+    do:
+      cmd: echo ${item} > data/texts/${item}.txt
+      params: [aside]
+      outs: ["data/texts/${item}.txt"]
+"""
+
+
+@pytest.mark.parametrize("on_the_way", [False, True])
+def test_only_settings_on_the_way_to_the_metrics_count(
+    project: Path, tmp_path: Path, on_the_way: bool
+) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(project, clone)
+    # A folder that is read whole, or a stage whose output no other reads.
+    stages = STAGES.replace("[report.py]", "[report.py, data/texts]") + READ if on_the_way else STAGES + ASIDE
+    (clone / "dvc.yaml").write_text(stages, encoding="utf-8")
+    (clone / "data/texts").mkdir(exist_ok=True)
+    settings = "aside: 1\n" + (clone / "params.yaml").read_text(encoding="utf-8")
+    (clone / "params.yaml").write_text(settings, encoding="utf-8")
+    run(clone, "dvc", "repro", "--quiet")
+    (clone / "params.yaml").write_text(settings.replace("aside: 1", "aside: 2"), encoding="utf-8")
+    commit_all(clone, "Set, not run")
+    text = sweep(clone, status=1 if on_the_way else 0)
+    left_out = "sweep: main left out: aside is not what its metrics were made with"
+    assert (left_out in text) == on_the_way
+    assert ("sweep: 1 runs in data/sweep" in text) != on_the_way

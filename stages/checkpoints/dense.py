@@ -26,9 +26,10 @@ from stages.archives.joining import join_members
 from stages.checkpoints.folder import check_config, check_file, check_folder
 from stages.checkpoints.heads import share_head
 from stages.checkpoints.loading import UNREADABLE, check_weights, read_tokenizer, tell_tie, unreadable
+from stages.checkpoints.weight_files import compare_sets
 from stages.common.errors import InputError
 from stages.common.local_files import located
-from stages.common.params import PARAMS_FILE, HubModel, ModelSource, PackageModel
+from stages.common.params import PARAMS_FILE, HubModel, ModelSource, PackageModel, PathModel
 from stages.pruning.layouts import family_of
 
 GGUF = ".gguf"
@@ -66,6 +67,9 @@ def load_dense(
         with _quiet(), _naming(location):
             model, tokenizer, report = _load(location, config)
         check_weights(model, report, location.shown)
+        if isinstance(source, PathModel) and not location.gguf_file:
+            with _naming(location):
+                compare_sets(Path(location.name), getattr(config, "transformers_weights", None))
     if location.gguf_file:
         share_head(model)
     tell_tie(model)

@@ -3,26 +3,30 @@
 Only what transformers would misread, or would refuse in words that do not name the cause.
 """
 
+import codecs
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers import CONFIG_MAPPING
 
+from stages.checkpoints.weight_files import check_parts, is_read
 from stages.common.artifacts import not_finite
 from stages.common.decoding import POINTER_REMEDY, decode, is_pointer, parse_json
 from stages.common.errors import InputError
 from stages.common.paths import MODEL, PRUNED, RECOVERED
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-# Mistral's repositories hold the weights once more, in a form of its own.
-MISTRALS = "consolidated.safetensors"
 _MADE_BY = {
     MODEL: "run `dvc repro model`",
     PRUNED: "run `dvc repro surgery`",
     RECOVERED: "run `make recover`",
 }
+# What else transformers reads and expects an object in.
+_OBJECTS = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "generation_config.json"),
+)
 # Any one of them makes a tokenizer.
 _TOKENIZERS = (
     *("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
@@ -32,7 +36,7 @@ _TOKENIZERS = (
 
 def check_folder(folder: Path) -> None:
     """Raise InputError where a local folder is no checkpoint of plain weights that transformers can open."""
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+    for file in sorted(path for path in folder.iterdir() if path.is_file() and is_read(folder, path.name)):
         with file.open("rb") as stream:
             if is_pointer(stream.read(64)):
                 raise InputError(f"{file.name}: {POINTER_REMEDY}")
@@ -41,51 +45,29 @@ def check_folder(folder: Path) -> None:
         others = ", ".join(path.name for path in sorted(folder.glob("*.gguf"))[:3])
         remedy = f"name a GGUF file: {others}" if others else "give the folder that transformers saved"
         raise InputError(f"there is no {CONFIG} in it; {remedy}")
-    config = parse_json(CONFIG, decode(CONFIG, (folder / CONFIG).read_bytes()))
-    if not isinstance(config, dict):
-        raise InputError(f"{CONFIG}: a {type(config).__name__}, not a JSON object; fetch it again")
+    config, *_ = [_read_object(folder / name) for name in (CONFIG, *_OBJECTS) if (folder / name).is_file()]
     if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING:
         raise InputError(
             f"{CONFIG}: model_type: {config.get('model_type')}: not known to transformers, and code that "
             "comes with a model is not run; choose a model whose family transformers has"
         )
     check_config(config)
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-        raise InputError("it holds no weights; put model.safetensors beside the config")
-    _check_parts(folder)
+    check_parts(folder, config)
     if not any((folder / name).exists() for name in _TOKENIZERS):
         raise InputError("it holds no tokenizer; put tokenizer.json, or tokenizer.model, beside the weights")
 
 
-def _check_parts(folder: Path) -> None:
-    """Raise InputError where safetensors files lie there that transformers would pass over in silence."""
-    read = {WEIGHTS}
-    if (folder / INDEX).exists():
-        if (folder / WEIGHTS).exists():
-            raise InputError(
-                f"{WEIGHTS} and {INDEX} are both there, two sets of weights, of which only the first would "
-                "be read; take one away"
-            )
-        read = _parts(INDEX, (folder / INDEX).read_bytes())
-        gone = sorted(name for name in read if not (folder / name).is_file())
-        if gone:
-            raise InputError(f"{INDEX}: names {gone[0]}, which is not there; fetch it again")
-    there = {path.name for path in folder.glob("*.safetensors")}
-    unread = sorted(there - read - {MISTRALS})
-    if unread:
+def _read_object(file: Path) -> dict[str, Any]:
+    """What a file of the folder holds; transformers passes over some that it cannot read, and names few."""
+    data = file.read_bytes()
+    if data.startswith(codecs.BOM_UTF8):
         raise InputError(
-            f"{unread[0]}: would not be read, because transformers reads {WEIGHTS}, or the files that "
-            f"{INDEX} names; name it there, or take it away"
+            f"{file.name}: begins with a byte order mark, which transformers cannot read; save it without"
         )
-
-
-def _parts(name: str, data: bytes) -> set[str]:
-    """The files that an index names."""
-    index = parse_json(name, decode(name, data))
-    parts = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(parts, dict) or not all(isinstance(file, str) for file in parts.values()):
-        raise InputError(f"{name}: no weight_map of names and files; fetch it again")
-    return set(parts.values())
+    value = parse_json(file.name, decode(file.name, data))
+    if not isinstance(value, dict):
+        raise InputError(f"{file.name}: a {type(value).__name__}, not a JSON object; fetch it again")
+    return value
 
 
 def check_file(file: Path) -> None:

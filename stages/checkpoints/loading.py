@@ -20,10 +20,13 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from stages.checkpoints.folder import check_there
+from stages.checkpoints.folder import CONFIG, check_there
 from stages.checkpoints.modelling_file import MODELLING_FILE, is_own_code
 from stages.common.errors import InputError
+from stages.common.hashes import check_hash, check_hashes
 
+# Bytes of its largest file.
+MOST_OF_A_TOKENIZER = 2**26
 # What the libraries raise for files that are missing, broken or of another kind.
 UNREADABLE = (
     OSError, RuntimeError, ValueError, KeyError, TypeError, ImportError, EOFError,
@@ -39,6 +42,7 @@ def load_model(directory: Path, dtype: str) -> PreTrainedModel:
     of them than its config tells of, or has some that are not finite.
     """
     check_there(directory)
+    check_hashes(directory)
     logging.disable_progress_bar()
     try:
         # transformers' type annotations leave out the pair that it returns with output_loading_info.
@@ -63,6 +67,7 @@ def load_model(directory: Path, dtype: str) -> PreTrainedModel:
 def load_config(directory: Path) -> PretrainedConfig:
     """Load the config of a checkpoint; InputError when it cannot be read."""
     check_there(directory)
+    check_hash(directory / CONFIG)
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(directory, local_files_only=True)
     except UNREADABLE as error:
@@ -73,6 +78,8 @@ def load_config(directory: Path) -> PretrainedConfig:
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a checkpoint; InputError when it cannot be read."""
     check_there(directory)
+    # Not the weights, which are much larger than what a tokenizer is read from.
+    check_hashes(directory, MOST_OF_A_TOKENIZER)
     try:
         return read_tokenizer(directory, local_files_only=True)
     except UNREADABLE as error:
@@ -159,6 +166,7 @@ def tell_tie(model: PreTrainedModel) -> None:
 
 def saved_dtype(directory: Path) -> torch.dtype:
     """The dtype of a checkpoint's weights, as its config.json has it. Raises InputError where it has none."""
+    check_hash(directory / CONFIG)
     config = _config(directory)
     dtype = getattr(torch, str(config.get("dtype", config.get("torch_dtype"))), None)
     if not isinstance(dtype, torch.dtype):

@@ -132,6 +132,7 @@ def write_json(path: Path, data: Any) -> None:
 
 def read_card(checkpoint: Path) -> str:
     """Read the model card of a checkpoint of this pipeline."""
+    check_hash(checkpoint / "README.md")
     try:
         return (checkpoint / "README.md").read_text(encoding="utf-8")
     except FileNotFoundError:

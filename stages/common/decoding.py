@@ -61,6 +61,12 @@ def is_pointer(data: bytes) -> bool:
 
 def decode(name: str, data: bytes) -> str:
     """UTF-8 text, with any mark at its start left out; InputError at other bytes."""
+    zeros = data.count(0)
+    if zeros * 10 > len(data) and not data.startswith(tuple(_KINDS)):
+        raise InputError(
+            f"{name}: not UTF-8 text: {zeros} of its {len(data)} bytes are zero, as in UTF-16 and in files "
+            "that are no text; save the file as UTF-8"
+        )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -5,51 +5,131 @@ DVC hands out what is in its cache unread, so that a file which was damaged ther
 
 import functools
 import hashlib
+import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from stages.common.dvc import run_dvc
 from stages.common.errors import InputError
 
 LOCK = Path("dvc.lock")
 # A stage that is forced makes its output anew.
 AGAIN = "delete it and run the stage that writes it with `dvc repro --force --single-item STAGE`"
+# Larger files inside folders (weights) are not read a second time for their hash, at 2 s a GB.
+MOST = 2**30
+
+
+@dataclass(frozen=True)
+class _Output:
+    """What dvc.lock says of an output: the stage that writes it, its md5 (that of a folder ends in .dir)."""
+
+    stage: str
+    md5: str
 
 
 def check_hash(path: Path) -> None:
     """Raise InputError where DVC runs this stage and a file is not the one in dvc.lock.
 
-    Only files that are an output by themselves are looked at, and none that this stage itself writes, because
-    dvc.lock has those of its last run. By hand, a stage reads what is there.
+    Files that are an output by themselves, and those in a folder that is one, as DVC's cache lists them. None
+    that this stage itself writes, because dvc.lock has those of its last run. By hand, a stage reads what is
+    there.
     """
     running = os.environ.get("DVC_STAGE", "")
     if not running or not path.is_file():
         return
-    told = _outputs(running).get(path.as_posix())
+    told = _told(running, path)
     if told is None:
         return
+    found = _md5(path)
+    if found != told.md5:
+        raise InputError(f"{path}: its md5 is {found}, and {LOCK} says {told.md5}: {_remedy(path, told)}")
+
+
+def check_hashes(folder: Path, most: int = MOST) -> None:
+    """Raise InputError as check_hash does for a file of a folder, except for files of over `most` bytes."""
+    if os.environ.get("DVC_STAGE"):
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.stat().st_size <= most:
+                check_hash(path)
+
+
+def _told(running: str, path: Path) -> _Output | None:
+    """What another stage than `running` wrote as this file; None where nothing says so."""
+    outputs = _outputs(running)
+    if path.as_posix() in outputs:
+        return outputs[path.as_posix()]
+    for folder in path.parents:
+        output = outputs.get(folder.as_posix())
+        if output is not None:
+            md5 = _listing(output.md5).get(path.relative_to(folder).as_posix())
+            return None if md5 is None else _Output(output.stage, md5)
+    return None
+
+
+def _remedy(path: Path, told: _Output) -> str:
+    """What makes the file whole again. The stage alone would not: DVC keeps what its cache has already."""
+    cached = _cached(told.md5)
+    if cached is not None and _md5(cached) == told.md5:
+        return "changed since; delete it and run `dvc checkout`"
+    again = f"run `dvc repro --force --single-item {told.stage}`"
+    if cached is not None:
+        return f"damaged in DVC's cache; delete it and {cached}, and {again}"
+    return f"changed since, or damaged in DVC's cache; delete it and {again}"
+
+
+def _md5(path: Path) -> str:
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
-    if found != told:
-        raise InputError(
-            f"{path}: its md5 is {found}, and {LOCK} says {told}: damaged in DVC's cache, or changed by "
-            f"hand; {AGAIN}"
-        )
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 @functools.cache
-def _outputs(running: str) -> dict[str, str]:
-    """The md5 of every file that is an output of another stage than `running`, by its path."""
+def _listing(md5: str) -> dict[str, str]:
+    """The md5 of each file of a folder by its path in there; empty where DVC's cache has no such list."""
+    cached = _cached(md5)
+    if cached is None or f"{_md5(cached)}.dir" != md5:
+        return {}
+    listed: list[dict[str, str]] = json.loads(cached.read_bytes())
+    return {one["relpath"]: one["md5"] for one in listed}
+
+
+def _cached(md5: str) -> Path | None:
+    """Where DVC's cache has what has this md5; the cache is in its usual place, or where DVC says it is."""
+    name = Path("files/md5", md5[:2], md5[2:])
+    usual = Path(os.environ.get("DVC_ROOT", "."), ".dvc/cache") / name
+    if usual.is_file():
+        return usual
+    moved = _moved_cache()
+    return moved / name if moved is not None and (moved / name).is_file() else None
+
+
+@functools.cache
+def _moved_cache() -> Path | None:
+    # As a program of its own, because DVC's modules take longer to import than most stages run.
+    try:
+        return Path(run_dvc("cache", "dir").strip())
+    except InputError:
+        return None
+
+
+@functools.cache
+def _outputs(running: str) -> dict[str, _Output]:
+    """Every output of another stage than `running`, by its path."""
     try:
         lock: Any = YAML(typ="safe").load(LOCK.read_text(encoding="utf-8"))
         stages = dict(lock["stages"])
         stages.pop(running, None)
-        outs = [out for stage in stages.values() for out in stage.get("outs", [])]
         # Older versions of DVC hashed text with its line ends changed, and did not name the hash.
-        return {out["path"]: out["md5"] for out in outs if out.get("hash") == "md5"}
+        return {
+            out["path"]: _Output(name, out["md5"])
+            for name, stage in stages.items()
+            for out in stage.get("outs", [])
+            if out.get("hash") == "md5"
+        }
     except (OSError, UnicodeDecodeError, YAMLError, TypeError, KeyError, ValueError, AttributeError):
         # No run yet, or one that is being written down: DVC says what is wrong with it.
         return {}

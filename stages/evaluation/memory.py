@@ -3,6 +3,7 @@
 Only a fresh process shows what one model needs: this one has held others, and allocators keep what they had.
 """
 
+import os
 import subprocess
 import sys
 import threading
@@ -31,7 +32,9 @@ def peak_memory(checkpoint: Path, dtype: str, device: str, prompt_tokens: int, t
     """
     command = [sys.executable, "-m", "stages.evaluation.memory", str(checkpoint), dtype, device]
     command += [str(prompt_tokens), str(tokens)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # Without the stage's name nothing is held against dvc.lock, which would count as the model's memory.
+    environment = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise InputError(f"{checkpoint}: peak memory cannot be measured: {done.stderr.strip()}")
     return int(done.stdout)

@@ -6,6 +6,7 @@ from stages.checkpoints.loading import load_tokenizer
 from stages.common.artifacts import Document, read_documents
 from stages.common.console import progress
 from stages.common.errors import InputError
+from stages.common.hashes import check_hash
 from stages.common.params import GENERATED, Params
 from stages.common.paths import DATA
 from stages.text.benchmark_items import parse_items
@@ -30,6 +31,7 @@ def corpus_inputs(params: Params, data: Path = DATA) -> tuple[dict[str, list[Doc
         path = data / "benchmarks" / f"{task}.jsonl"
         if not path.exists():
             raise InputError(f"{path}: not found; run `dvc repro`")
+        check_hash(path)
         items = [item for _, item in parse_items(str(path), path.read_bytes())]
         found |= ngrams_of_items(items, params.corpus.ngram)
     model = data / "model"

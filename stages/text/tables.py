@@ -65,6 +65,8 @@ def read_csv(files: Mapping[str, bytes], field: str) -> Iterator[Document]:
 
 
 def _column(name: str, header: list[str], field: str) -> int:
+    if header.count(field) > 1:
+        raise InputError(f"{name}: {header.count(field)} columns are named {field!r}; rename all but one")
     if field in header:
         return header.index(field)
     there = f"it has {', '.join(header)}" if header else "it is empty"

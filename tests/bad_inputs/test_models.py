@@ -72,6 +72,29 @@ def other_shape(folder: Path) -> None:
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
 
+def pickled(name: str = "pytorch_model.bin", **changes: Any) -> Callable[[Path], None]:
+    """Put the weights of a tiny model beside those that are there, as torch saves them."""
+    return lambda folder: torch.save(make_tiny_model(**changes).state_dict(), folder / name)
+
+
+def pickled_parts(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    weights = make_tiny_model().state_dict()
+    torch.save(weights, folder / "pytorch_model-00001-of-00001.bin")
+    names = dict.fromkeys(weights, "pytorch_model-00001-of-00001.bin")
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": names}), encoding="utf-8")
+
+
+def after(*changes: Callable[[Path], object]) -> Callable[[Path], None]:
+    """One change after the other."""
+
+    def change(folder: Path) -> None:
+        for one in changes:
+            one(folder)
+
+    return change
+
+
 def unknown_part_of_the_tokenizer(folder: Path) -> None:
     path = folder / "tokenizer.json"
     tokenizer = json.loads(path.read_text(encoding="utf-8"))
@@ -145,6 +168,38 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
     "parts without an index": (parts(lambda folder: (folder / INDEX).unlink()),
         f"{PART}: would not be read, because transformers reads model.safetensors, or the files that "
         "model.safetensors.index.json names; name it there, or take it away"),
+    "other weights in a pickle": (pickled(seed=5),
+        "pytorch_model.bin: holds another model.embed_tokens.weight than model.safetensors: two sets of weights, "
+        "of which only the safetensors would be read; take one away"),
+    "other weights in a pickle's part": (
+        after(pickled("pytorch_model-00001-of-00002.bin"), pickled("pytorch_model-00002-of-00002.bin", seed=5)),
+        "pytorch_model-00001-of-00002.bin, pytorch_model-00002-of-00002.bin: holds another model.embed_tokens.weight than "
+        "model.safetensors: two sets of weights, of which only the safetensors would be read; take one away"),
+    "a smaller model in a pickle": (pickled(vocab_size=250),
+        "pytorch_model.bin: holds another model.embed_tokens.weight than model.safetensors: two sets of weights, of which only "
+        "the safetensors would be read; take one away"),
+    "two sets of pickles": (after(pickled_parts, pickled()),
+        "pytorch_model.bin and pytorch_model.bin.index.json are both there, two sets of weights, of which only the "
+        "first would be read; take one away"),
+    "a pickle that no index names": (after(pickled_parts, pickled("pytorch_model-00002-of-00002.bin")),
+        "pytorch_model-00002-of-00002.bin: would not be read, because transformers reads pytorch_model.bin, or the "
+        "files that pytorch_model.bin.index.json names; name it there, or take it away"),
+    "a pickle that is gone": (
+        after(pickled_parts, lambda folder: (folder / "pytorch_model-00001-of-00001.bin").unlink()),
+        "pytorch_model.bin.index.json: names pytorch_model-00001-of-00001.bin, which is not there; fetch it again"),
+    "a pointer for a pickle": (files(model__safetensors=None, pytorch_model__bin=POINTER),
+        "pytorch_model.bin: a pointer of Git LFS, not the file itself; run `git lfs pull` in its repository"),
+    "a pickle of something else alone": (files(model__safetensors=None, training_args__bin=b"x"),
+        "it holds no weights; put model.safetensors beside the config"),
+    "Mistral's form alone": (lambda folder: (folder / WEIGHTS).rename(folder / "consolidated.safetensors"),
+        "it holds no weights; put model.safetensors beside the config"),
+    "a name for the weights that is gone": (config(transformers_weights="cut.safetensors"),
+        "config.json: transformers_weights: cut.safetensors: not there; fetch it again"),
+    "another name for the weights": (
+        after(config(transformers_weights="cut.safetensors"),
+            lambda folder: shutil.copy(folder / WEIGHTS, folder / "cut.safetensors")),
+        "model.safetensors: would not be read, because transformers reads cut.safetensors, or the files that "
+        "model.safetensors.index.json names; name it there, or take it away"),
     "another shape": (other_shape,
         "weights have other shapes than its config tells: model.layers.0.mlp.up_proj.weight [40, 32], not [48, 32]"),
     "no number for an epsilon": (config(rms_norm_eps=float("nan")),
@@ -161,7 +216,30 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
     "padding beyond the embedding": (config(pad_token_id=999),
         "cannot be loaded: a value in its config files cannot be right: Padding_idx must be within num_embeddings"),
     "a list for the tokenizer's config": (files(tokenizer_config__json=b"[]"),
-        "cannot be loaded: a value in its config files cannot be right: 'list' object has no attribute 'get'"),
+        "tokenizer_config.json: a list, not a JSON object; fetch it again"),
+    "an empty tokenizer": (files(tokenizer__json=b""),
+        "tokenizer.json: not valid JSON: Expecting value: line 1 column 1 (char 0); correct or remove it"),
+    "zeros for a tokenizer": (files(tokenizer__json=bytes(90)),
+        "tokenizer.json: not UTF-8 text: 90 of its 90 bytes are zero, as in UTF-16 and in files that are no text; save "
+        "the file as UTF-8"),
+    "a list of special tokens": (files(special_tokens_map__json=b"[]"),
+        "special_tokens_map.json: a list, not a JSON object; fetch it again"),
+    "a number for added tokens": (files(added_tokens__json=b"3"),
+        "added_tokens.json: a int, not a JSON object; fetch it again"),
+    # transformers takes its defaults then, in silence.
+    "a generation config cut short": (files(generation_config__json=b"{"),
+        "generation_config.json: not valid JSON: Expecting property name enclosed in double quotes: line 1 column 2 "
+        "(char 1); correct or remove it"),
+    "a list for the generation config": (files(generation_config__json=b"[1]"),
+        "generation_config.json: a list, not a JSON object; fetch it again"),
+    "a config with a mark": (lambda folder: (folder / CONFIG).write_bytes(b"\xef\xbb\xbf" + (folder / CONFIG).read_bytes()),
+        "config.json: begins with a byte order mark, which transformers cannot read; save it without"),
+    "no layers": (config(num_hidden_layers=0),
+        "its config does not tell of weights in its files: model.layers.0.input_layernorm.weight, "
+        "model.layers.0.mlp.down_proj.weight, model.layers.0.mlp.gate_proj.weight and 24 more; without them it would "
+        "be another model"),
+    "a smaller vocabulary": (config(vocab_size=100),
+        "weights have other shapes than its config tells: model.embed_tokens.weight [258, 32], not [100, 32]"),
     "a tokenizer.json of another version": (unknown_part_of_the_tokenizer,
         "cannot be loaded: tokenizer.json: data did not match any variant of untagged enum PostProcessorWrapper at "
         "line 1 column 38"),

@@ -41,6 +41,12 @@ CASES: dict[str, tuple[str, bytes, dict[str, str], str]] = {
         "a.txt:2: not UTF-8 text: invalid continuation byte; save the file as UTF-8"),
     "utf16": ("a.txt", "text".encode("utf-16"), TEXT,
         "a.txt:1: not UTF-8 text: invalid start byte; the file is UTF-16; save it as UTF-8"),
+    "utf16 without a mark": ("a.txt", "text".encode("utf-16-le"), TEXT,
+        "a.txt: not UTF-8 text: 4 of its 8 bytes are zero, as in UTF-16 and in files that are no text; save the file "
+        "as UTF-8"),
+    "no text at all": ("a.csv", bytes(range(16)) * 2 + bytes(9), CSV,
+        "a.csv: not UTF-8 text: 11 of its 41 bytes are zero, as in UTF-16 and in files that are no text; save the "
+        "file as UTF-8"),
     "xz": ("a.txt", b"\xfd7zXZ\x00\x00", TEXT,
         "a.txt:1: not UTF-8 text: invalid start byte; the file is compressed by xz; unpack it, or use gzip"),
     "zstd": ("a.txt", b"\x28\xb5\x2f\xfd\x00", TEXT,
@@ -64,6 +70,8 @@ CASES: dict[str, tuple[str, bytes, dict[str, str], str]] = {
     "deep json": ("a.jsonl", b'{"text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", JSONL,
         "a.jsonl:1: JSON nested too deeply to be read; flatten it"),
     "csv without the column": ("a.csv", b"id,body\n1,one\n", CSV, "a.csv: no column 'text'; it has id, body"),
+    "csv with a column twice": ("a.csv", b"text,text\n1,one\n", CSV,
+        "a.csv: 2 columns are named 'text'; rename all but one"),
     "csv with semicolons": ("a.csv", b"id;text\n1;one\n", CSV,
         "a.csv: no column 'text'; it has id;text; it seems to be separated by semicolons: write it with "
         "commas"),
