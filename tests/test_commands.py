@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from stages.common.dvc import key_of_stage
 from stages.common.errors import InputError
 from stages.common.params import read_params
-from tests.project import ROOT, change, read_yaml, run, write_params
+from tests.project import ROOT, change, read_yaml, write_params
 from tests.test_dvc_yaml import stages_of_dvc_yaml
 
 WORDS = "x; touch planted;"
@@ -87,47 +87,6 @@ def test_nothing_of_params_reaches_the_shell(
     assert "Running stage" in output
     assert said in output
     assert not (project / "planted").exists()
-
-
-@pytest.mark.parametrize(
-    ("changes", "mine"),
-    [
-        ({"domains.../../notes": {}}, "notes.parquet"),
-        ({"domains.../raw/notes": {}}, "data/raw/notes.parquet"),
-        ({"domains.a/../../../text/notes": {}}, "text/notes.parquet"),
-        ({"domains.below/notes": {}}, "data/sources/below/notes.parquet"),
-        ({"rounds": {"../../mine": {"after": "dense", "progress": 1.0}}}, "mine/history.json"),
-        ({"rounds": {"../../mine": {"after": "dense", "progress": 1.0}}}, "mine/masks.safetensors"),
-        ({"rounds": {"..": {"after": "dense", "progress": 1.0}}}, "data/history.json"),
-        ({"rounds": {"a/b": {"after": "dense", "progress": 1.0}}}, "data/rounds/a/b/history.json"),
-    ],
-)
-def test_no_key_makes_dvc_take_away_a_file_of_the_project(
-    project: Path, changes: dict[str, Any], mine: str
-) -> None:
-    write(project, changes)
-    (project / mine).parent.mkdir(parents=True, exist_ok=True)
-    (project / mine).write_text("mine", encoding="utf-8")
-    output = run(project, "dvc", "repro", status=255)
-    assert "is ignored by .dvcignore" in output
-    assert "Running stage" not in output
-    assert (project / mine).read_text(encoding="utf-8") == "mine"
-    (project / mine).unlink()
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        *("sources/news.parquet", "corpus/heldout.parquet", "corpus/recovery.parquet", "own/plain.parquet"),
-        *(
-            "evaluations/recovered/answers.parquet",
-            "rounds/dense/history.json",
-            "rounds/r1/masks.safetensors",
-        ),
-    ],
-)
-def test_what_the_pipelines_write_is_not_ignored(project: Path, path: str) -> None:
-    assert run(project, "dvc", "check-ignore", f"data/{path}", status=1) == ""
 
 
 def test_no_command_holds_anything_of_params() -> None:
