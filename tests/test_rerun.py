@@ -341,9 +341,8 @@ def test_a_study_comes_out_alike_through_dvc_and_in_one_process(project: Project
     # The default run is in the cache, and every experiment's held-out text and dense evaluation too; only the
     # one without the model's own text has calibration text of its own.
     assert ran.count("surgery") == ran.count("perplexity@pruned") == 2
-    # What earlier tests ran is in the cache; the text of a domain that they added is still there.
-    assert ran.count("corpus") in (1, 2)
-    assert ran.count("sample") in (0, 1)
+    # That one is in the cache too where the test of own text that does not count ran before.
+    assert ran.count("corpus") == ran.count("sample") <= 1
     assert not {"perplexity@dense", "tasks@dense", "cost@dense"} & set(ran)
     project.run([*study, "collect", "--axes", "axes.yaml"])
     project.run([*study, "run", "--axes", "axes.yaml", "--out", "here.csv"])

@@ -84,8 +84,8 @@ def test_an_architecture_that_cannot_be_pruned_is_refused_before_its_weights_are
     model_type: str, message: str, tmp_path: Path
 ) -> None:
     AutoConfig.for_model(model_type).save_pretrained(tmp_path)
-    for name in ("model.safetensors", "tokenizer.json"):
-        (tmp_path / name).write_bytes(b"never read")
+    (tmp_path / "model.safetensors").write_bytes(b"never read")
+    (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
     expected = rf"^params.yaml: model.path: {tmp_path}: config.json: model_type: {message}"
     with pytest.raises(InputError, match=expected):
         load_dense(local(tmp_path))
