@@ -51,12 +51,12 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     """The stages whose work grows with model and text, in order.
 
     A token costs two operations per multiply-add forward, as many again for gradients with respect to
-    activations (weights are frozen), and again where checkpointing repeats the forward pass. Healing runs
-    a pruned stream, with `residual` a dense one too, and sums, at each site of k kept channels and d outputs,
-    k (k + d) products per token, of which half-precision devices do half as many a second (TF32); `auto` does
-    both, and runs three streams of the text that it chooses by. Reconstruction takes three more streams an
-    epoch, because its gradients are with respect to weights too. Attention scores, solving, and tasks
-    without a limit on their items are left out.
+    activations (weights are frozen), and again where checkpointing repeats the forward pass. Healing runs a
+    pruned stream, with `residual` a dense one too, and sums, at each site of k kept channels and d outputs, k
+    (k + d) products per token, of which half-precision devices do half as many a second (TF32); `auto` is
+    `residual` with k d products more, and runs three streams of the text that it chooses by. Reconstruction
+    takes three more streams an epoch, because its gradients are with respect to weights too. Attention
+    scores, solving, and tasks without a limit on their items are left out.
     """
     corpus, parts = params.corpus, portions(params)
     forward = 2.0 * macs_per_token(model)
@@ -79,9 +79,8 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     share = decoder_share(model, budget_of(params))
     kept = [site.channels * (1 - share) for site in sites]
     slower = 1 if params.compute.dtype == "float32" else 2
-    refits = 2 if auto else 1
-    streams = refits + (surgery.heal != "least_squares") + 3 * surgery.reconstruct.epochs
-    healing = 2.0 * streams * decoder + 2.0 * slower * refits * sum(k * (k + hidden) for k in kept)
+    streams = 1 + (surgery.heal != "least_squares") + 3 * surgery.reconstruct.epochs
+    healing = 2.0 * streams * decoder + 2.0 * slower * sum(k * (k + (1 + auto) * hidden) for k in kept)
     scored = len(params.domains) * corpus.heldout_sequences * corpus.sequence_length
     asked = params.evaluate.limit * len(params.benchmarks) * ITEM_TOKENS
     timed = (

@@ -1,5 +1,6 @@
 """Ridge regression that refits the kept columns of an output projection. No biases: shapes stay standard."""
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -20,19 +21,29 @@ class Moments:
 
     Of the symmetric Gram matrix the lower triangle is complete, and so are blocks on its diagonal (see
     `strips`); what is above them is not. Each batch is multiplied in float32. Float64 only where the device
-    has it; MPS accumulates in float32.
+    has it; MPS accumulates in float32. With
+    `others` there is a cross with other targets too.
     """
 
-    def __init__(self, channels: int, outputs: int, device: torch.device) -> None:
+    def __init__(self, channels: int, outputs: int, device: torch.device, *, others: bool = False) -> None:
         wide = torch.float32 if device.type == "mps" else torch.float64
         self.gram = torch.zeros(channels, channels, dtype=wide, device=device)
         self.cross = torch.zeros(outputs, channels, dtype=wide, device=device)
         self.energy = torch.zeros((), dtype=wide, device=device)
+        self.others = torch.zeros_like(self.cross) if others else None
 
-    def add(self, x: Tensor, target: Tensor, weight: float, token_weights: Tensor | None = None) -> None:
-        """Add a batch: x [batch, tokens, k] and target [batch, tokens, d].
+    def add(
+        self,
+        x: Tensor,
+        target: Tensor,
+        weight: float,
+        token_weights: Tensor | None = None,
+        other: Tensor | None = None,
+    ) -> None:
+        """Add a batch: x [batch, tokens, k], target and, optional, other target [batch, tokens, d].
 
-        A token counts `weight`, times its own of `token_weights` (float32 [batch, tokens]) where given.
+        A token counts `weight`, times its own of `token_weights` (float32 [batch, tokens]) where given; with
+        the other target it counts `weight`.
         Half-precision x is multiplied in TF32, whose 10 bits of mantissa hold it without loss; x in float32
         is multiplied in float32.
         """
@@ -45,7 +56,13 @@ class Moments:
             for start, end in self.strips():
                 self.gram[start:, start:end].add_(rows[:, start:].T @ rows[:, start:end], alpha=weight)
             self.cross.add_(targets.T @ rows, alpha=weight)
+            if other is not None:
+                self._others().add_(other.flatten(0, 1).float().T @ rows, alpha=weight)
         self.energy.add_(targets.square().sum(dtype=self.energy.dtype), alpha=weight)
+
+    def _others(self) -> Tensor:
+        assert self.others is not None, "made without other targets"
+        return self.others
 
     def strips(self) -> Iterator[tuple[int, int]]:
         """The columns, from and to, of each strip in which the Gram matrix is summed from its start down."""
@@ -53,10 +70,17 @@ class Moments:
         for start in range(0, len(self.gram), width):
             yield start, min(start + width, len(self.gram))
 
+    def of_others(self) -> "Moments":
+        """The moments of the same inputs and the other targets; the Gram matrix is shared, not copied."""
+        others = copy.copy(self)
+        others.cross, others.energy = self._others(), torch.full_like(self.energy, torch.nan)
+        return others
+
     def over_processes(self) -> "Moments":
         """These sums, added up in place over all processes of a group."""
         self.gram, self.cross = summed(self.gram), summed(self.cross)
         self.energy = summed(self.energy)
+        self.others = None if self.others is None else summed(self.others)
         return self
 
 

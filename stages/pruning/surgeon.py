@@ -34,19 +34,33 @@ class Targets:
 
 
 class Surgeon:
-    """The two streams at the depth reached so far, and what every layer is healed with."""
+    """The two streams at the depth reached so far, and what every layer is healed with.
+
+    With `probing`, for the method `residual`, each projection is also refitted as least_squares would, on the
+    same pruned stream: what it takes besides is one product for each batch. `probes` has those of the last
+    layer, by site name.
+    """
 
     def __init__(
-        self, healing: Healing, masks: Masks, offloading: Offloading, calls: Calls, streams: Streams
+        self,
+        healing: Healing,
+        masks: Masks,
+        offloading: Offloading,
+        calls: Calls,
+        streams: Streams,
+        *,
+        probing: bool = False,
     ) -> None:
         self.healing, self.masks, self.offloading = healing, masks, offloading
-        self.calls, self.streams = calls, streams
+        self.calls, self.streams, self.probing = calls, streams, probing
         self.refits: list[Refit] = []
+        self.probes: dict[str, Tensor] = {}
 
     def layer(self, index: int, layer: nn.Module, sites: list[Site]) -> nn.Module:
         """The layer cut and healed, with both streams moved through it."""
         # A copy, because the dense stream needs the layer as it was until its last batch is through.
         healed = copy.deepcopy(layer)
+        self.probes = {}
         targets = self._dense_pass(index, layer, sites)
         # The experts of one block are healed together, in one pass.
         for sublayer, together in groupby(sites, key=lambda site: site.sublayer.result):
@@ -106,7 +120,7 @@ class Surgeon:
         for name, site in ((site.name, site) for site in sites):
             weight = projections[name].weight
             kept[name] = channel_mask(site, self.masks[name]).nonzero().squeeze(1).to(weight.device)
-            moments[name] = Moments(len(kept[name]), len(weight), weight.device)
+            moments[name] = Moments(len(kept[name]), len(weight), weight.device, others=self.probing)
         others, inputs = [], []
         for number, (hidden, target, token_weights) in enumerate(self._pruned_batches(targets)):
             with watching(layer, sites) as seen:
@@ -116,7 +130,8 @@ class Surgeon:
                 goal = watched.output if target is None else watched.goal(target, self.healing.alpha)
                 # Removed channels do not reach the others: the uncut layer's kept inputs are the cut layer's.
                 x = watched.x.index_select(-1, kept[site.name])
-                moments[site.name].add(x, goal, self.streams.weights[number], token_weights)
+                other = watched.output if self.probing else None
+                moments[site.name].add(x, goal, self.streams.weights[number], token_weights, other)
                 if self._moves_on(site):
                     others.append(self.offloading.store(output - watched.output))
                     inputs.append(self.offloading.store(x))
@@ -127,6 +142,9 @@ class Surgeon:
             before = missed(sums, cut)
             module.weight.data = from_first(ridge_refit(sums, cut, self.healing.ridge))
             self.refits.append(Refit(index, site.name, before, missed(sums, module.weight)))
+            # Last, because a refit leaves rounding in the Gram matrix.
+            if self.probing:
+                self.probes[site.name] = from_first(ridge_refit(sums.of_others(), cut, self.healing.ridge))
         for number, (other, x) in enumerate(self.offloading.fetch(others, inputs)):
             self.streams.pruned[number] = self.offloading.store(other + F.linear(x, module.weight))
 

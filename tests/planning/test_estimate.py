@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from stages.common.params import Params
@@ -72,14 +73,16 @@ def test_without_healing_surgery_reads_nothing(dense_dir: Path) -> None:
     assert (surgery.tokens, surgery.operations) == (0, 0.0)
 
 
-def test_the_choice_of_healing_takes_both_ways_and_the_text_it_reads(dense_dir: Path) -> None:
+def test_the_choice_of_healing_takes_one_product_more_and_the_text_it_reads(dense_dir: Path) -> None:
     operations = {
         heal: work(params(surgery={"heal": heal}), dense_dir)["surgery"].operations
-        for heal in ("least_squares", "residual", "auto")
+        for heal in ("residual", "auto")
     }
+    # Of 48 channels 38.4 are left, for 32 outputs in each of 3 layers.
+    products = 8 * 22 * 256 * 2 * 3 * 0.8 * 48 * 32
     decoder = sum(weight.numel() for weight in make_tiny_model().model.layers.parameters())
     streams = 8 * 2 * 256 * 3 * 2 * decoder
-    assert operations["auto"] == operations["least_squares"] + operations["residual"] + streams
+    assert operations["auto"] == pytest.approx(operations["residual"] + products + streams)
 
 
 def test_the_pruned_weights_are_smaller_by_the_sparsity(dense_dir: Path) -> None:

@@ -38,6 +38,16 @@ def test_refit_equals_numpys_least_squares(ridge: float) -> None:
     assert np.allclose(ridge_refit(moments(), ANCHOR, ridge).numpy(), least_squares(ridge), atol=1e-4)
 
 
+def test_other_targets_of_the_same_inputs_are_fitted_from_the_same_gram() -> None:
+    others = torch.randn(6, 30, 5, generator=torch.Generator().manual_seed(2))
+    found, expected = Moments(8, 5, torch.device("cpu"), others=True), Moments(8, 5, torch.device("cpu"))
+    for x, target, other, weight in zip(X, TARGET, others, WEIGHTS, strict=True):
+        found.add(x[None], target[None], float(weight), other=other[None])
+        expected.add(x[None], other[None], float(weight))
+    assert torch.equal(ridge_refit(found, ANCHOR, 0.1), ridge_refit(moments(), ANCHOR, 0.1))
+    assert torch.allclose(ridge_refit(found.of_others(), ANCHOR, 0.1), ridge_refit(expected, ANCHOR, 0.1))
+
+
 def test_a_token_counts_as_much_as_its_own_weight_says() -> None:
     each = torch.rand(6, 30, generator=torch.Generator().manual_seed(1))
     found, expected = Moments(8, 5, torch.device("cpu")), Moments(8, 5, torch.device("cpu"))
