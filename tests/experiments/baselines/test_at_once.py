@@ -62,9 +62,12 @@ def test_every_row_is_made_or_says_why_not_and_is_not_made_twice(with_tasks: Pat
             continue
         assert one["removed"] == pytest.approx(0.3, abs=0.08), key
         assert set(one["perplexity"]) == {"code", "news"}
-        assert {"piqa", "piqa_stderr", "gsm8k", "mean", "mean_stderr"} <= set(one["difference"])
+        for name in ("difference", "difference_from_ours"):
+            told = {"piqa", "piqa_stderr", "gsm8k", "mean", "mean_stderr"} <= set(one[name])
+            assert told == (key != "secateurs" or name == "difference"), (key, name)
     text = (with_tasks / "data/baselines/at_once/table.md").read_text(encoding="utf-8")
     assert "| left out: code |" in text
+    assert "| row - ours |" in text
     assert "| Secateurs, per layer |" in text
     assert (with_tasks / "data/baselines/at_once/figure.png").stat().st_size > 10_000
     again = table(*arguments)
@@ -78,6 +81,9 @@ def test_the_dense_row_is_the_dense_model_and_its_difference_is_none(with_tasks:
     found = records(with_tasks)
     assert set(found) == {"dense", "magnitude"}
     assert found["dense"]["difference"] == {}
+    # Our own row was not made.
+    assert found["magnitude"]["difference_from_ours"] == {}
+    assert "piqa" in found["magnitude"]["difference"]
     assert found["dense"]["parameters"] == load_model(Path("data/model"), "float32").num_parameters()
     assert found["magnitude"]["title"] == BASELINES["magnitude"].title
 

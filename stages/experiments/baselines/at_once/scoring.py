@@ -1,6 +1,7 @@
 """Rows made and scored one after the other in one process, with the dense model loaded once."""
 
 import gc
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from stages.evaluation.metrics import difference
 from stages.evaluation.perplexity import score_domains
 from stages.evaluation.scores import averaged, headline_metric
 from stages.evaluation.zero_shot import Score, score_tasks
-from stages.experiments.baselines.at_once.rows import DENSE, FOUR_BITS, Given, Row
+from stages.experiments.baselines.at_once.rows import DENSE, FOUR_BITS, OURS, Given, Row
 from stages.experiments.baselines.four_bits import bytes_in_four_bits
 from stages.pruning.decoder import decoder_parameters
 
@@ -27,7 +28,7 @@ Record = dict[str, Any]
 
 @dataclass
 class Scorer:
-    """Makes rows and keeps their records in `out`: records.json and the dense model's answers.parquet.
+    """Makes rows and keeps their records in `out`: records.json, and in answers/ those of every row.
 
     settings: what a record depends on besides its row; one of others is made anew.
     """
@@ -80,7 +81,7 @@ class Scorer:
             "bytes": _bytes(model, row),
             "perplexity": {name: one.perplexity for name, one in domains.items()},
             "accuracy": {task: score.record() for task, score in scores.items()},
-            "difference": self._difference(row, scores),
+            **self._differences(row, share, scores),
             "seconds": round(seconds, 1),
             "memory_bytes": memory,
             "scoring_seconds": round(time.perf_counter() - start, 1),
@@ -90,9 +91,11 @@ class Scorer:
     def _batch_size(self) -> int:
         return self.asking.batch_size
 
-    def _difference(self, row: Row, scores: Mapping[str, Score]) -> dict[str, float]:
-        """Row - dense by task on the same items, with standard errors; nothing of the dense model itself."""
-        path = self.out / "answers.parquet"
+    def _differences(self, row: Row, share: float, scores: Mapping[str, Score]) -> dict[str, Any]:
+        """Row - dense, and row - our own row of the same share, by task on the same items.
+
+        With standard errors; nothing where the row is the other one itself, or where that one is not there.
+        """
         records = {task: score.record() for task, score in scores.items()}
         own = [
             AnswerRow(task, answer.item, metric, answer.scores[metric], "")
@@ -100,18 +103,28 @@ class Scorer:
             for metric in [headline_metric(records[task])]
             for answer in score.answers
         ]
-        if row.key == DENSE:
-            write_answers(path, own)
-            return {}
-        dense = {(one.task, one.item): one.score for one in read_answers(path)}
-        apart: dict[str, list[float]] = {}
-        for one in own:
-            apart.setdefault(one.task, []).append(one.score - dense[one.task, one.item])
-        return dict(difference(apart, averaged(records)))
+        write_answers(self._answers(row.key, share), own)
+        found: dict[str, Any] = {}
+        for name, key, other_share in (("difference", DENSE, 0.0), ("difference_from_ours", OURS, share)):
+            path, apart = self._answers(key, other_share), dict[str, list[float]]()
+            if row.key != key and any(_is_of(one, key, other_share) for one in self.records):
+                other = {(one.task, one.item): one.score for one in read_answers(path)}
+                for one in own:
+                    apart.setdefault(one.task, []).append(one.score - other[one.task, one.item])
+            found[name] = dict(difference(apart, averaged(records))) if apart else {}
+        return found
+
+    def _answers(self, key: str, share: float) -> Path:
+        return self.out / "answers" / f"{re.sub(r'[^a-z0-9.]+', '-', key.lower())}-{share:g}.parquet"
 
 
 def _is(record: Record, row: Row, share: float) -> bool:
     return bool(record["key"] == row.key and record["share"] == share)
+
+
+def _is_of(record: Record, key: str, share: float) -> bool:
+    """Whether a record is that of a row which was scored."""
+    return bool(record["key"] == key and record["share"] == share and "failed" not in record)
 
 
 def _bytes(model: PreTrainedModel, row: Row) -> int:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import geometric_mean
 from typing import Any
 
@@ -20,9 +20,9 @@ Cells = tuple[str, ...]
 NOTE = (
     "Removed: share of the decoder layers' parameters. Perplexity: geometric mean over the held-out domains "
     "that calibration text is of{left_out}, divided by the dense model's. "
-    "Zero-shot: mean accuracy over tasks that compare choices; difference: row - dense on the same items; "
-    "± is one standard error. Seconds and memory: of making the row's model on the accelerator, the dense "
-    "model loaded, its scoring left out."
+    "Zero-shot: mean accuracy over tasks that compare choices; difference: row - dense, on the same items, "
+    "and row - ours alike; ± is one standard error. Seconds and memory: of making the row's model on the "
+    "accelerator, the dense model loaded, its scoring left out."
 )
 
 
@@ -31,7 +31,7 @@ def columns(dense: Record, without: str) -> Cells:
     written = [task for task in dense["accuracy"] if task not in averaged(dense["accuracy"])]
     left_out = (f"left out: {without}",) if without else ()
     first = ("method", "removed", "parameters", "GB", "perplexity / dense", *left_out)
-    return (*first, "zero-shot", "difference", *written, "seconds", "GiB")
+    return (*first, "zero-shot", "difference", "row - ours", *written, "seconds", "GiB")
 
 
 def cells(record: Record, dense: Record, without: str) -> Cells:
@@ -44,7 +44,6 @@ def cells(record: Record, dense: Record, without: str) -> Cells:
     left_out = (f"{record['perplexity'][without] / dense['perplexity'][without]:.3f}",) if without else ()
     written = [task for task in dense["accuracy"] if task not in averaged(dense["accuracy"])]
     mean = mean_accuracy(record)
-    apart = record["difference"]
     memory = record["memory_bytes"]
     return (
         record["title"],
@@ -54,7 +53,8 @@ def cells(record: Record, dense: Record, without: str) -> Cells:
         f"{mix:.3f}",
         *left_out,
         "" if mean is None else _with_error(*mean),
-        f"{apart['mean']:+.4f} ± {apart['mean_stderr']:.4f}" if "mean" in apart else "",
+        _apart(record["difference"]),
+        _apart(record["difference_from_ours"]),
         *(_with_error(*headline(record["accuracy"][task])) for task in written),
         f"{record['seconds']:.1f}",
         "" if memory is None else f"{memory / 2**30:.1f}",
@@ -140,6 +140,10 @@ def _perplexity(record: Record) -> tuple[float, float]:
 
 def _accuracy(record: Record) -> tuple[float, float]:
     return mean_accuracy(record) or (float("nan"), 0.0)
+
+
+def _apart(difference: Mapping[str, float]) -> str:
+    return f"{difference['mean']:+.4f} ± {difference['mean_stderr']:.4f}" if "mean" in difference else ""
 
 
 def _with_error(value: float, error: float) -> str:
