@@ -67,17 +67,26 @@ def run(command: Command, *arguments: str) -> Result:
     return result
 
 
-def test_the_stages_lead_from_params_to_sequences(project: Project) -> None:
-    data = project() / "data"
-    for command, *arguments in (
-        (model.main,),
-        (sources.main, "tales"),
-        (sample.main,),
-        (benchmarks.main,),
-        (corpus.main,),
-    ):
+TO_THE_CORPUS = (
+    (model.main,),
+    (sources.main, "tales"),
+    (sample.main,),
+    (benchmarks.main,),
+    (corpus.main,),
+)
+FIRST_ROUND = ((capture.main, "r1"), (mask.main, "r1"))
+
+
+def run_all(*stages: tuple[Any, ...]) -> None:
+    """Each stage with its arguments, one after the other; all must succeed."""
+    for command, *arguments in stages:
         result = run(command, *arguments)
         assert result.exit_code == 0, result.output
+
+
+def test_the_stages_lead_from_params_to_sequences(project: Project) -> None:
+    data = project() / "data"
+    run_all(*TO_THE_CORPUS)
     assert load_model(data / "model", "float32").config.num_hidden_layers == 3
     assert json.loads((data / "rounds/dense/history.json").read_text()) == []
     assert (data / "rounds/dense/masks.safetensors").exists()
@@ -157,17 +166,7 @@ def test_own_text_that_does_not_count_is_neither_made_nor_missed(project: Projec
     small = read_yaml()["sample"] | {"documents": 3, "tokens": 1}
     prune = {"sparsity": 0.2, "widths": "uniform", "width_multiple": 1, "floor": 0.1, "sites": ["mlp"]}
     data = project(mixture={"tales": 1.0, "self": 0.0, "dialogues": 0.0}, sample=small, prune=prune) / "data"
-    for command, *arguments in (
-        (model.main,),
-        (sources.main, "tales"),
-        (sample.main,),
-        (benchmarks.main,),
-        (corpus.main,),
-        (capture.main, "r1"),
-        (mask.main, "r1"),
-    ):
-        result = run(command, *arguments)
-        assert result.exit_code == 0, result.output
+    run_all(*TO_THE_CORPUS, *FIRST_ROUND)
     assert read_documents(data / "sources/self.parquet") == []
     assert read_documents(data / "sources/dialogues.parquet") == []
     assert {item.domain for item in read_sequences(data / "corpus/calibration.parquet")} == {"tales"}
@@ -193,17 +192,7 @@ def test_dialogues_are_written_marked_and_counted_by_their_answers(project: Proj
         )
         / "data"
     )
-    for command, *arguments in (
-        (model.main,),
-        (sources.main, "tales"),
-        (sample.main,),
-        (benchmarks.main,),
-        (corpus.main,),
-        (capture.main, "r1"),
-        (mask.main, "r1"),
-    ):
-        result = run(command, *arguments)
-        assert result.exit_code == 0, result.output
+    run_all(*TO_THE_CORPUS, *FIRST_ROUND)
     rows = read_sequences(data / "corpus/calibration.parquet")
     assert [row.domain for row in rows] == ["tales"] * 12 + ["self"] * 12 + ["dialogues"] * 24
     assert all(bool(row.answers) == (row.domain == "dialogues") for row in rows)
