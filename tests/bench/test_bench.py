@@ -61,20 +61,22 @@ def test_two_processes_side_by_side_do_the_work_of_one(tmp_path: Path) -> None:
     """Over Gloo; what they gain depends on the cores, what they find does not."""
     script = tmp_path / "measure.py"
     script.write_text(
-        "import torch\n"
+        "import os, pathlib, torch\n"
         "from tests.bench.parts import Setup\n"
         "from tests.bench.test_bench import TINY\n"
         "from tests.bench.shapes import SHAPES\n"
         "from tests.bench.together import side_by_side\n"
         "SHAPES['tiny'] = TINY\n"
-        "print(side_by_side(Setup('tiny', torch.device('cpu'), torch.float32, 5, 16, 2)))\n"
+        "found = side_by_side(Setup('tiny', torch.device('cpu'), torch.float32, 5, 16, 2))\n"
+        # Each process writes a file of its own: lines of two processes mix in one stream.
+        "pathlib.Path(__file__).with_suffix('.' + os.environ['RANK']).write_text(repr(found))\n"
     )
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *launch], env=environment, capture_output=True, text=True, check=True, timeout=300
+    subprocess.run([sys.executable, *launch], env=environment, check=True, timeout=300)
+    first, other = (
+        ast.literal_eval(script.with_suffix(suffix).read_text(encoding="utf-8")) for suffix in (".0", ".1")
     )
-    first, other = (ast.literal_eval(line) for line in sorted(done.stdout.splitlines(), key=len)[::-1])
     assert other == {}
     assert first["processes"] == 2
     assert first["Fisher statistics, relative difference"] < 1e-5
