@@ -21,7 +21,7 @@ from transformers import (
 from transformers.utils import logging
 
 from stages.checkpoints.folder import CONFIG, check_there
-from stages.checkpoints.modelling_file import MODELLING_FILE, is_own_code
+from stages.checkpoints.modelling_file import MODELLING_FILE, known_code
 from stages.common.errors import InputError
 from stages.common.hashes import check_hash, check_hashes
 
@@ -183,15 +183,15 @@ def has_own_code(directory: Path) -> bool:
     own = _config(directory).get("auto_map")
     if not isinstance(own, dict):
         return False
-    module, _, class_name = str(own.get("AutoModelForCausalLM", "")).partition(".")
-    if module != Path(MODELLING_FILE).stem:
+    if str(own.get("AutoModelForCausalLM", "")).partition(".")[0] != Path(MODELLING_FILE).stem:
         return False
     file = directory / MODELLING_FILE
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, ValueError):
         text = ""
-    if not is_own_code(text, class_name) or list(own) != ["AutoModelForCausalLM"]:
+    known = known_code(text)
+    if known is None or own != known.auto_map:
         raise InputError(
             f"{file}: not the modelling file that this version writes, so it is not run; prune the model anew"
         )

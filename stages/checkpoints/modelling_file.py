@@ -1,25 +1,27 @@
 """The modelling file of a checkpoint whose layers differ in size: how it is written, and known again."""
 
 import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import transformers
 
 MODELLING_FILE = "modeling_pruned.py"
 
-# The stock class builds every layer from the config's own (dense) numbers; this one then replaces each layer
+# A stock class builds every layer from the config's own (dense) numbers; the mixin then replaces each layer
 # by one built from a copy of the config with that layer's numbers. Under from_pretrained both happen without
 # memory. `per_layer_config` means something to late versions of transformers only; to others it is any other
-# entry.
+# entry. The model without a head has a class too, because vLLM's Transformers backend builds that one.
 TEMPLATE = '''\
 """{base} whose decoder layers differ in size: `per_layer_config` in the config says in what."""
 
 import copy
 
 import transformers
-from transformers import {base}
+from transformers import {base}, {body}
 
 
-class {name}({base}):
+class OwnSizes:
     @classmethod
     def from_pretrained(cls, *arguments, output_loading_info=False, **options):
         model, report = super().from_pretrained(*arguments, output_loading_info=True, **options)
@@ -37,7 +39,7 @@ class {name}({base}):
         sizes = {{int(index): own for index, own in config.to_dict()["per_layer_config"].items()}}
         config.per_layer_config = None
         super().__init__(config)
-        layers = self.{layers}
+        layers = self.base_model.{layers}
         for index, layer in enumerate(layers):
             resized = copy.copy(config)
             for key, value in sizes.get(index, {{}}).items():
@@ -49,27 +51,58 @@ class {name}({base}):
     def set_attn_implementation(self, *arguments, **options):
         super().set_attn_implementation(*arguments, **options)
         # Each layer has a config of its own, which stock code does not know of.
-        for module in self.{layers}.modules():
+        for module in self.base_model.{layers}.modules():
             if hasattr(module, "config"):
                 module.config._attn_implementation = self.config._attn_implementation
+
+
+class Pruned{body}(OwnSizes, {body}):
+    pass
+
+
+class Pruned{base}(OwnSizes, {base}):
+    pass
 '''
 
 
-def class_name(base: str) -> str:
-    """What the file calls its class, by the stock class of transformers that it is made of."""
-    return f"Pruned{base}"
+@dataclass(frozen=True)
+class OwnCode:
+    """The file of one model. base: its stock class; body: that of the model without its head; layers: what
+    that one calls its layers; version: of transformers.
+    """
+
+    base: str
+    body: str
+    layers: str
+    version: str
+
+    @property
+    def text(self) -> str:
+        """What the file holds."""
+        return TEMPLATE.format(**asdict(self))
+
+    @property
+    def class_name(self) -> str:
+        """The class of the model with its head."""
+        return f"Pruned{self.base}"
+
+    @property
+    def auto_map(self) -> dict[str, str]:
+        """The entry of the config that names the file's classes."""
+        module = Path(MODELLING_FILE).stem
+        return {
+            "AutoModel": f"{module}.Pruned{self.body}",
+            "AutoModelForCausalLM": f"{module}.{self.class_name}",
+        }
 
 
-def own_code(base: str, layers: str, version: str) -> str:
-    """The file's text. layers: where a model of class `base` has its layers; version: of transformers."""
-    return TEMPLATE.format(base=base, name=class_name(base), layers=layers, version=version)
-
-
-def is_own_code(text: str, name: str) -> bool:
-    """Whether a file's text is, to the letter, what own_code gives for the class `name`."""
-    base = name.removeprefix("Pruned")
-    layers = re.search(r"layers = self\.(\w+(?:\.\w+)*)$", text, re.MULTILINE)
+def known_code(text: str) -> OwnCode | None:
+    """Of whom a file's text is, to the letter, the OwnCode; or None."""
+    classes = re.search(r"^from transformers import (\w+ForCausalLM), (\w+Model)$", text, re.MULTILINE)
+    layers = re.search(r"layers = self\.base_model\.(\w+)$", text, re.MULTILINE)
     version = re.search(r"was saved by transformers ([\w.+-]+); use", text)
-    if layers is None or version is None or not re.fullmatch(r"\w+ForCausalLM", base):
-        return False
-    return hasattr(transformers, base) and text == own_code(base, layers[1], version[1])
+    if classes is None or layers is None or version is None:
+        return None
+    own = OwnCode(classes[1], classes[2], layers[1], version[1])
+    known = all(hasattr(transformers, name) for name in (own.base, own.body))
+    return own if known and text == own.text else None

@@ -9,7 +9,7 @@ import torch
 import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.checkpoints.modelling_file import MODELLING_FILE, class_name, own_code
+from stages.checkpoints.modelling_file import MODELLING_FILE, OwnCode
 from stages.checkpoints.old_names import old_names
 from stages.common.artifacts import read_json, write_json
 from stages.pruning.decoder import decoder_layers
@@ -33,17 +33,20 @@ def save_model(model: PreTrainedModel, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     # A class that was itself loaded from such a file saves it again without help.
     if config.is_heterogeneous and hasattr(transformers, type(model).__name__):
-        base = type(model).__name__
-        layers = f"{model.base_model_prefix}.{_layers_name(model)}"
-        text = own_code(base, layers, transformers.__version__)
-        (directory / MODELLING_FILE).write_text(text, encoding="utf-8")
-        config.auto_map = {"AutoModelForCausalLM": f"{Path(MODELLING_FILE).stem}.{class_name(base)}"}
+        body = type(model.base_model).__name__
+        own = OwnCode(type(model).__name__, body, _layers_name(model), transformers.__version__)
+        (directory / MODELLING_FILE).write_text(own.text, encoding="utf-8")
+        config.auto_map = own.auto_map
     # transformers renames some stock classes' weights between file and memory, but not those of own classes.
     model.save_pretrained(directory, save_original_format=not config.is_heterogeneous)
     path = directory / "config.json"
     saved = read_json(path)
     # Left out, it would mean what the reader's version has for a default.
     saved["tie_word_embeddings"] = config.tie_word_embeddings
+    # vLLM has the stock class in a version of its own, which knows one size; what it does not know it builds
+    # from the checkpoint's own code.
+    if config.is_heterogeneous:
+        saved["architectures"] = [config.auto_map["AutoModelForCausalLM"].rpartition(".")[2]]
     write_json(path, dict(sorted((saved | old_names(saved)).items())))
 
 

@@ -117,7 +117,7 @@ def test_the_projects_own_modelling_file_is_run(tmp_path: Path) -> None:
     assert not hasattr(transformers, type(model).__name__)
 
 
-@pytest.mark.parametrize("place", ["end", "start", "version"])
+@pytest.mark.parametrize("place", ["end", "start", "version", "class"])
 def test_a_modelling_file_with_anything_else_in_it_is_not_run(tmp_path: Path, place: str) -> None:
     directory, marker = pruned_unevenly(tmp_path / "pruned"), tmp_path / "planted"
     file, planted = directory / "modeling_pruned.py", PLANTED.replace("{marker!r}", repr(str(marker)))
@@ -127,6 +127,7 @@ def test_a_modelling_file_with_anything_else_in_it_is_not_run(tmp_path: Path, pl
         "end": text + planted,
         "start": planted + text,
         "version": text.replace(f"transformers {version};", 'transformers {open("x")};'),
+        "class": text.replace("import LlamaForCausalLM, LlamaModel", "import LlamaForCausalLM, EvilModel"),
     }
     assert changed_text[place] != text
     file.write_text(changed_text[place])

@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from stages.checkpoints.old_names import old_names
 from stages.checkpoints.saving import in_precision, save_model, save_tokenizer
@@ -138,6 +138,25 @@ def test_layers_of_different_size_load_where_the_config_knows_nothing_of_them(
     assert torch.equal(loaded(IDS, use_cache=False).logits, expected)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt_neox", "qwen3_moe"])
+def test_the_model_without_its_head_has_layers_of_different_size_too(family: str, tmp_path: Path) -> None:
+    """vLLM's Transformers backend builds that one, by AutoModel."""
+    model = uneven(family)
+    save_model(model, tmp_path)
+    body = AutoModel.from_pretrained(tmp_path, trust_remote_code=True)
+    assert type(body).__name__ == f"Pruned{type(model.base_model).__name__}"
+    assert torch.equal(body(IDS).last_hidden_state, model.base_model(IDS).last_hidden_state)
+
+
+def test_the_config_names_the_class_that_loads_it(tmp_path: Path) -> None:
+    """A runtime with a class of its own for the stock name would build layers of one size."""
+    save_model(tiny("llama"), tmp_path / "even")
+    assert read(tmp_path / "even")["architectures"] == ["LlamaForCausalLM"]
+    save_model(uneven("llama"), tmp_path / "uneven")
+    assert read(tmp_path / "uneven")["architectures"] == ["PrunedLlamaForCausalLM"]
+
+
 def test_a_class_of_its_own_makes_no_weights_up(tmp_path: Path) -> None:
     save_model(uneven("gpt_neox"), tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
@@ -159,5 +178,6 @@ def test_a_model_of_an_own_class_is_saved_again_with_it(tmp_path: Path) -> None:
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "twice", trust_remote_code=True)
     assert torch.equal(logits(again), logits(model))
     assert read(tmp_path / "twice")["rope_theta"] == 10000.0
+    assert read(tmp_path / "twice")["auto_map"] == read(tmp_path / "once")["auto_map"]
     first, second = (tmp_path / one / "modeling_pruned.py" for one in ("once", "twice"))
     assert second.read_text() == first.read_text()
