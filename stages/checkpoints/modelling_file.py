@@ -39,7 +39,7 @@ class OwnSizes:
         sizes = {{int(index): own for index, own in config.to_dict()["per_layer_config"].items()}}
         config.per_layer_config = None
         super().__init__(config)
-        layers = self.base_model.{layers}
+        layers = self.get_submodule(self.own_layers)
         for index, layer in enumerate(layers):
             resized = copy.copy(config)
             for key, value in sizes.get(index, {{}}).items():
@@ -51,28 +51,29 @@ class OwnSizes:
     def set_attn_implementation(self, *arguments, **options):
         super().set_attn_implementation(*arguments, **options)
         # Each layer has a config of its own, which stock code does not know of.
-        for module in self.base_model.{layers}.modules():
+        for module in self.get_submodule(self.own_layers).modules():
             if hasattr(module, "config"):
                 module.config._attn_implementation = self.config._attn_implementation
 
 
 class Pruned{body}(OwnSizes, {body}):
-    pass
+    own_layers = "{layers}"
 
 
 class Pruned{base}(OwnSizes, {base}):
-    pass
+    own_layers = "{inside}.{layers}"
 '''
 
 
 @dataclass(frozen=True)
 class OwnCode:
-    """The file of one model. base: its stock class; body: that of the model without its head; layers: what
-    that one calls its layers; version: of transformers.
+    """The file of one model. base: its stock class; body: that of the model without its head; inside: what
+    the first calls the second; layers: what that one calls its layers; version: of transformers.
     """
 
     base: str
     body: str
+    inside: str
     layers: str
     version: str
 
@@ -99,10 +100,10 @@ class OwnCode:
 def known_code(text: str) -> OwnCode | None:
     """Of whom a file's text is, to the letter, the OwnCode; or None."""
     classes = re.search(r"^from transformers import (\w+ForCausalLM), (\w+Model)$", text, re.MULTILINE)
-    layers = re.search(r"layers = self\.base_model\.(\w+)$", text, re.MULTILINE)
+    path = re.search(r"^    own_layers = \"(\w+)\.(\w+)\"$", text, re.MULTILINE)
     version = re.search(r"was saved by transformers ([\w.+-]+); use", text)
-    if classes is None or layers is None or version is None:
+    if classes is None or path is None or version is None:
         return None
-    own = OwnCode(classes[1], classes[2], layers[1], version[1])
+    own = OwnCode(classes[1], classes[2], path[1], path[2], version[1])
     known = all(hasattr(transformers, name) for name in (own.base, own.body))
     return own if known and text == own.text else None

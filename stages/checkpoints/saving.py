@@ -33,8 +33,13 @@ def save_model(model: PreTrainedModel, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     # A class that was itself loaded from such a file saves it again without help.
     if config.is_heterogeneous and hasattr(transformers, type(model).__name__):
-        body = type(model.base_model).__name__
-        own = OwnCode(type(model).__name__, body, _layers_name(model), transformers.__version__)
+        own = OwnCode(
+            type(model).__name__,
+            type(model.base_model).__name__,
+            model.base_model_prefix,
+            _layers_name(model),
+            transformers.__version__,
+        )
         (directory / MODELLING_FILE).write_text(own.text, encoding="utf-8")
         config.auto_map = own.auto_map
     # transformers renames some stock classes' weights between file and memory, but not those of own classes.

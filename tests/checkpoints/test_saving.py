@@ -157,6 +157,20 @@ def test_the_config_names_the_class_that_loads_it(tmp_path: Path) -> None:
     assert read(tmp_path / "uneven")["architectures"] == ["PrunedLlamaForCausalLM"]
 
 
+@torch.no_grad()
+def test_layers_are_found_where_the_stock_class_calls_its_body_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In transformers 4 the prefix of Gemma3ForCausalLM is that of the model with pictures."""
+    model = uneven("gemma3_text")
+    expected = logits(model)
+    save_model(model, tmp_path)
+    monkeypatch.setattr(transformers.Gemma3ForCausalLM, "base_model_prefix", "language_model")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, trust_remote_code=True)
+    assert loaded.base_model is loaded
+    assert torch.equal(logits(loaded), expected)
+
+
 def test_a_class_of_its_own_makes_no_weights_up(tmp_path: Path) -> None:
     save_model(uneven("gpt_neox"), tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
