@@ -40,7 +40,13 @@ NAMES = [row.key for row in all_rows([], {})]
     multiple=True,
     help="A checkpoint of another dense model with the same tokens, such as a smaller one of the family.",
 )
-@click.option("--left-out", "without", default="", metavar="DOMAIN", help="Text that no method is given.")
+@click.option(
+    "--left-out",
+    "without",
+    default="",
+    metavar="DOMAIN",
+    help="Text that no method is given, as it is with a domain of weight 0.",
+)
 @click.option("--limit", type=int, help="Items of each task, instead of evaluate.limit; 0 for all.")
 @click.option(
     "--minutes", type=float, help="Start no row after so many; what is missing is made by the next run."
@@ -89,18 +95,26 @@ def main(
         "left_out": without,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
-    scorer = Scorer(given, read_sequences(HELDOUT), tasks, asking, settings, out)
+    heldout = read_sequences(HELDOUT)
+    left_out = [
+        domain
+        for domain in dict.fromkeys(one.domain for one in heldout)
+        if domain == without or not params.mixture.get(domain)
+    ]
+    scorer = Scorer(given, heldout, tasks, asking, settings, out)
     wanted = [(row, 0.0) for row in chosen if not row.prunes]
     wanted += [(row, share) for share in shares or (0.2, 0.4) for row in chosen if row.prunes]
-    missed = _make(scorer, wanted, again, None if minutes is None else begun + 60 * minutes)
+    missed = _make(scorer, wanted, left_out, again, None if minutes is None else begun + 60 * minutes)
     failed = sum("failed" in one for one in scorer.records)
     rest = f"; {len(missed)} not started for want of time: {', '.join(missed)}" if missed else ""
     summary("baseline table", f"{len(scorer.records)} rows in {out}, {failed} of them failed{rest}")
 
 
-def _make(scorer: Scorer, wanted: list[tuple[Row, float]], again: bool, until: float | None) -> list[str]:
+def _make(
+    scorer: Scorer, wanted: list[tuple[Row, float]], left_out: list[str], again: bool, until: float | None
+) -> list[str]:
     """Make the rows that are missing; return the titles of those for which no time was left."""
-    without, missed = scorer.given.without, []
+    missed = []
     for row, share in wanted:
         if not again and scorer.known(row, share):
             continue
@@ -111,18 +125,18 @@ def _make(scorer: Scorer, wanted: list[tuple[Row, float]], again: bool, until: f
         if row.key == DENSE:
             if "failed" in record:
                 raise InputError(f"the dense model cannot be scored: {record['failed']}")
-            click.echo("  ".join(columns(record, without)))
+            click.echo("  ".join(columns(record, left_out)))
         dense = next(one for one in scorer.records if one["key"] == DENSE)
         spent = duration(record.get("scoring_seconds", 0.0))
-        click.echo(f"{share:.0%}  {'  '.join(cells(record, dense, without))}  (scored in {spent})")
-        _write(scorer, without)
+        click.echo(f"{share:.0%}  {'  '.join(cells(record, dense, left_out))}  (scored in {spent})")
+        _write(scorer, left_out)
     return missed
 
 
-def _write(scorer: Scorer, without: str) -> None:
+def _write(scorer: Scorer, left_out: list[str]) -> None:
     for name, text in (
-        ("table.md", markdown(scorer.records, without)),
-        ("table.csv", csv_text(scorer.records, without)),
+        ("table.md", markdown(scorer.records, left_out)),
+        ("table.csv", csv_text(scorer.records, left_out)),
     ):
         with atomic(scorer.out / name) as file:
             file.write_text(text, encoding="utf-8")

@@ -16,6 +16,8 @@ from stages.evaluation.likelihood import ROW_TOKENS, Ids, batches
 MORE = 16
 # Steps between two looks at the text, which the device has to wait for.
 LOOK = 8
+# Tokens before the last ones that a look reads again, so that it begins within no character of a stop.
+MARGIN = 4
 # Rows that have ended are carried along until they are this share of the batch.
 ENDED = 0.25
 
@@ -84,6 +86,8 @@ class _Batch:
     ) -> None:
         self.model, self.tokenizer, self.until = model, tokenizer, until
         self.ends = torch.tensor(ends, device=model.device)
+        # A token that is seen gives a byte at least, so a stop that is new begins within so many tokens.
+        self.window = LOOK + MARGIN + max((len(stop.encode()) for stop in until), default=0)
 
     def write(self, prompts: Sequence[Ids], tokens: int, show: Show) -> list[str]:
         """The text after each prompt, prompts longest first; show: told of each text that has ended."""
@@ -136,9 +140,15 @@ class _Batch:
         """Note the texts that have ended since the last look; return their places in the batch."""
         open_rows = [place for place, row in enumerate(rows.tolist()) if row not in texts]
         at_end = ended.tolist()
+        # Most rows go on: of those the last tokens alone are turned into text.
+        tails = self._decode(written[open_rows, -self.window :].tolist())
+        maybe = [
+            place
+            for place, tail in zip(open_rows, tails, strict=True)
+            if last or at_end[place] or any(stop and stop in tail for stop in self.until)
+        ]
         over = []
-        ids = written[open_rows].tolist()
-        for place, text in zip(open_rows, self._decode(ids), strict=True):
+        for place, text in zip(maybe, self._decode(written[maybe].tolist()), strict=True):
             short = before_first(text, self.until)
             if last or at_end[place] or len(short) < len(text):
                 texts[int(rows[place])] = short
@@ -151,6 +161,8 @@ class _Batch:
         for row in rows:
             end = next((place for place, token in enumerate(row) if token in stops), len(row))
             cut.append(row[:end])
+        if not cut:
+            return []
         texts: list[str] = self.tokenizer.batch_decode(
             cut, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )

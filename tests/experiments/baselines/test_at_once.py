@@ -1,5 +1,6 @@
 """The table that is made in one process, on the tiny project of test_comparison."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -73,6 +74,19 @@ def test_every_row_is_made_or_says_why_not_and_is_not_made_twice(with_tasks: Pat
     again = table(*arguments)
     # Only what failed is tried again.
     assert again.output.count("scored in") == len(failed)
+
+
+def test_a_domain_of_weight_0_is_in_the_column_of_left_out_text(with_tasks: Path) -> None:
+    params = read_yaml(with_tasks / "params.yaml")
+    params["mixture"]["news"] = 0.0
+    write_params(with_tasks, params)
+    result = table("--row", "magnitude")
+    assert result.exit_code == 0, result.output
+    dense, pruned = (records(with_tasks)[key]["perplexity"] for key in ("dense", "magnitude"))
+    with (with_tasks / "data/baselines/at_once/table.csv").open(encoding="utf-8") as file:
+        row = next(one for one in csv.DictReader(file) if one["method"].startswith("magnitude"))
+    assert row["perplexity / dense"] == f"{pruned['code'] / dense['code']:.3f}"
+    assert row["left out: news"] == f"{pruned['news'] / dense['news']:.3f}"
 
 
 def test_the_dense_row_is_the_dense_model_and_its_difference_is_none(with_tasks: Path) -> None:

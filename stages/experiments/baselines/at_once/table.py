@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import geometric_mean
 from typing import Any
 
@@ -19,29 +19,27 @@ Cells = tuple[str, ...]
 
 NOTE = (
     "Removed: share of the decoder layers' parameters. Perplexity: geometric mean over the held-out domains "
-    "that calibration text is of{left_out}, divided by the dense model's. "
+    "that the methods read text of{left_out}, divided by the dense model's. "
     "Zero-shot: mean accuracy over tasks that compare choices; difference: row - dense, on the same items, "
     "and row - ours alike; ± is one standard error. Seconds and memory: of making the row's model on the "
     "accelerator, the dense model loaded, its scoring left out."
 )
 
 
-def columns(dense: Record, without: str) -> Cells:
-    """The names of the columns."""
+def columns(dense: Record, left_out: Collection[str]) -> Cells:
+    """The names of the columns; left_out: domains that no method read."""
     written = [task for task in dense["accuracy"] if task not in averaged(dense["accuracy"])]
-    left_out = (f"left out: {without}",) if without else ()
-    first = ("method", "removed", "parameters", "GB", "perplexity / dense", *left_out)
+    unread = (f"left out: {', '.join(left_out)}",) if left_out else ()
+    first = ("method", "removed", "parameters", "GB", "perplexity / dense", *unread)
     return (*first, "zero-shot", "difference", "row - ours", *written, "seconds", "GiB")
 
 
-def cells(record: Record, dense: Record, without: str) -> Cells:
+def cells(record: Record, dense: Record, left_out: Collection[str]) -> Cells:
     """A row of the table; what failed has its reason in the second column."""
     if "failed" in record:
-        rest = len(columns(dense, without)) - 2
+        rest = len(columns(dense, left_out)) - 2
         return (record["title"], f"failed: {record['failed'].replace('|', '/')}", *[""] * rest)
-    inside = [name for name in dense["perplexity"] if name != without]
-    mix = geometric_mean([record["perplexity"][name] / dense["perplexity"][name] for name in inside])
-    left_out = (f"{record['perplexity'][without] / dense['perplexity'][without]:.3f}",) if without else ()
+    read = [name for name in dense["perplexity"] if name not in left_out]
     written = [task for task in dense["accuracy"] if task not in averaged(dense["accuracy"])]
     mean = mean_accuracy(record)
     memory = record["memory_bytes"]
@@ -50,8 +48,8 @@ def cells(record: Record, dense: Record, without: str) -> Cells:
         f"{record['removed']:.1%}",
         f"{record['parameters'] / 1e6:,.0f} M",
         f"{record['bytes'] / 1e9:.2f}",
-        f"{mix:.3f}",
-        *left_out,
+        _ratio(record, dense, read),
+        *((_ratio(record, dense, left_out),) if left_out else ()),
         "" if mean is None else _with_error(*mean),
         _apart(record["difference"]),
         _apart(record["difference_from_ours"]),
@@ -61,14 +59,14 @@ def cells(record: Record, dense: Record, without: str) -> Cells:
     )
 
 
-def markdown(records: Sequence[Record], without: str) -> str:
+def markdown(records: Sequence[Record], left_out: Collection[str]) -> str:
     """The tables, one for each share, and one of every task."""
     dense = _dense(records)
-    names = columns(dense, without)
-    note = NOTE.format(left_out=", and that of the domain that no method read" if without else "")
+    names = columns(dense, left_out)
+    note = NOTE.format(left_out=", and over those that no method read" if left_out else "")
     parts = ["# Baselines on one accelerator, in one process", note]
     for share in dict.fromkeys(one["share"] for one in records):
-        rows = [cells(one, dense, without) for one in records if one["share"] == share]
+        rows = [cells(one, dense, left_out) for one in records if one["share"] == share]
         parts += [
             "## No pruning" if share == 0 else f"## {share:.0%} of the decoder",
             markdown_table(names, rows),
@@ -86,13 +84,13 @@ def markdown(records: Sequence[Record], without: str) -> str:
     return "\n\n".join([*parts, "## Every task", markdown_table(("method", "share", *tasks), rows)]) + "\n"
 
 
-def csv_text(records: Sequence[Record], without: str) -> str:
+def csv_text(records: Sequence[Record], left_out: Collection[str]) -> str:
     """The same rows as CSV, the share first."""
     dense = _dense(records)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(("share", *columns(dense, without)))
-    writer.writerows((f"{one['share']:g}", *cells(one, dense, without)) for one in records)
+    writer.writerow(("share", *columns(dense, left_out)))
+    writer.writerows((f"{one['share']:g}", *cells(one, dense, left_out)) for one in records)
     return stream.getvalue()
 
 
@@ -132,6 +130,12 @@ def figure(records: Sequence[Record]) -> Picture:
 
 def _dense(records: Sequence[Record]) -> Record:
     return next(one for one in records if one["key"] == DENSE)
+
+
+def _ratio(record: Record, dense: Record, domains: Collection[str]) -> str:
+    """Geometric mean over the domains of perplexity, relative to the dense model's."""
+    ratios = [record["perplexity"][name] / dense["perplexity"][name] for name in domains]
+    return f"{geometric_mean(ratios):.3f}"
 
 
 def _perplexity(record: Record) -> tuple[float, float]:
