@@ -1,5 +1,6 @@
 """A chat template is a program of somebody else's: it has so much time and memory, and no more."""
 
+import multiprocessing
 import time
 
 import pytest
@@ -25,6 +26,27 @@ def test_the_text_is_what_transformers_makes() -> None:
     tokenizer.chat_template = template
     expected = tokenizer.apply_chat_template(TURNS, tokenize=False, add_generation_prompt=True)
     assert rendered(template) == expected == "[user] Good morning:"
+
+
+def test_one_process_renders_all_conversations_of_a_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer, texts, started = make_tiny_tokenizer(), [], []
+    begin = multiprocessing.Process.start
+    monkeypatch.setattr(
+        multiprocessing.process.BaseProcess, "start", lambda self: (started.append(self), begin(self))
+    )
+    for template in ("{{ messages[0].content }}", "<{{ messages[0].content }}>"):
+        tokenizer.chat_template = template
+        texts += [render_chat(tokenizer, [{"role": "user", "content": str(n)}]) for n in range(3)]
+    assert len(started) == 2
+    assert texts == ["0", "1", "2", "<0>", "<1>", "<2>"]
+
+
+def test_a_template_that_was_stopped_is_asked_anew() -> None:
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.chat_template = "{% if messages[0].content == 'big' %}{{ 'a' * 8000000000 }}{% endif %}small"
+    with pytest.raises(InputError, match="bytes"):
+        render_chat(tokenizer, [{"role": "user", "content": "big"}])
+    assert render_chat(tokenizer, TURNS) == "small"
 
 
 def test_a_template_that_loops_for_ever_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
