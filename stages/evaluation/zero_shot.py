@@ -1,5 +1,6 @@
 """Tasks by lm-eval's stock prompts and metrics, item by item: local items, or stock ones from the hub."""
 
+import functools
 import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lm_eval.api.task
+import lm_eval.utils
 from lm_eval.api.group import Group
 from lm_eval.api.metrics import mean
 from lm_eval.api.task import Task
@@ -118,7 +120,7 @@ def _logged(
     runner: Runner, tasks: Mapping[str, Task], samples: Mapping[str, list[int]], chat: bool
 ) -> dict[str, Sequence[Mapping[str, Any]]]:
     """What lm-eval logs of every item, by task."""
-    with errors_only(), _no_bar_for_prompts():
+    with errors_only(), _no_bar_for_prompts(), _templates_compiled_once():
         results: Mapping[str, Any] = evaluate(
             lm=runner,
             task_dict={"tasks": dict(tasks), "groups": {}, "group_map": {}},
@@ -172,6 +174,17 @@ def _answers(name: str, task: Task, samples: Mapping[str, Sequence[Mapping[str, 
         text = one["resps"][0][0]
         item = str(one["doc_id"]) if task.task_name == name else f"{task.task_name}:{one['doc_id']}"
         yield Answer(item, scores, text if isinstance(text, str) else "")
+
+
+@contextmanager
+def _templates_compiled_once() -> Iterator[None]:
+    # lm-eval compiles the template of a prompt anew for every item, which takes longer than all else it does.
+    environment = lm_eval.utils.env
+    environment.from_string = functools.lru_cache(maxsize=256)(environment.from_string)
+    try:
+        yield
+    finally:
+        del environment.from_string
 
 
 @contextmanager
