@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -13,6 +14,11 @@ from stages.common.console import progress
 from stages.common.errors import InputError
 from stages.common.params import PARAMS_FILE, Sample
 from stages.text.boundaries import start
+
+# Steps between two looks at which texts have ended, which the device has to wait for.
+LOOK = 16
+# Texts that have ended are carried along until they are this share of the batch.
+ENDED = 0.25
 
 
 def sample_documents(
@@ -88,7 +94,9 @@ def _batch_goes_on(
     tokens = torch.tensor([[0] * (longest - len(one)) + list(one) for one in prompts], device=model.device)
     seen = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts], device=model.device)
     stops = torch.tensor(sorted(ends), device=model.device)
-    cache, steps = None, []
+    cache: Any = None
+    rows = torch.arange(len(prompts), device=model.device)
+    written = torch.zeros(len(prompts), draws.shape[1], dtype=torch.int64, device=model.device)
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=model.device)
     padded = not bool(seen.all())
     for step in range(draws.shape[1]):
@@ -99,12 +107,19 @@ def _batch_goes_on(
         cache = output.past_key_values
         tokens = _choose(output.logits[:, -1], draws[:, step], draw)
         seen = torch.cat([seen, torch.ones_like(tokens)], dim=1)
-        steps.append(tokens)
+        written[rows, step] = tokens[:, 0]
         ended |= torch.isin(tokens[:, 0], stops)
         on_token()
+        if not ends or (step + 1) % LOOK:
+            continue
         if bool(ended.all()):
             break
-    return [_up_to_end(row, ends) for row in torch.cat(steps, dim=1).tolist()]
+        if float(ended.float().mean()) >= ENDED:
+            kept = (~ended).nonzero()[:, 0]
+            cache.batch_select_indices(kept)
+            tokens, seen, rows, ended = (one[kept] for one in (tokens, seen, rows, ended))
+            draws = draws[kept.cpu()]
+    return [_up_to_end(row, ends) for row in written.tolist()]
 
 
 def _up_to_end(ids: list[int], ends: frozenset[int]) -> list[int]:

@@ -9,6 +9,7 @@ from transformers import LlamaForCausalLM
 from stages.common.artifacts import Document
 from stages.common.errors import InputError
 from stages.common.params import Sample
+from stages.text import sampling
 from stages.text.sampling import go_on, sample_documents
 from tests.conftest import make_tiny_model, make_tiny_tokenizer
 from tests.project import read_yaml
@@ -73,6 +74,24 @@ def test_a_text_ends_with_the_first_of_the_ends() -> None:
     ended = go_on(model, [[5], [9]], 12, temperature=1.0, batch_size=2, key="k", ends=frozenset({end}))
     for ids, short in zip(whole, ended, strict=True):
         assert short == (ids[: ids.index(end) + 1] if end in ids else ids)
+
+
+def test_texts_that_end_leave_the_batch_and_the_others_go_on_as_each_does_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sampling, "LOOK", 2)
+    model = make_tiny_model().requires_grad_(False)
+    prompts, ends = [[5, 9], [8], [30, 31, 32], [9], [77, 5]], frozenset(range(60))
+    sizes = []
+    before = sampling._choose
+    monkeypatch.setattr(
+        sampling, "_choose", lambda logits, *rest: sizes.append(len(logits)) or before(logits, *rest)
+    )
+    together = go_on(model, prompts, 20, temperature=1.0, batch_size=5, key="k", ends=ends)
+    assert sizes[0] == 5 > sizes[-1]
+    alone = go_on(model, prompts, 20, temperature=1.0, batch_size=1, key="k", ends=ends)
+    assert together == alone
+    assert len({len(ids) for ids in together}) > 2
 
 
 def test_tokens_far_less_likely_than_the_likeliest_are_never_drawn() -> None:
