@@ -1,5 +1,6 @@
 """Tool: every baseline in one process on one accelerator, the dense model loaded once."""
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,8 @@ def _write(scorer: Scorer, left_out: list[str]) -> None:
 
 def _setting(text: str) -> tuple[str, dict[str, Any]]:
     title, mark, settings = text.partition(":")
-    pairs = [pair.partition("=") for pair in settings.split(",")]
+    # At the commas before a key: a value may be a list.
+    pairs = [pair.partition("=") for pair in re.split(r",(?=[\w.]+=)", settings)]
     if not mark or not all(key and equal for key, equal, _ in pairs):
         raise InputError(f"--ours: {text}: write TITLE:KEY=VALUE,KEY=VALUE")
     yaml = YAML(typ="safe")
