@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from stages.common.errors import InputError
-from stages.pruning.parallel import summed
-from stages.pruning.precision import tensor_cores
+from stages.pruning.parallel import from_owners, own_rows, summed
+from stages.pruning.precision import half_product, tensor_cores
 
 # A Gram matrix is summed in about this many strips of columns, none narrower than this.
 STRIPS, NARROWEST = 16, 256
@@ -44,17 +44,20 @@ class Moments:
 
         A token counts `weight`, times its own of `token_weights` (float32 [batch, tokens]) where given; with
         the other target it counts `weight`.
-        Half-precision x is multiplied in TF32, whose 10 bits of mantissa hold it without loss; x in float32
-        is multiplied in float32.
+        Products of half-precision x with itself are summed in float32, and those with targets in TF32, whose
+        10 bits of mantissa hold x without loss; x in float32 is multiplied in float32.
         """
-        rows, targets = x.flatten(0, 1).float(), target.flatten(0, 1).float()
+        half = x.flatten(0, 1)
+        rows, targets = half.float(), target.flatten(0, 1).float()
         if token_weights is not None:
             root = token_weights.reshape(-1, 1).sqrt()
-            rows, targets = rows * root, targets * root
+            half = rows = rows * root
+            targets = targets * root
         with tensor_cores() if x.dtype in (torch.bfloat16, torch.float16) else nullcontext():
             # Half of all products would come out twice.
             for start, end in self.strips():
-                self.gram[start:, start:end].add_(rows[:, start:].T @ rows[:, start:end], alpha=weight)
+                product = half_product(half[:, start:].T, half[:, start:end])
+                self.gram[start:, start:end].add_(product, alpha=weight)
             self.cross.add_(targets.T @ rows, alpha=weight)
             if other is not None:
                 self._others().add_(other.flatten(0, 1).float().T @ rows, alpha=weight)
@@ -88,16 +91,18 @@ def missed(moments: Moments, weight: Tensor) -> float:
     """The share of its targets' energy that a weight [d, k] misses.
 
     sum_t w_t ||target_t - W x_t||^2 / sum_t w_t ||target_t||^2, by the moments alone:
-    (energy - 2 tr(W cross^T) + tr(W Gram W^T)) / energy. 0 where there is nothing to meet.
+    (energy - 2 tr(W cross^T) + tr(W Gram W^T)) / energy. 0 where there is nothing to meet. In a process group
+    each process adds up its own of the d outputs.
     """
-    wide = weight.to(moments.gram.dtype)
+    wide, cross = own_rows(weight).to(moments.gram.dtype), own_rows(moments.cross)
     squared = torch.zeros_like(moments.energy)
     for start, end in moments.strips():
         # The block on the diagonal counts once, what is below it stands for what is above too.
         strip = wide[:, start:end] @ moments.gram[start:end, start:end]
         strip += 2 * wide[:, end:] @ moments.gram[end:, start:end]
         squared += (strip * wide[:, start:end]).sum()
-    error = moments.energy - 2 * (wide * moments.cross).sum() + squared
+    met, squared = summed(torch.stack([(wide * cross).sum(), squared]))
+    error = moments.energy - 2 * met + squared
     return float(error / moments.energy) if float(moments.energy) > 0 else 0.0
 
 
@@ -111,15 +116,16 @@ def ridge_refit(moments: Moments, anchor: Tensor, ridge: float) -> Tensor:
     the diagonal) holds quiet channels too hard and loud ones too little when healing tokens are few.
 
     anchor: [d, k]; returns the same shape, dtype and device. `moments` is changed and then put right, because
-    a Gram of 22,000 channels is 4 GB and a copy as much again. Raises InputError where the Gram is not finite
-    or not positive definite.
+    a Gram of 22,000 channels is 4 GB and a copy as much again. In a process group, where all have the same
+    moments, each process solves for its own of the d outputs, and all get the whole. Raises InputError where
+    the Gram is not finite or not positive definite.
     """
     gram = _wide(moments.gram)
     diagonal = gram.diagonal()
     # A channel that was silent on all healing text has no energy: a trace of the mean keeps it at its anchor,
     # and where all were silent (an expert that no token chose) anything positive does.
     strength = ridge * diagonal.clamp_min(max(1e-6 * float(diagonal.mean()), 1e-30))
-    right = _wide(moments.cross) + _wide(anchor) * strength
+    right = _wide(own_rows(moments.cross)) + _wide(own_rows(anchor)) * strength
     gram.diagonal().add_(strength)
     # Reads the lower triangle alone.
     factor, failed = torch.linalg.cholesky_ex(gram)
@@ -130,7 +136,7 @@ def ridge_refit(moments: Moments, anchor: Tensor, ridge: float) -> Tensor:
             "(activations not finite); raise surgery.ridge or use compute.dtype: float32"
         )
     solution: Tensor = torch.cholesky_solve(right.T, factor).T
-    return solution.to(anchor.device, anchor.dtype).contiguous()
+    return from_owners(solution.to(anchor.device, anchor.dtype).contiguous(), len(anchor))
 
 
 def _wide(values: Tensor) -> Tensor:

@@ -30,13 +30,17 @@ def summed(values: Tensor) -> Tensor:
     return reduced.to(values.device)
 
 
-def from_first(values: Tensor) -> Tensor:
-    """The first process's `values` in every process."""
+def from_owners(rows: Tensor, count: int) -> Tensor:
+    """The rows of all processes, `count` in all, each where own_rows took it from; the same in each process.
+
+    rows: [own, n], of up to 32 bits; the result is [count, n].
+    """
     if not dist.is_initialized():
-        return values
-    shared = values.to(_device()).contiguous()
-    dist.broadcast(shared, src=0)
-    return shared.to(values.device)
+        return rows
+    # Every row is one process's value plus zeros. In float32, because Gloo does not add all half precisions.
+    whole = rows.new_zeros(count, *rows.shape[1:], dtype=torch.float32)
+    own_rows(whole).copy_(rows)
+    return summed(whole).to(rows.dtype)
 
 
 def _device() -> torch.device:

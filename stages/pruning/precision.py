@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 
 @contextmanager
@@ -19,3 +20,14 @@ def tensor_cores() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def half_product(left: Tensor, right: Tensor) -> Tensor:
+    """left @ right in float32: [m, t] @ [t, n].
+
+    On CUDA half-precision factors are read as they are, and their products, which float32 holds without loss,
+    are added up in float32; that takes half the time of TF32. Elsewhere they are made float32 first.
+    """
+    if left.device.type == "cuda" and left.dtype in (torch.bfloat16, torch.float16):
+        return torch.mm(left, right, out_dtype=torch.float32)
+    return left.float() @ right.float()

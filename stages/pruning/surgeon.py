@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from stages.pruning.cutting import cut_layer
 from stages.pruning.healing import Moments, missed, ridge_refit
 from stages.pruning.offloading import Offloading
-from stages.pruning.parallel import from_first
 from stages.pruning.reconstruction import reconstruct
 from stages.pruning.settings import Healing, Refit
 from stages.pruning.sites import Masks, Site, channel_mask
@@ -140,11 +139,11 @@ class Surgeon:
             module = projections[site.name]
             sums, cut = moments.pop(site.name).over_processes(), module.weight.detach()
             before = missed(sums, cut)
-            module.weight.data = from_first(ridge_refit(sums, cut, self.healing.ridge))
+            module.weight.data = ridge_refit(sums, cut, self.healing.ridge)
             self.refits.append(Refit(index, site.name, before, missed(sums, module.weight)))
             # Last, because a refit leaves rounding in the Gram matrix.
             if self.probing:
-                self.probes[site.name] = from_first(ridge_refit(sums.of_others(), cut, self.healing.ridge))
+                self.probes[site.name] = ridge_refit(sums.of_others(), cut, self.healing.ridge)
         for number, (other, x) in enumerate(self.offloading.fetch(others, inputs)):
             self.streams.pruned[number] = self.offloading.store(other + F.linear(x, module.weight))
 
