@@ -1,12 +1,13 @@
 """Offloading: a model and its hidden states lie in host memory while the device works on one decoder layer.
 
-Layers and batches wait in host memory (pinned for batches, so that copies are asynchronous) and come to the
-device one ahead of their use. On a CPU there is nothing to copy and every step hands back what it was given.
+Layers wait in host memory and come to the device one ahead of their use. So do the batches that the device
+has no room for, pinned, so that copies are asynchronous. On a CPU there is nothing to copy and every step
+hands back what it was given.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 # How many batches of work may be queued on an accelerator: enough to hide launches, few enough that the
 # allocator need not hold the tensors of a whole layer's batches at once.
 QUEUED = 2
+# Batches stay on an accelerator as long as this share of its memory is free of them and of all else.
+FREE = 0.5
 
 Row = tuple[Tensor, ...]
 
@@ -27,9 +30,12 @@ class Offloading:
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def store(self, tensor: Tensor) -> Tensor:
-        """A copy in host memory, made while the device works on; the tensor itself where that is the CPU."""
+        """The tensor where it waits: on the device while there is room, else as a copy in host memory, made
+        while the device works on. On a CPU the tensor itself."""
         if self._copies is None:
             return tensor.to("cpu")
+        if self._has_room(tensor.nbytes):
+            return tensor.to(self.device)
         if tensor.device.type == "cpu":
             return tensor.pin_memory()
         host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
@@ -59,21 +65,26 @@ class Offloading:
                 if len(done) > QUEUED:
                     done.popleft().synchronize()
 
-    def layers(self, layers: nn.ModuleList, count: int) -> Iterator[nn.Module]:
-        """The first layers in order, moved to the device in place, each one while the one before is at work.
+    def through(self, layers: nn.ModuleList, count: int, work: Callable[[int, nn.Module], nn.Module]) -> None:
+        """Exchange the first layers, in order, for what `work` makes of each on the device, by its number.
 
-        The caller puts each one back with `layers[i] = layer.to("cpu")`; a layer that is not put back stays
-        on the device.
+        A layer comes to the device, in place, while the one before is at work, and what came of that one goes
+        back to host memory in the meantime. All are there at the end.
         """
-        with ThreadPoolExecutor(max_workers=1) as copier:
-            ahead = copier.submit(self._bring, layers[0])
+        with ThreadPoolExecutor(max_workers=1) as bringer, ThreadPoolExecutor(max_workers=1) as returner:
+            ahead, returned = bringer.submit(self._bring, layers[0]), list[Future[nn.Module]]()
             for index in range(count):
                 layer = ahead.result()
                 if index + 1 < count:
-                    ahead = copier.submit(self._bring, layers[index + 1])
+                    ahead = bringer.submit(self._bring, layers[index + 1])
                 if self._copies is not None:
                     self._hand_over([*layer.parameters(), *layer.buffers()])
-                yield layer
+                done = work(index, layer)
+                if returned:
+                    # One at a time: the device holds no more of them.
+                    layers[index - 1] = returned.pop().result()
+                returned.append(returner.submit(self._return, done, self._now()))
+            layers[count - 1] = returned.pop().result()
 
     def on_device(self, value: Any, known: dict[int, Any]) -> Any:
         """`value` with its tensors on the device; `known` maps the id of what was moved to its copy, so
@@ -90,6 +101,12 @@ class Offloading:
             return {name: self.on_device(item, known) for name, item in value.items()}
         return value
 
+    def _has_room(self, size: int) -> bool:
+        """Whether FREE of the device's memory would still be free of all programs with so many bytes more."""
+        free, total = torch.cuda.mem_get_info(self.device)
+        free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return free - size > FREE * total
+
     def _bring(self, layer: nn.Module) -> nn.Module:
         if self._copies is None:
             return layer.to(self.device)
@@ -99,6 +116,19 @@ class Offloading:
         with torch.cuda.stream(stream):
             layer.to(self.device)
         stream.synchronize()
+        return layer
+
+    def _now(self) -> torch.cuda.Event | None:
+        """What has been asked of the device so far; nothing on a CPU."""
+        return None if self._copies is None else torch.cuda.current_stream(self.device).record_event()
+
+    def _return(self, layer: nn.Module, ready: torch.cuda.Event | None) -> nn.Module:
+        if self._copies is None or ready is None:
+            return layer.to("cpu")
+        stream = torch.cuda.Stream(self.device)
+        with torch.cuda.stream(stream):
+            stream.wait_event(ready)
+            layer.to("cpu")
         return layer
 
     def _copied(self, row: Row | None) -> tuple[Row, torch.cuda.Event | None] | None:

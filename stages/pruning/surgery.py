@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from stages.common.errors import InputError
@@ -66,10 +66,11 @@ def prune(
     training can change the streams of a few tokens of enormous length so much that they would ruin the next
     layer's refit for all others; reconstruction divides its errors in the same way.
 
-    device: computes, and holds one layer, its healed copies, one Gram matrix and a few batches at a time;
-    everything else stays in host memory. on_layer: called after each layer. In a process group each process
-    reads its own rows of the text and all end with the same weights. Raises InputError where masks do not fit
-    the model and where activations are not finite.
+    device: computes, and holds one layer, its healed copies, one Gram matrix, and the batches of both streams
+    as long as half of its memory is free (offloading.FREE); everything else stays in host memory.
+    on_layer: called after each layer. In a process group each process reads its own rows of the text and all
+    end with the same weights. Raises InputError where masks do not fit the model and where activations are
+    not finite.
 
     Returns the method that healed, with what `auto` chose it by.
     """
@@ -109,9 +110,13 @@ class _Operation:
         """Cut and heal the model in place by one method."""
         layers, count = decoder_layers(self.model), max(self.by_layer) + 1
         surgeon = self._surgeon(healing)
-        for index, layer in enumerate(self.offloading.layers(layers, count)):
-            layers[index] = surgeon.layer(index, layer, self.by_layer.get(index, [])).to("cpu")
+
+        def work(index: int, layer: nn.Module) -> nn.Module:
+            healed = surgeon.layer(index, layer, self.by_layer.get(index, []))
             on_layer()
+            return healed
+
+        self.offloading.through(layers, count, work)
         for _ in range(count, len(layers)):
             on_layer()
         return Healed(healing.method, {}, tuple(surgeon.refits))
@@ -135,7 +140,8 @@ class _Operation:
             offloading=self.offloading,
         )
         refits: dict[Site, Tensor] = {}
-        for index, layer in enumerate(self.offloading.layers(layers, len(layers))):
+
+        def work(index: int, layer: nn.Module) -> nn.Module:
             sites, healed, probe = self.by_layer.get(index, []), layer, layer
             if index <= last:
                 healed = surgeon.layer(index, layer, sites)
@@ -143,9 +149,11 @@ class _Operation:
                 for site in sites:
                     projection(probe, site).weight.data = surgeon.probes[site.name]
             comparison.advance(index, layer, [probe, healed])
-            refits |= {site: projection(healed, site).weight.data.to("cpu") for site in sites}
-            layers[index] = layer.to("cpu")
+            refits.update({site: projection(healed, site).weight.data.to("cpu") for site in sites})
             on_layer()
+            return layer
+
+        self.offloading.through(layers, len(layers), work)
         divergences = dict(zip(METHODS, comparison.divergences(self.model), strict=True))
         for method, value in divergences.items():
             if not math.isfinite(value):
