@@ -14,7 +14,8 @@ from stages.pruning.loss import sequence_losses
 from stages.pruning.settings import Healing
 from stages.pruning.sites import Site, sites_of
 from stages.pruning.surgery import prune
-from tests.bench.clock import Timing, backward_operations, forward_operations, matmul_ceiling, timed
+from tests.bench.clock import Timing, backward_operations, forward_operations, timed
+from tests.bench.floors import ceilings, fisher_floor, surgery_floor
 from tests.bench.shapes import SHAPES, cut_model, masks_at, random_model, random_text
 
 Record = dict[str, float]
@@ -52,7 +53,8 @@ def capture_speed(setup: Setup) -> Record:
     forward = _pass(setup, model, sites, ids, False)
     bare = _pass(setup, model, [], ids, True)
     fisher = _pass(setup, model, sites, ids, True)
-    ceiling = matmul_ceiling(setup.device, setup.dtype)
+    machine = ceilings(setup.device, setup.dtype)
+    ceiling, floor = machine.model, fisher_floor(model, setup.sequences, setup.tokens, machine)
     return {
         "matmul ceiling, TFLOP/s": ceiling / 1e12,
         "forward-only round, s": forward.seconds,
@@ -63,6 +65,8 @@ def capture_speed(setup: Setup) -> Record:
         / bare_forward.seconds
         / ceiling,
         "Fisher round, s": fisher.seconds,
+        "Fisher round, floor, s": floor,
+        "Fisher round / floor, time": fisher.seconds / floor,
         "Fisher round, tokens/s": count / fisher.seconds,
         "forward-only round / Fisher round, time": forward.seconds / fisher.seconds,
         "Fisher round / bare forward + backward, speed": bare.seconds / fisher.seconds,
@@ -103,9 +107,14 @@ def surgery_speed(setup: Setup) -> Record:
     ids = random_text(model, setup.sequences, setup.tokens)
     _plain_forward(setup, model, ids[: setup.batch])
     forward = _plain_forward(setup, model, ids)
+    machine = ceilings(setup.device, setup.dtype)
+    kept = int(next(mask for name, mask in masks_at(model, 0.2).items() if "mlp" in name).sum())
+    floor = surgery_floor(model, kept, setup.sequences, setup.tokens, machine)
     healed = surgery(setup, model, ids)
     return {
         "surgery, s": healed.seconds,
+        "surgery, floor, s": floor,
+        "surgery / floor, time": healed.seconds / floor,
         "surgery, tokens/s": ids.numel() / healed.seconds,
         "surgery / two plain forwards, time": healed.seconds / (2 * forward.seconds),
         "surgery peak, GiB": healed.peak_gib,

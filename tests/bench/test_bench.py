@@ -16,7 +16,8 @@ from transformers import LlamaConfig
 
 from tests.bench import __main__ as program
 from tests.bench import parts, shapes
-from tests.bench.clock import forward_operations
+from tests.bench.clock import backward_operations, forward_operations
+from tests.bench.floors import Ceilings, fisher_floor, surgery_floor
 from tests.bench.parts import Record, Setup
 from tests.bench.shapes import cut_model, random_text
 from tests.project import ROOT
@@ -46,6 +47,37 @@ def test_operations_are_those_that_torch_counts(setup: Setup) -> None:
         model(random_text(model, 1, 16), use_cache=False)
     attention = 2 * 16 * TINY.hidden_size * TINY.num_hidden_layers
     assert counter.get_total_flops() == pytest.approx(16 * (forward_operations(model, 16) + attention))
+
+
+def test_the_floor_of_surgery_is_what_torch_counts_of_its_products(setup: Setup) -> None:
+    """Attention is counted over all pairs of tokens by torch, and half of it here; so is the Gram matrix."""
+    model, inf, kept, tokens = setup.model(), math.inf, 200, 4 * 16
+    layers, hidden = TINY.num_hidden_layers, TINY.hidden_size
+    with FlopCounterMode(display=False) as streams, torch.no_grad():
+        model.set_attn_implementation("eager")
+        model.base_model(random_text(model, 4, 16), use_cache=False)
+    half_attention = 2 * 16 * hidden * layers * tokens
+    x, weight = torch.zeros(tokens, kept), torch.zeros(hidden, kept)
+    with FlopCounterMode(display=False) as gram:
+        x.T @ x
+    with FlopCounterMode(display=False) as cross:
+        (x @ weight.T).T @ x
+    once = cross.get_total_flops() / 2
+    products = 2 * (streams.get_total_flops() - half_attention) + layers * (gram.get_total_flops() / 2 + once)
+    floor = surgery_floor(model, kept, 4, 16, Ceilings(1.0, inf, inf, inf, inf))
+    assert floor == pytest.approx(products)
+    assert surgery_floor(model, kept, 4, 16, Ceilings(inf, 1.0, inf, inf, inf)) == layers * once
+    copied = 2 * 4 * sum(weight.numel() for weight in model.model.layers.parameters())
+    assert surgery_floor(model, kept, 4, 16, Ceilings(inf, inf, inf, inf, 1.0)) == copied
+
+
+def test_the_floor_of_a_fisher_round_counts_products_and_passes_between_them(setup: Setup) -> None:
+    model, inf = setup.model(), math.inf
+    products = 4 * 16 * backward_operations(model, 16)
+    assert fisher_floor(model, 4, 16, Ceilings(2.0, inf, inf, inf, inf)) == products / 2
+    # A value of 4 bytes: 22 d, 4 of queries and keys (6 heads of 8), 10 m, for each token and layer.
+    passes = 4 * 16 * 2 * 4 * (22 * 32 + 4 * 48 + 10 * 256)
+    assert fisher_floor(model, 4, 16, Ceilings(inf, inf, inf, 8.0, inf)) == passes / 8
 
 
 @pytest.mark.parametrize("sparsity", [0.1, 0.2])

@@ -1,0 +1,119 @@
+"""The least time that a piece of work can take on a machine, by what it counts and what the machine reaches.
+
+    floor = sum over kinds of product of operations / ceiling of that kind  +  bytes / memory bandwidth
+
+Products and passes over activations follow one another on a device, so their times add up. The bytes are
+those of the passes between products if each is one kernel that reads its inputs and writes its results once.
+The ceilings are measured in the same run.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.utils.benchmark import Timer
+from transformers import PreTrainedModel
+
+from stages.pruning.decoder import decoder_layers, decoder_parameters
+from tests.bench.clock import backward_operations, forward_operations, matmul_ceiling
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What a machine reaches: operations per second of products by precision, and bytes per second.
+
+    model: in the model's dtype. statistics: in float32 (TF32 on CUDA). solve: in float64. memory: read and
+    written. host: from pinned host memory to the device; infinite on a CPU.
+    """
+
+    model: float
+    statistics: float
+    solve: float
+    memory: float
+    host: float
+
+
+def ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
+    """Measured on large matrices and copies, each the median of a second's runs."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if device.type == "cuda" else before)
+    try:
+        statistics = matmul_ceiling(device, torch.float32)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    return Ceilings(
+        matmul_ceiling(device, dtype),
+        statistics,
+        matmul_ceiling(device, torch.float64),
+        _memory(device),
+        _host(device),
+    )
+
+
+def forward_bytes(model: PreTrainedModel, tokens: int) -> float:
+    """Bytes that the passes between the products of a forward pass read and write, in all decoder layers.
+
+    For each token: two norms (d in, d out), two residual additions (2 d in, d out), rotation of queries and
+    keys (q + k in and out), the gate (2 m in, m out).
+    """
+    d, m, rotated, size = _sizes(model)
+    return tokens * len(decoder_layers(model)) * size * (10.0 * d + 2 * rotated + 3 * m)
+
+
+def backward_bytes(model: PreTrainedModel, tokens: int) -> float:
+    """The same of the backward pass with frozen weights, and of reading what a Fisher statistic reads.
+
+    Norms: input and gradient in, gradient out. Additions: two gradients in, one out. Rotation as forward.
+    Gate: both inputs and the gradient in, two gradients out. Statistic: activations and their gradients.
+    """
+    d, m, rotated, size = _sizes(model)
+    return tokens * len(decoder_layers(model)) * size * (12.0 * d + 2 * rotated + 5 * m + 2 * m)
+
+
+def fisher_floor(model: PreTrainedModel, sequences: int, tokens: int, machine: Ceilings) -> float:
+    """Seconds of a Fisher round over `sequences` of `tokens`: forward and backward once."""
+    count = sequences * tokens
+    moved = forward_bytes(model, count) + backward_bytes(model, count)
+    return count * backward_operations(model, tokens) / machine.model + moved / machine.memory
+
+
+def surgery_floor(model: PreTrainedModel, kept: int, sequences: int, tokens: int, machine: Ceilings) -> float:
+    """Seconds of residual healing of the mlp of every layer, `kept` channels each, over the same text.
+
+    Two streams through the dense layers; the healed projection on the pruned stream (2 d k a token); the
+    lower triangle of the Gram matrix (k^2 a token) in the model's dtype and its cross with the targets
+    (2 d k) in float32; factor and solve (k^3 / 3 + 2 k^2 d) in float64. The weights go to the device and back
+    meanwhile, so that they count only where they take longer than all that.
+    """
+    count, layers = sequences * tokens, len(decoder_layers(model))
+    d, dtype = model.config.hidden_size, model.dtype
+    streams = 2 * count * forward_operations(model, tokens, head=0.0)
+    wide = 2.0 * count * layers * d * kept
+    gram = 1.0 * count * layers * kept**2
+    solve = layers * (kept**3 / 3 + 2.0 * kept**2 * d)
+    work = (streams + wide + gram) / machine.model + wide / machine.statistics + solve / machine.solve
+    copies = 2 * decoder_parameters(model) * dtype.itemsize / machine.host
+    return max(work + 2 * forward_bytes(model, count) / machine.memory, copies)
+
+
+def _sizes(model: PreTrainedModel) -> tuple[int, int, int, int]:
+    """Hidden size, mlp width, queries and keys together, bytes of a value."""
+    config = model.config
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    rotated = head * (config.num_attention_heads + config.num_key_value_heads)
+    return config.hidden_size, config.intermediate_size, rotated, model.dtype.itemsize
+
+
+def _memory(device: torch.device) -> float:
+    values = torch.empty(2**28 if device.type == "cuda" else 2**25, device=device)
+    copy = torch.empty_like(values)
+    timer = Timer("copy.copy_(values)", globals={"values": values, "copy": copy})
+    return 2.0 * values.nbytes / timer.blocked_autorange(min_run_time=1.0).median
+
+
+def _host(device: torch.device) -> float:
+    if device.type != "cuda":
+        return float("inf")
+    values = torch.empty(2**28, pin_memory=True)
+    copy = torch.empty_like(values, device=device)
+    timer = Timer("copy.copy_(values)", globals={"values": values, "copy": copy})
+    return values.nbytes / timer.blocked_autorange(min_run_time=1.0).median
