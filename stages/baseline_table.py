@@ -106,6 +106,9 @@ def main(
     wanted = [(row, 0.0) for row in chosen if not row.prunes]
     wanted += [(row, share) for share in shares or (0.2, 0.4) for row in chosen if row.prunes]
     missed = _make(scorer, wanted, left_out, again, None if minutes is None else begun + 60 * minutes)
+    if scorer.records:
+        with atomic(out / "figure.png") as file:
+            file.write_bytes(figure(scorer.records).png)
     failed = sum("failed" in one for one in scorer.records)
     rest = f"; {len(missed)} not started for want of time: {', '.join(missed)}" if missed else ""
     summary("baseline table", f"{len(scorer.records)} rows in {out}, {failed} of them failed{rest}")
@@ -141,8 +144,6 @@ def _write(scorer: Scorer, left_out: list[str]) -> None:
     ):
         with atomic(scorer.out / name) as file:
             file.write_text(text, encoding="utf-8")
-    with atomic(scorer.out / "figure.png") as file:
-        file.write_bytes(figure(scorer.records).png)
 
 
 def _setting(text: str) -> tuple[str, dict[str, Any]]:
