@@ -14,6 +14,7 @@ from torch.utils.benchmark import Timer
 from transformers import PreTrainedModel
 
 from stages.pruning.decoder import decoder_layers, decoder_parameters
+from stages.pruning.precision import tensor_cores
 from tests.bench.clock import backward_operations, forward_operations, matmul_ceiling
 
 
@@ -34,12 +35,8 @@ class Ceilings:
 
 def ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
     """Measured on large matrices and copies, each the median of a second's runs."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if device.type == "cuda" else before)
-    try:
+    with tensor_cores():
         statistics = matmul_ceiling(device, torch.float32)
-    finally:
-        torch.set_float32_matmul_precision(before)
     return Ceilings(
         matmul_ceiling(device, dtype),
         statistics,
