@@ -108,7 +108,7 @@ def main(
     missed = _make(scorer, wanted, left_out, again, None if minutes is None else begun + 60 * minutes)
     if scorer.records:
         with atomic(out / "figure.png") as file:
-            file.write_bytes(figure(scorer.records).png)
+            file.write_bytes(figure(scorer.records, left_out).png)
     failed = sum("failed" in one for one in scorer.records)
     rest = f"; {len(missed)} not started for want of time: {', '.join(missed)}" if missed else ""
     summary("baseline table", f"{len(scorer.records)} rows in {out}, {failed} of them failed{rest}")

@@ -94,10 +94,15 @@ def csv_text(records: Sequence[Record], left_out: Collection[str]) -> str:
     return stream.getvalue()
 
 
-def figure(records: Sequence[Record]) -> Picture:
-    """Held-out perplexity and zero-shot accuracy against the bytes of the weights, by method."""
+def figure(records: Sequence[Record], left_out: Collection[str]) -> Picture:
+    """Perplexity on what the methods read text of, and zero-shot accuracy, against bytes of the weights."""
+
+    def perplexity(record: Record) -> tuple[float, float]:
+        read = [value for name, value in record["perplexity"].items() if name not in left_out]
+        return geometric_mean(read), 0.0
+
     fine = [one for one in records if "failed" not in one]
-    panels = [("held-out perplexity\n(geometric mean, lower is better)", _perplexity)]
+    panels = [("held-out perplexity\n(geometric mean, lower is better)", perplexity)]
     if mean_accuracy(_dense(records)) is not None:
         panels.append(("zero-shot accuracy\n(mean ± standard error)", _accuracy))
     with house_style():
@@ -136,10 +141,6 @@ def _ratio(record: Record, dense: Record, domains: Collection[str]) -> str:
     """Geometric mean over the domains of perplexity, relative to the dense model's."""
     ratios = [record["perplexity"][name] / dense["perplexity"][name] for name in domains]
     return f"{geometric_mean(ratios):.3f}"
-
-
-def _perplexity(record: Record) -> tuple[float, float]:
-    return geometric_mean(record["perplexity"].values()), 0.0
 
 
 def _accuracy(record: Record) -> tuple[float, float]:
