@@ -1,5 +1,6 @@
 """Where a stage computes: the device that params name, a model spread over several, a group of processes."""
 
+import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import torch.distributed as dist
 from accelerate import cpu_offload, dispatch_model, infer_auto_device_map
 from accelerate.hooks import remove_hook_from_submodules
 from accelerate.utils import get_balanced_memory
+from torch import nn
 from transformers import PreTrainedModel
 
 from stages.common.errors import InputError
@@ -74,6 +76,23 @@ def place(model: PreTrainedModel, name: str) -> PreTrainedModel:
         )
     spread: PreTrainedModel = dispatch_model(model, device_map)
     return spread
+
+
+def copied(model: PreTrainedModel, name: str) -> PreTrainedModel:
+    """A copy of a model in host memory, on the device that `compute.device` names.
+
+    Weights go to the device at once, without another copy in host memory. For `sharded` the copy is in host
+    memory, where it can still be cut before `place` spreads it.
+    """
+    device = torch.device("cpu") if name == SHARDED else resolve_device(name)
+    known: dict[int, Any] = {}
+    for weight in model.parameters():
+        # Tied weights are one object, and stay one.
+        there = weight.detach().to(device, copy=True)
+        known[id(weight)] = nn.Parameter(there, requires_grad=weight.requires_grad)
+    for buffer in model.buffers():
+        known[id(buffer)] = buffer.to(device, copy=True)
+    return copy.deepcopy(model, known)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from stages.checkpoints.devices import copied
 from stages.common.text import Text
 from stages.method.checks import checked
 from stages.method.choose import choose
@@ -47,7 +48,7 @@ def take_round_of_a_copy(
     dense: PreTrainedModel, masks: Masks, text: Text, settings: Settings, round_name: str
 ) -> dict[str, DomainCapture]:
     """A round's statistics, taken of a copy of the dense model that is cut and then dropped."""
-    return measure(copy.deepcopy(dense), masks, text, settings, round_name)
+    return measure(copied(dense, settings.device), masks, text, settings, round_name)
 
 
 def prune_model(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stages.checkpoints.devices import place, resolve_device
+from stages.checkpoints.devices import copied, place, resolve_device
 from stages.common.errors import InputError
 from tests.conftest import make_tiny_model
 
@@ -28,3 +28,18 @@ def test_one_model_over_all_devices_leaves_none_for_a_second_process(monkeypatch
 def test_sharding_without_an_accelerator_is_refused() -> None:
     with pytest.raises(InputError, match=r"compute.device: sharded: not on this machine"):
         place(make_tiny_model(), "sharded")
+
+
+def test_a_copy_on_a_device_computes_the_same_and_shares_no_weight() -> None:
+    model = make_tiny_model(tie_word_embeddings=True).requires_grad_(False)
+    ids = torch.arange(2, 40).reshape(2, -1)
+    expected = model(ids).logits
+
+    copy = copied(model, "cpu")
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()
+
+    assert torch.equal(copy(ids).logits, expected)
+    assert copy.lm_head.weight is copy.get_input_embeddings().weight
+    assert not any(weight.requires_grad for weight in copy.parameters())

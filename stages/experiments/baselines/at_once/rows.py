@@ -1,6 +1,5 @@
 """The rows of the table that is made in one process: what each does to a copy of the dense model."""
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.checkpoints.devices import place
+from stages.checkpoints.devices import copied, place
 from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.common.errors import InputError
 from stages.common.params import Params
@@ -50,7 +49,7 @@ class Given:
 
     def copied(self) -> PreTrainedModel:
         """A copy of the dense model where params.yaml computes."""
-        return place(copy.deepcopy(self.dense), self.params.compute.device)
+        return place(copied(self.dense, self.params.compute.device), self.params.compute.device)
 
 
 @dataclass(frozen=True)
