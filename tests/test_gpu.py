@@ -12,7 +12,7 @@ from stages.checkpoints.devices import passing_through, place
 from stages.pruning.capture import capture
 from stages.pruning.healing import Moments
 from stages.pruning.loss import sequence_losses
-from stages.pruning.settings import Healing
+from stages.pruning.settings import Heal, Healed, Healing
 from stages.pruning.sites import sites_of
 from stages.pruning.surgery import prune
 from tests.conftest import make_tiny_model
@@ -30,28 +30,38 @@ def exact_products() -> Iterator[None]:
     torch.set_float32_matmul_precision(before)
 
 
-def healed(model: LlamaForCausalLM, device: torch.device) -> LlamaForCausalLM:
+def healed(
+    model: LlamaForCausalLM, device: torch.device, method: Heal = "residual"
+) -> tuple[LlamaForCausalLM, Healed]:
     smaller = copy.deepcopy(model).requires_grad_(False)
-    prune(
+    done = prune(
         smaller,
         random_masks(model, ("mlp", "attention")),
         {"text": IDS},
         {"text": 1.0},
-        Healing("residual", 0.5, 0.1),
-        left_out={},
+        Healing(method, 0.5, 0.1),
+        left_out={"text": IDS.flip(0)},
         device=device,
         batch_size=2,
         on_layer=lambda: None,
     )
-    return smaller
+    return smaller, done
 
 
 def test_surgery_streams_to_the_same_weights() -> None:
     model = make_tiny_model()
-    on_cpu, on_gpu = healed(model, torch.device("cpu")), healed(model, CUDA)
+    (on_cpu, _), (on_gpu, _) = healed(model, torch.device("cpu")), healed(model, CUDA)
     for (name, expected), found in zip(on_cpu.named_parameters(), on_gpu.parameters(), strict=True):
         assert found.device.type == "cpu"
         assert torch.allclose(found, expected, atol=1e-3), name
+
+
+def test_auto_finds_the_same_divergences_as_on_the_cpu() -> None:
+    model = make_tiny_model()
+    _, on_cpu = healed(model, torch.device("cpu"), "auto")
+    _, on_gpu = healed(model, CUDA, "auto")
+    assert on_gpu.method == on_cpu.method
+    assert on_gpu.divergences == pytest.approx(on_cpu.divergences, rel=1e-3)
 
 
 def test_the_memory_of_surgery_does_not_grow_with_depth() -> None:

@@ -55,7 +55,7 @@ class Comparison:
         logits = head_logits(model, device)
         sums = torch.zeros(1 + len(self.healed), dtype=torch.float64)
         for batch, weight, *streams in zip(self.batches, self.weights, self.dense, *self.healed, strict=True):
-            target, *found = (leave(model, batch, hidden).to(device) for hidden in streams)
+            target, *found = (leave(model, batch, hidden.to(model.device)).to(device) for hidden in streams)
             sums[0] += weight * len(batch)
             for number, hidden in enumerate(found, 1):
                 each = divergences_of_hidden(hidden, target, logits, logits)
