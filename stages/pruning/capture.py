@@ -68,27 +68,26 @@ def capture(
 
     Raises InputError where a loss or an activation is not finite.
     """
-    results = {}
-    fitting = batch_size
+    results: dict[str, DomainCapture] = {}
+
+    def run(size: int) -> None:
+        # Where a batch does not fit, its domain begins anew; those before it are kept.
+        for domain in [name for name in sequences if name not in results]:
+            results[domain] = _capture_domain(
+                model,
+                sites,
+                domain,
+                sequences[domain],
+                answers=answers.get(domain),
+                gradients=gradients,
+                batch_size=size,
+                on_sequences=on_sequences,
+            )
+
+    longest = max((len(rows) for rows in sequences.values()), default=1)
     with _checkpointed(model) if gradients and checkpointing else nullcontext():
-        for domain, rows in sequences.items():
-
-            def attempt(size: int, domain: str = domain, rows: Tensor = rows) -> DomainCapture:
-                nonlocal fitting
-                fitting = size
-                return _capture_domain(
-                    model,
-                    sites,
-                    domain,
-                    rows,
-                    answers=answers.get(domain),
-                    gradients=gradients,
-                    batch_size=size,
-                    on_sequences=on_sequences,
-                )
-
-            run = find_executable_batch_size(attempt, starting_batch_size=min(fitting, len(rows)))
-            results[domain] = run()
+        # One search for all domains: each begins with a garbage collection, which takes long.
+        find_executable_batch_size(run, starting_batch_size=min(batch_size, longest))()
     return results
 
 

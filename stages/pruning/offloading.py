@@ -18,6 +18,8 @@ from torch import Tensor, nn
 QUEUED = 2
 # Batches stay on an accelerator as long as this share of its memory is free of them and of all else.
 FREE = 0.5
+# The part of what is free beyond that which is given out before the device is asked again.
+PART = 0.1
 
 Row = tuple[Tensor, ...]
 
@@ -28,6 +30,7 @@ class Offloading:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._room = 0.0
 
     def store(self, tensor: Tensor) -> Tensor:
         """The tensor where it waits: on the device while there is room, else as a copy in host memory, made
@@ -103,9 +106,15 @@ class Offloading:
 
     def _has_room(self, size: int) -> bool:
         """Whether FREE of the device's memory would still be free of all programs with so many bytes more."""
-        free, total = torch.cuda.mem_get_info(self.device)
-        free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-        return free - size > FREE * total
+        if size > self._room:
+            # Asking takes as long as some of a layer's kernels, so a part of what is free is taken at once.
+            free, total = torch.cuda.mem_get_info(self.device)
+            free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+            self._room = PART * (free - FREE * total)
+        if size > self._room:
+            return False
+        self._room -= size
+        return True
 
     def _bring(self, layer: nn.Module) -> nn.Module:
         if self._copies is None:

@@ -32,10 +32,10 @@ class ChannelStatistics:
     def expanded(self, kept: Tensor) -> "ChannelStatistics":
         """Vectors over the dense model's channels: removed ones (False in `kept`) are 0."""
 
+        places = kept.nonzero()[:, 0]
+
         def expand(values: Tensor) -> Tensor:
-            full = torch.zeros(len(kept), dtype=values.dtype)
-            full[kept] = values
-            return full
+            return torch.zeros(len(kept), dtype=values.dtype).index_copy_(0, places, values)
 
         return replace(self, **{name: expand(values) for name, values in self.items()})
 
