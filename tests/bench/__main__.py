@@ -46,6 +46,11 @@ SUITES = {
             Setup("Qwen2.5-32B", CUDA, BF16, 32, 2048, 8, layers=12),
         ),
     },
+    # One text for all, so that what differs is the model.
+    "sizes": {
+        size: (parts.by_size, Setup(f"Qwen2.5-{size}", CUDA, BF16, 32, 2048, 2))
+        for size in ("0.5B", "1.5B", "7B", "32B")
+    },
     "parallel": {
         "7B": (side_by_side, Setup("Qwen2.5-7B", CUDA, BF16, 128, 2048, 2)),
         # In bfloat16 results move by more than what several processes could change; in float32 that shows.

@@ -191,6 +191,24 @@ def whole_rounds(setup: Setup) -> Record:
     }
 
 
+def by_size(setup: Setup) -> Record:
+    """A Fisher round, surgery at 20%, and how many parameters the shape has: to be read across shapes."""
+    model = setup.model()
+    parameters = sum(weight.numel() for weight in model.parameters())
+    ids = random_text(model, setup.sequences, setup.tokens)
+    sites = sites_of(model, ("mlp",))
+    _pass(setup, model, sites, ids[: setup.batch], True)
+    fisher = _pass(setup, model, sites, ids, True)
+    healed = surgery(setup, model, ids)
+    return {
+        "parameters, billions": parameters / 1e9,
+        "Fisher round, s": fisher.seconds,
+        "Fisher peak, GiB": fisher.peak_gib,
+        "surgery, s": healed.seconds,
+        "surgery peak, GiB": healed.peak_gib,
+    }
+
+
 def growth(setup: Setup) -> Record:
     """How time grows with tokens, depth and mlp width, on a few layers and a small vocabulary.
 
