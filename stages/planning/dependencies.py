@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Mapping
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -94,29 +95,39 @@ def closure(file: str, root: Path, ends: tuple[str, ...] = ()) -> set[str]:
 
 def imports(file: str, root: Path) -> set[str]:
     """The project's modules that `file` itself imports, as paths below `root`."""
-    names = []
-    for node in ast.walk(_tree(file, root)):
+    names = _imported_names((root / file).read_text(encoding="utf-8"))
+    files = {f"{name.replace('.', '/')}.py" for name in names if name.startswith("stages.")}
+    return {one for one in files if (root / one).exists()}
+
+
+# By the text itself, which cannot go stale: each stage asks for much of what the others asked for.
+@cache
+def _imported_names(code: str) -> frozenset[str]:
+    """What a module's import statements may name: modules, and what is imported from them."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             names += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
-    files = {f"{name.replace('.', '/')}.py" for name in names if name.startswith("stages.")}
-    return {one for one in files if (root / one).exists()}
+    return frozenset(names)
 
 
 def _named_files(module: str, root: Path) -> set[str]:
     """Files in a module's folder that are not code and that a string in the module names."""
     folder = (root / module).parent
-    return {
-        (folder / node.value).relative_to(root).as_posix()
-        for node in ast.walk(_tree(module, root))
+    names = _file_names((root / module).read_text(encoding="utf-8"))
+    return {(folder / name).relative_to(root).as_posix() for name in names if (folder / name).is_file()}
+
+
+@cache
+def _file_names(code: str) -> frozenset[str]:
+    """The strings of a module that look like the names of files that are not code."""
+    return frozenset(
+        node.value
+        for node in ast.walk(ast.parse(code))
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and re.fullmatch(r"[\w.-]+\.\w+", node.value)
         and not node.value.endswith((".py", ".yaml"))
-        and (folder / node.value).is_file()
-    }
-
-
-def _tree(file: str, root: Path) -> ast.Module:
-    return ast.parse((root / file).read_text(encoding="utf-8"))
+    )
