@@ -54,36 +54,63 @@ CHANGES: dict[str, Any] = {
 }
 
 
+def set_up(directory: Path, dense_dir: Path, **changes: Any) -> None:
+    """Make of a directory a project as the stages before capture leave it, with changes of its params."""
+    more = {key.replace("__", "."): value for key, value in changes.items()}
+    write_params(directory, change(read_yaml(), CHANGES | more))
+    shutil.copytree(dense_dir, directory / "data/model")
+    generator = torch.Generator().manual_seed(0)
+    rows = random_sequences(("news", "self"), 24, generator)
+    write_sequences(directory / "data/corpus/calibration.parquet", rows, {})
+    write_dense_round(directory, make_tiny_model())
+
+
 @pytest.fixture
 def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """A directory as the stages before capture leave it; the argument changes its params."""
 
     def make(**changes: Any) -> Path:
-        more = {key.replace("__", "."): value for key, value in changes.items()}
-        write_params(tmp_path, change(read_yaml(), CHANGES | more))
+        set_up(tmp_path, dense_dir, **changes)
         monkeypatch.chdir(tmp_path)
-        shutil.copytree(dense_dir, "data/model")
-        generator = torch.Generator().manual_seed(0)
-        rows = random_sequences(("news", "self"), 24, generator)
-        write_sequences(Path("data/corpus/calibration.parquet"), rows, {})
-        write_dense_round(tmp_path, make_tiny_model())
         return tmp_path
 
     return make
 
 
-def run_all() -> Result:
-    runner = CliRunner()
+def run_rounds() -> None:
     for name in ("r1", "r2", "r3"):
         for stage in (capture.main, mask.main):
-            result = runner.invoke(stage, [name])
+            result = CliRunner().invoke(stage, [name])
             assert result.exit_code == 0, result.output
-    return runner.invoke(surgery.main, [])
 
 
-def test_the_result_is_a_complete_checkpoint_for_stock_classes(project: Callable[..., Path]) -> None:
-    pruned = project() / "data/pruned"
-    result = run_all()
+def run_all() -> Result:
+    run_rounds()
+    return CliRunner().invoke(surgery.main, [])
+
+
+@pytest.fixture(scope="module")
+def unchanged_run(tmp_path_factory: pytest.TempPathFactory, dense_dir: Path) -> tuple[Path, Result]:
+    """A project without further changes that went through all stages, and what surgery said; to be read."""
+    directory = tmp_path_factory.mktemp("unchanged")
+    set_up(directory, dense_dir)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        return directory, run_all()
+
+
+@pytest.fixture
+def pruned_project(unchanged_run: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory: a project that all stages went through, which several tests read."""
+    directory, result = unchanged_run
+    assert result.exit_code == 0, result.output
+    monkeypatch.chdir(directory)
+    return directory
+
+
+def test_the_result_is_a_complete_checkpoint_for_stock_classes(unchanged_run: tuple[Path, Result]) -> None:
+    directory, result = unchanged_run
+    pruned = directory / "data/pruned"
     assert result.exit_code == 0, result.output
     model = AutoModelForCausalLM.from_pretrained(pruned)
     assert type(model).__name__ == "LlamaForCausalLM"
@@ -179,9 +206,8 @@ def test_widths_that_experts_cannot_have_are_refused_once_they_are_set(
         assert f"params.yaml: {message}" in result.output
 
 
-def test_rounds_are_nested_and_their_history_grows(project: Callable[..., Path]) -> None:
-    rounds = project() / "data/rounds"
-    run_all()
+def test_rounds_are_nested_and_their_history_grows(pruned_project: Path) -> None:
+    rounds = pruned_project / "data/rounds"
     masks = [read_masks(rounds / name / "masks.safetensors") for name in ("dense", "r1", "r2", "r3")]
     for before, after in pairwise(masks):
         assert not any(bool((after[name] & ~before[name]).any()) for name in after)
@@ -260,7 +286,7 @@ def test_unreadable_masks_end_with_one_message(project: Callable[..., Path]) -> 
 
 def test_scores_add_up_over_the_rounds(project: Callable[..., Path]) -> None:
     rounds = project(mask__metric="magnitude") / "data/rounds"
-    run_all()
+    run_rounds()
     first, last = (read_scores(rounds / name / "scores.safetensors") for name in ("r1", "r3"))
     assert all(torch.allclose(last[name], 3 * first[name]) for name in first)
 
@@ -301,20 +327,18 @@ def test_two_processes_say_what_one_does(project: Callable[..., Path]) -> None:
     assert all(torch.allclose(healed[name], weights[name], atol=1e-4) for name in weights)
 
 
-def test_the_stages_are_prune_model_with_files_between(project: Callable[..., Path]) -> None:
-    directory = project()
-    assert run_all().exit_code == 0
+def test_the_stages_are_prune_model_with_files_between(pruned_project: Path) -> None:
     params = read_params()
     model = load_model(Path("data/model"), "float32")
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     result = prune_model(model, read_text(Path("data/corpus/calibration.parquet")), method_settings(params))
-    masks = read_masks(directory / "data/rounds/r3/masks.safetensors")
+    masks = read_masks(pruned_project / "data/rounds/r3/masks.safetensors")
     assert all(torch.equal(masks[name], mask) for name, mask in result.masks.items())
     healing = asdict(result.healing)
-    assert list(healing.pop("refits")) == read_json(directory / HEALING)
-    assert healing == read_json(directory / "data/pruned/healing.json")
-    assert result.history == read_json(directory / "data/rounds/r3/history.json")
-    saved = load_model(directory / "data/pruned", "float32").state_dict()
+    assert list(healing.pop("refits")) == read_json(pruned_project / HEALING)
+    assert healing == read_json(pruned_project / "data/pruned/healing.json")
+    assert result.history == read_json(pruned_project / "data/rounds/r3/history.json")
+    saved = load_model(pruned_project / "data/pruned", "float32").state_dict()
     assert saved.keys() == result.model.state_dict().keys()
     assert all(torch.equal(saved[name], weight) for name, weight in result.model.state_dict().items())
     # What the caller passed in stays as it was.
