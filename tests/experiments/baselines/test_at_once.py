@@ -47,7 +47,7 @@ def records(directory: Path) -> dict[str, dict]:
 
 def test_every_row_is_made_or_says_why_not_and_is_not_made_twice(with_tasks: Path) -> None:
     other = with_tasks / "smaller"
-    make_tiny_model(num_hidden_layers=2).save_pretrained(other)
+    make_tiny_model(num_hidden_layers=2, max_position_embeddings=128).save_pretrained(other)
     make_tiny_tokenizer().save_pretrained(other)
     arguments = ("--beside", str(other), "--ours", "per layer:prune.widths=per_layer", "--left-out", "code")
     result = table(*arguments)
@@ -123,7 +123,7 @@ def test_a_wrong_option_is_one_message(inside: Path, arguments: tuple[str, ...],
 
 def test_a_model_of_another_vocabulary_is_refused_in_its_row(inside: Path) -> None:
     other = inside / "other"
-    make_tiny_model().save_pretrained(other)
+    make_tiny_model(max_position_embeddings=128).save_pretrained(other)
     tokenizer = make_tiny_tokenizer()
     tokenizer.add_tokens(["more"])
     tokenizer.save_pretrained(other)
