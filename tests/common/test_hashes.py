@@ -43,14 +43,21 @@ FORCED = ("dvc", "repro", "--force", "--single-item", "second")
 WHOLE = "[{'loss': 2.5}, {'part': 6.5}, "
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that was run once, of which each test gets a copy."""
+    directory = tmp_path_factory.mktemp("finished")
     for name, text in (("dvc.yaml", STAGES), ("first.py", FIRST), ("second.py", SECOND)):
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    run(tmp_path, "git", "init", "--quiet")
-    run(tmp_path, "dvc", "init", "--quiet")
-    run(tmp_path, "dvc", "repro", "--quiet")
-    return tmp_path
+        (directory / name).write_text(text, encoding="utf-8")
+    run(directory, "git", "init", "--quiet")
+    run(directory, "dvc", "init", "--quiet")
+    run(directory, "dvc", "repro", "--quiet")
+    return directory
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finished, tmp_path / "project", symlinks=True)
 
 
 def damage(project: Path, before: bytes, after: bytes, cache: str = ".dvc/cache") -> Path:
