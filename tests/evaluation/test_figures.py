@@ -16,32 +16,38 @@ def evidence(tmp_path: Path) -> Evidence:
     return read_back(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Picture]:
+    """All figures of the evidence as it is, drawn once for the tests that look at them."""
+    data = tmp_path_factory.mktemp("data")
+    write_evidence(data)
+    return draw_figures(read_back(data))
+
+
 def words(picture: Picture) -> list[str]:
     return re.findall(r">([^<>\n]+)</text>", picture.svg)
 
 
-def test_same_evidence_gives_the_same_bytes(evidence: Evidence) -> None:
-    assert draw_figures(evidence) == draw_figures(evidence)
+def test_same_evidence_gives_the_same_bytes(evidence: Evidence, pictures: dict[str, Picture]) -> None:
+    assert draw_figures(evidence) == pictures
 
 
-def test_every_figure_is_a_png_and_an_svg(evidence: Evidence) -> None:
-    pictures = draw_figures(evidence)
+def test_every_figure_is_a_png_and_an_svg(pictures: dict[str, Picture]) -> None:
     assert set(pictures) == set(FIGURES)
     for picture in pictures.values():
         assert picture.png.startswith(b"\x89PNG")
         assert "<svg" in picture.svg
 
 
-def test_axes_have_units_and_lines_have_names(evidence: Evidence) -> None:
-    pictures = draw_figures(evidence)
+def test_axes_have_units_and_lines_have_names(pictures: dict[str, Picture]) -> None:
     assert {"cut", "cut and healed", "mlp: missed, %"} <= set(words(pictures["healing_error"]))
     assert {"piqa", "boolq", "dense", "pruned"} <= set(words(pictures["accuracy_by_task"]))
     assert {"dense", "pruned"} <= set(words(pictures["perplexity_by_domain"]))
     assert "mlp: channels kept" in words(pictures["kept_channels"])
 
 
-def test_every_figure_has_its_title_in_it(evidence: Evidence) -> None:
-    for name, picture in draw_figures(evidence).items():
+def test_every_figure_has_its_title_in_it(pictures: dict[str, Picture]) -> None:
+    for name, picture in pictures.items():
         assert FIGURES[name].title in words(picture)
 
 
@@ -52,14 +58,12 @@ def test_what_there_is_nothing_of_has_no_figure(evidence: Evidence) -> None:
     assert set(FIGURES) - set(draw_figures(bare)) == {"accuracy_by_task", "healing_error"}
 
 
-def test_the_ratio_stands_at_the_pruned_bar(evidence: Evidence) -> None:
-    assert words(draw_figures(evidence)["perplexity_by_domain"]).count("12.5 (x 1.25)") == 2
+def test_the_ratio_stands_at_the_pruned_bar(pictures: dict[str, Picture]) -> None:
+    assert words(pictures["perplexity_by_domain"]).count("12.5 (x 1.25)") == 2
 
 
-def test_a_domain_is_not_compared_with_itself(evidence: Evidence) -> None:
-    assert [word for word in words(draw_figures(evidence)["domain_agreement"]) if word == "0.70"] == [
-        "0.70"
-    ] * 2
+def test_a_domain_is_not_compared_with_itself(pictures: dict[str, Picture]) -> None:
+    assert [word for word in words(pictures["domain_agreement"]) if word == "0.70"] == ["0.70"] * 2
 
 
 def test_one_domain_alone_still_has_a_figure(evidence: Evidence) -> None:

@@ -1,7 +1,6 @@
 """The page opens from disk with nothing else: whole, escaped, and without a link to the network."""
 
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
@@ -47,10 +46,11 @@ class Outline(HTMLParser):
         self.text.append(data)
 
 
-@pytest.fixture
-def html(tmp_path: Path) -> str:
-    write_evidence(tmp_path)
-    evidence = read_back(tmp_path)
+@pytest.fixture(scope="module")
+def html(tmp_path_factory: pytest.TempPathFactory) -> str:
+    data = tmp_path_factory.mktemp("data")
+    write_evidence(data)
+    evidence = read_back(data)
     # A model that writes marks must not write into the page.
     evidence.pruned["samples"][0]["continuation"] = "<script>alert(1)</script> & `more`"
     origin = Section("Where this comes from", (Table(("what", "value"), [("dense model", "a file")]),))
