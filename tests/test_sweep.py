@@ -4,11 +4,12 @@ import csv
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from stages.sweep import main
 from tests.project import ENVIRONMENT, commit_all, run
 
 PROGRAM = """\
@@ -68,7 +69,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sweep(project: Path, *arguments: str, status: int = 0) -> str:
-    return run(project, sys.executable, "-m", "stages.sweep", *arguments, status=status)
+    """What the command prints in a project; DVC and git, which it asks, run as processes of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == status, result.output
+    return result.output
 
 
 def test_the_commit_and_its_experiments_are_rows(project: Path) -> None:
