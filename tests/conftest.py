@@ -1,7 +1,8 @@
 """A tiny random-weight model with its own tokenizer, built from code: nothing is downloaded."""
 
 import gc
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import torch
 from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from stages.checkpoints import proof
+from tests.fresh import FreshProcesses
 
 BOS, EOS = "<s>", "</s>"
 
@@ -69,3 +73,16 @@ def dense_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_tiny_model().save_pretrained(directory)
     make_tiny_tokenizer().save_pretrained(directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def fresh_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FreshProcesses]:
+    processes = FreshProcesses(tmp_path_factory.mktemp("fresh"), os.environ)
+    yield processes
+    processes.end()
+
+
+@pytest.fixture
+def quick_proofs(fresh_processes: FreshProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints are proved in processes that fork from one with the libraries imported."""
+    monkeypatch.setattr(proof, "subprocess", fresh_processes)
