@@ -12,8 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from stages.pruning.decoder import decoder_parameters
-from tests.conftest import make_tiny_model, make_tiny_tokenizer
 from tests.project import ROOT
+from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 
 def program() -> str:

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from stages.chat import main
-from tests.conftest import make_tiny_model, make_tiny_tokenizer
 from tests.project import ROOT
+from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 # Shows in the prompt how many turns there were, by the length of what the model is given.
 TEMPLATE = "{% for turn in messages %}{{ turn.role[0] }}:{{ turn.content }};{% endfor %}a:"

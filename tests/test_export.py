@@ -20,9 +20,9 @@ from stages.exporting.gguf_tokenizer import PRE_TOKENIZERS
 from stages.pruning.cutting import cut
 from stages.pruning.layouts import ATTENTION, MLP, QUERY_HEADS
 from stages.pruning.sites import all_kept_masks
-from tests.conftest import make_tiny_tokenizer
 from tests.project import ROOT, run_make
 from tests.pruning.test_families import half_masks, tiny
+from tests.tiny import make_tiny_tokenizer
 
 TEXT = "The quick brown fox's 123 jumps, over the lazy dog:\n\n  twice in 2024!  And again it jumps over it."
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0}

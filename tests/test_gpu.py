@@ -15,8 +15,8 @@ from stages.pruning.loss import sequence_losses
 from stages.pruning.settings import Heal, Healed, Healing
 from stages.pruning.sites import sites_of
 from stages.pruning.surgery import prune
-from tests.conftest import make_tiny_model
 from tests.pruning.test_surgery import IDS, random_masks
+from tests.tiny import make_tiny_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
 CUDA = torch.device("cuda")

@@ -27,9 +27,9 @@ from stages.checkpoints.loading import load_model
 from stages.common.params import PackageContent, Params, read_params
 from stages.pruning.decoder import decoder_parameters
 from stages.pruning.sites import sites_of, unit_parameters
-from tests.conftest import make_tiny_tokenizer
 from tests.project import model_at, read_yaml, write_params
 from tests.test_presets import PRESETS, PUBLISHED, ROOT, published_config
+from tests.tiny import make_tiny_tokenizer
 
 # What the published sizes are divided by: channels by less, so that the steps of width_multiple stay small.
 NARROWER = {"hidden_size": 16, "intermediate_size": 8, "head_dim": 16}

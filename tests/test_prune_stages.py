@@ -30,7 +30,6 @@ from stages.pruning.sizes import widths
 from stages.rounds.captures import read_captures
 from stages.rounds.tensors import read_masks, read_scores
 from stages.text.calibration import read_text
-from tests.conftest import make_tiny_model, make_tiny_tokenizer
 from tests.project import (
     ROOT,
     change,
@@ -41,6 +40,7 @@ from tests.project import (
     write_params,
 )
 from tests.pruning.test_families import tiny
+from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 CHANGES: dict[str, Any] = {
     "corpus.sequence_length": 24,

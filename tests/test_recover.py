@@ -28,10 +28,10 @@ from stages.pruning.settings import Healed
 from stages.pruning.sites import all_kept_masks
 from stages.pruning.training import Check, Course, Snapshot
 from stages.recovering import snapshots
-from tests.conftest import make_tiny_model, make_tiny_tokenizer
 from tests.evaluation.evidence import evaluation, history, write_evaluation, write_evidence
 from tests.project import ROOT, change, random_sequences, read_yaml, write_params
 from tests.pruning.test_recovery import TRAINING
+from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 CHANGES: dict[str, Any] = {
     "corpus.sequence_length": 24,

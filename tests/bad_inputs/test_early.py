@@ -11,8 +11,8 @@ from ruamel.yaml import YAML
 
 from stages import corpus, cost, model, own_text, plan, sample, sources
 from tests.bad_inputs.local import ITEM, LINES, local_params, make_project, said
-from tests.conftest import make_tiny_model, make_tiny_tokenizer
 from tests.test_text_stages import run
+from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 P = "params.yaml: "
 LONG = "more than the 512 tokens that the model can read (max_position_embeddings); lower it"

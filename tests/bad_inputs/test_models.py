@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from stages import capture, chat, corpus, cost, mask, model, sample, surgery
 from tests.bad_inputs.local import local_params, make_project, said
 from tests.bad_inputs.test_texts import POINTER
-from tests.conftest import make_tiny_model
+from tests.tiny import make_tiny_model
 
 START = "params.yaml: model.path: model: "
 WEIGHTS, CONFIG, INDEX = "model.safetensors", "config.json", "model.safetensors.index.json"

@@ -5,7 +5,7 @@ import torch
 
 from stages.checkpoints.devices import copied, place, resolve_device
 from stages.common.errors import InputError
-from tests.conftest import make_tiny_model
+from tests.tiny import make_tiny_model
 
 
 def test_auto_always_finds_a_device() -> None:

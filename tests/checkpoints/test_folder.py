@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from stages.checkpoints.dense import load_dense
 from stages.common.params import PathModel
 from tests.bad_inputs.test_models import change_config
-from tests.conftest import make_tiny_model
 from tests.project import LABEL
+from tests.tiny import make_tiny_model
 
 TEXT = "The river bends, and Ann's boat follows: 12 miles to Łódź."
 

@@ -6,7 +6,7 @@ import torch
 from gguf import GGMLQuantizationType as Type
 
 from stages.checkpoints.heads import share_head
-from tests.conftest import make_tiny_model
+from tests.tiny import make_tiny_model
 
 
 def quantised(weight: torch.Tensor, kind: Type) -> torch.Tensor:

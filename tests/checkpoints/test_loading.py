@@ -16,7 +16,7 @@ from stages.common.errors import InputError
 from stages.common.params import PathModel
 from stages.pruning.cutting import cut
 from stages.pruning.sites import all_kept_masks
-from tests.conftest import make_tiny_model, make_tiny_tokenizer
+from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 
 def changed(dense_dir: Path, tmp_path: Path, edit: dict[str, torch.Tensor | None]) -> Path:

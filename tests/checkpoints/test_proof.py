@@ -14,7 +14,7 @@ from stages.checkpoints.saving import save_model
 from stages.common.errors import InputError
 from stages.pruning.cutting import cut
 from stages.pruning.sites import all_kept_masks
-from tests.conftest import make_tiny_model, make_tiny_tokenizer
+from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 IDS = torch.arange(24).view(2, 12)
 SHOWN = Path("data/pruned")

@@ -14,8 +14,8 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrai
 from stages.checkpoints.old_names import old_names
 from stages.checkpoints.saving import in_precision, save_model, save_tokenizer
 from stages.pruning.layouts import MLP
-from tests.conftest import make_tiny_tokenizer
 from tests.pruning.test_families import IDS, half_masks, logits, opened, pruned, tiny
+from tests.tiny import make_tiny_tokenizer
 
 THETA = {"rope_type": "default", "rope_theta": 500000.0}
 LLAMA3 = {

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from stages.checkpoints.dense import load_dense
 from tests.bad_inputs.test_models import POINTER, WEIGHTS, change_config, parts
 from tests.checkpoints.test_folder import source
-from tests.conftest import make_tiny_model
+from tests.tiny import make_tiny_model
 
 READ = "model: model.safetensors is read; pytorch_model.bin beside it"
 

@@ -7,7 +7,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
 
 from stages.evaluation import generation
 from stages.evaluation.generation import before_first, end_tokens, generate
-from tests.conftest import make_tiny_model, make_tiny_tokenizer
+from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 PROMPTS = ["a", "one two", "what is this, and why?", "b" * 40, "one two", ""]
 

@@ -18,8 +18,8 @@ from stages.evaluation.runner import Runner
 from stages.evaluation.tasks import TASKS, local_task
 from stages.evaluation.zero_shot import draw, score_tasks
 from stages.pruning.cutting import cut
-from tests.conftest import make_tiny_model
 from tests.evaluation.test_tasks import ITEMS, write_items
+from tests.tiny import make_tiny_model
 
 ALL = Asking(limit=0, seed=0, batch_size=4)
 # How lm-eval calls a metric, by the way of reading an answer that stands for the task.

@@ -10,7 +10,7 @@ from stages.method.settings import Budget, Settings
 from stages.pruning.capture import DomainCapture
 from stages.pruning.sites import all_kept_masks
 from stages.pruning.statistics import ChannelStatistics
-from tests.conftest import make_tiny_model
+from tests.tiny import make_tiny_model
 
 SITES = ("0/mlp", "1/mlp", "2/mlp")
 

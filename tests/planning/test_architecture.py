@@ -15,10 +15,10 @@ from stages import plan
 from stages.common.errors import InputError
 from stages.common.params import PathModel
 from stages.planning.architecture import configured_architecture, read_shapes
-from tests.conftest import make_tiny_model
 from tests.project import LABEL, PARAMS, read_yaml
 from tests.test_export import checkpoint, written
 from tests.text.loopback import environment, hub
+from tests.tiny import make_tiny_model
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import torch
 from stages.common.params import Params
 from stages.planning.architecture import read_shapes
 from stages.planning.estimate import Work, estimate_work, measure_speed
-from tests.conftest import make_tiny_model
 from tests.project import read_yaml
 from tests.pruning.test_families import tiny
+from tests.tiny import make_tiny_model
 
 
 def params(**groups: dict[str, Any]) -> Params:

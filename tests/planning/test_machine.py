@@ -6,8 +6,8 @@ import torch
 
 from stages.planning.machine import Machine, this_machine, warnings
 from stages.planning.memory import PROGRAM, peak_memory
-from tests.conftest import make_tiny_model
 from tests.planning.test_estimate import params
+from tests.tiny import make_tiny_model
 
 SMALL = Machine("small", torch.device("cpu"), memory=10**9, free=10**9)
 

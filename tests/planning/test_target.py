@@ -11,8 +11,8 @@ from stages.common.params import Params
 from stages.planning.architecture import Architecture, read_shapes
 from stages.planning.estimate import estimate_work
 from stages.planning.target import check_budget, target_lines
-from tests.conftest import make_tiny_model
 from tests.project import change, read_yaml
+from tests.tiny import make_tiny_model
 
 WHOLE = make_tiny_model().num_parameters()
 DECODER = sum(weight.numel() for weight in make_tiny_model().model.layers.parameters())

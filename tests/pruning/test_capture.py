@@ -13,7 +13,7 @@ from stages.pruning.capture import DomainCapture, capture
 from stages.pruning.cutting import cut
 from stages.pruning.layouts import MLP
 from stages.pruning.sites import output_projection, sites_of
-from tests.conftest import make_tiny_model
+from tests.tiny import make_tiny_model
 
 IDS = torch.randint(0, 258, (5, 16), generator=torch.Generator().manual_seed(1))
 

@@ -15,8 +15,8 @@ from stages.pruning.experts import close_experts
 from stages.pruning.settings import Healed, Healing
 from stages.pruning.sites import MLP, all_kept_masks
 from stages.pruning.surgery import prune
-from tests.conftest import make_tiny_model
 from tests.pruning.test_families import FAMILIES, IDS, half_masks, opened, tiny
+from tests.tiny import make_tiny_model
 
 GENERATOR = torch.Generator().manual_seed(9)
 LEFT_OUT = {

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from stages.pruning import divergence
 from stages.pruning.divergence import divergences
 from stages.pruning.recovery import trainable
-from tests.conftest import make_tiny_model
+from tests.tiny import make_tiny_model
 
 IDS = torch.randint(0, 258, (3, 20), generator=torch.Generator().manual_seed(1))
 

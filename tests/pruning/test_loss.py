@@ -5,7 +5,7 @@ import torch
 
 from stages.pruning import loss
 from stages.pruning.loss import sequence_losses
-from tests.conftest import make_tiny_model
+from tests.tiny import make_tiny_model
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from stages.pruning.settings import Healing, Reconstruction
 from stages.pruning.sites import all_kept_masks, sites_of
 from stages.pruning.streams import Streams
 from stages.pruning.surgery import prune
-from tests.conftest import make_tiny_model
+from tests.tiny import make_tiny_model
 
 CPU = torch.device("cpu")
 IDS = torch.randint(0, 258, (6, 24), generator=torch.Generator().manual_seed(2))

@@ -15,8 +15,8 @@ from stages.pruning.cutting import cut
 from stages.pruning.recovery import draws, recover, trainable, trained_parameters
 from stages.pruning.sites import all_kept_masks
 from stages.pruning.training import Check, Course, Snapshot, Training
-from tests.conftest import make_tiny_model
 from tests.pruning.test_families import tiny
+from tests.tiny import make_tiny_model
 
 TRAINING = Training(
     weights="all",

@@ -16,7 +16,7 @@ from stages.pruning.hooks import hooked
 from stages.pruning.settings import Healing
 from stages.pruning.sites import all_kept_masks, channel_mask, output_projection, sites_of, unit_parameters
 from stages.pruning.surgery import prune
-from tests.conftest import make_tiny_model
+from tests.tiny import make_tiny_model
 
 IDS = torch.randint(0, 258, (6, 24), generator=torch.Generator().manual_seed(2))
 

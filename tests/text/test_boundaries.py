@@ -11,8 +11,8 @@ from stages.text.boundaries import separator, start
 from stages.text.conversations import contents, to_json
 from stages.text.corpus import Split, build_corpus
 from stages.text.packing import Tokens, tokens_of
-from tests.conftest import make_tiny_tokenizer
 from tests.text.test_corpus import settings
+from tests.tiny import make_tiny_tokenizer
 
 WHERE = Path("data/model")
 TEMPLATE = (

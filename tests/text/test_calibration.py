@@ -4,7 +4,7 @@ import pytest
 
 from stages.common.errors import InputError
 from stages.text.calibration import pack_text
-from tests.conftest import make_tiny_tokenizer
+from tests.tiny import make_tiny_tokenizer
 
 
 def test_documents_are_laid_end_to_end_with_an_end_token_after_each() -> None:

@@ -8,7 +8,7 @@ import pytest
 from stages.common.errors import InputError
 from stages.text import chat_template
 from stages.text.chat_template import TemplateRefusalError, render_chat
-from tests.conftest import make_tiny_tokenizer
+from tests.tiny import make_tiny_tokenizer
 
 TURNS = [{"role": "user", "content": "Good morning"}]
 

@@ -13,7 +13,7 @@ from stages.common.params import Dialogues
 from stages.text import chat_template, dialogues
 from stages.text.dialogues import write_dialogues
 from stages.text.turns import Dialogue, Turns, from_json, to_json, turns_of
-from tests.conftest import make_tiny_model, make_tiny_tokenizer
+from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 TEMPLATE = (
     "{% for m in messages %}{{ '<s>' + m['role'] + ':' + m['content'] + '</s>' }}{% endfor %}"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from stages.common.params import OwnText
 from stages.text.own import write_plain
-from tests.conftest import make_tiny_model, make_tiny_tokenizer
 from tests.project import read_yaml
+from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 
 def test_plain_texts_are_as_many_as_asked_for() -> None:

@@ -11,8 +11,8 @@ from stages.common.errors import InputError
 from stages.common.params import Sample
 from stages.text import sampling
 from stages.text.sampling import go_on, sample_documents
-from tests.conftest import make_tiny_model, make_tiny_tokenizer
 from tests.project import read_yaml
+from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 Factory = Callable[..., LlamaForCausalLM]
 

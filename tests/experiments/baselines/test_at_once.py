@@ -11,10 +11,10 @@ from stages.baseline_table import main
 from stages.checkpoints.loading import load_model
 from stages.experiments.baselines.at_once.rows import all_rows
 from stages.experiments.baselines.catalogue import BASELINES
-from tests.conftest import make_tiny_model, make_tiny_tokenizer
 from tests.evaluation.test_tasks import write_items
 from tests.experiments.baselines.test_comparison import inside, project
 from tests.project import read_yaml, write_params
+from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 __all__ = ["inside", "project"]
 

@@ -28,8 +28,8 @@ from stages.experiments.baselines.table import COLUMNS, csv_rows, markdown
 from stages.experiments.baselines.width import METHODS
 from stages.pruning.cutting import cut
 from stages.pruning.layouts import MLP
-from tests.conftest import make_tiny_model, make_tiny_tokenizer
 from tests.project import random_sequences, read_yaml, write_dense_round, write_params
+from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 DOMAINS = ("code", "news")
 

@@ -8,7 +8,7 @@ import torch
 from stages.common.errors import InputError
 from stages.experiments.baselines.four_bits import bytes_in_four_bits, q4_0, to_four_bits
 from stages.experiments.baselines.margins import Answers, answers_of, margin_losses, with_answers
-from tests.conftest import make_tiny_model, make_tiny_tokenizer
+from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 TEXTS = [
     "Why? The answer is (C). And so on.",

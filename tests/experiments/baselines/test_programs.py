@@ -14,8 +14,8 @@ from stages.experiments.baselines.loading import STOCK, try_loading
 from stages.experiments.baselines.programs.handover import CHECKPOINT, LOGITS, REPORT, Request
 from stages.experiments.baselines.running import run
 from stages.pruning.decoder import decoder_parameters
-from tests.conftest import make_tiny_model
 from tests.project import ROOT
+from tests.tiny import make_tiny_model
 
 INSTALLED = [name for name, baseline in BASELINES.items() if baseline.installed]
 

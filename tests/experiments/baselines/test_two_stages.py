@@ -9,7 +9,7 @@ from stages.experiments.baselines.two_stages import NoAttention, attentions_to_r
 from stages.experiments.baselines.walk import BATCH
 from stages.pruning.decoder import decoder_parameters
 from stages.pruning.loss import sequence_losses
-from tests.conftest import make_tiny_model
+from tests.tiny import make_tiny_model
 
 
 def text(count: int = 10) -> dict[str, torch.Tensor]:

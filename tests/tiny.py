@@ -1,0 +1,39 @@
+"""A tiny random-weight model with its own tokenizer, built from code: nothing is downloaded."""
+
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+BOS, EOS = "<s>", "</s>"
+
+
+def make_tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE without merges: one token a byte, plus BOS and EOS (258 in all)."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {BOS: 0, EOS: 1, **{symbol: index + 2 for index, symbol in enumerate(alphabet)}}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS)
+
+
+def make_tiny_model(**changes: Any) -> LlamaForCausalLM:
+    """A random Llama in float32, evaluation mode; `changes` are fields of its LlamaConfig, or `seed`."""
+    torch.manual_seed(changes.pop("seed", 0))
+    fields: dict[str, Any] = {
+        "vocab_size": 258,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": True,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        # The stock 0.02 leaves so small a model nearly linear; wider weights make its channels differ.
+        "initializer_range": 0.2,
+    }
+    return LlamaForCausalLM(LlamaConfig(**{**fields, **changes})).eval()
