@@ -22,6 +22,27 @@ if TYPE_CHECKING:
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
+# The files that take longest. They start first, so that no process is left with one of them at the end.
+LONG = (
+    "test_prune_stages.py",
+    "test_left_out.py",
+    "test_in_process.py",
+    "test_sweep.py",
+    "test_experiments.py",
+    "test_comparison.py",
+    "test_hashes.py",
+    "test_families.py",
+    "test_all_items.py",
+    "test_api.py",
+    "test_recover.py",
+    "test_proof.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
+
 
 def pytest_collection_finish() -> None:
     """Spare the garbage collector what was imported: code under test collects often, half a second each time.
