@@ -119,9 +119,15 @@ def check_weights(model: PreTrainedModel, report: Mapping[str, Any], where: str)
             f"{where}: its config does not tell of weights in its files: {_few(sorted(unexpected))}; without "
             "them it would be another model"
         )
-    broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
+    broken = [name for name, weight in model.named_parameters() if not _is_finite(weight)]
     if broken:
         raise InputError(f"{where}: weights are not finite: {_few(broken)}")
+
+
+def _is_finite(weight: torch.Tensor) -> bool:
+    # A sum reads the weights once and makes no mask of them. It proves only that all are finite, because that
+    # of finite ones may overflow.
+    return bool(torch.isfinite(weight.sum(dtype=torch.float32))) or bool(torch.isfinite(weight).all())
 
 
 def unreadable(where: str, error: Exception) -> str:
