@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Mapping
 
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from stages.common.errors import InputError
@@ -104,7 +103,14 @@ def rank_agreement(sites: list[dict[str, Tensor]]) -> list[list[float]]:
     for scores in sites:
         stacked = torch.stack(list(scores.values())).double()
         if stacked.shape[1] > 1:
-            # Spearman's coefficient is Pearson's on ranks; ties get their mean rank from scipy.
-            ranks = torch.from_numpy(rankdata(stacked.numpy(), axis=1))
+            # Spearman's coefficient is Pearson's on ranks.
+            ranks = torch.stack([_ranks(values) for values in stacked])
             matrices.append(torch.corrcoef(ranks).nan_to_num(0.0))
     return torch.stack(matrices).mean(dim=0).tolist()
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """The rank of each value from 1 on, float64; equal ones get their mean rank."""
+    _, position, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    ranks: Tensor = counts.cumsum(0) - (counts - 1).double() / 2
+    return ranks[position]
