@@ -1,6 +1,6 @@
 """Stage: the report of a run as pages to read, as Markdown and as one HTML file."""
 
-from stages.checkpoints.model_card import origin_of
+from stages.checkpoints.origin import origin_of
 from stages.common.artifacts import atomic, read_json
 from stages.common.console import stage, summary
 from stages.common.locks import hold

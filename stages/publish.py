@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from stages.checkpoints.model_card import base_model, data_set
+from stages.checkpoints.origin import base_model, data_set
 from stages.common.artifacts import atomic, read_card
 from stages.common.console import stage, summary
 from stages.common.hashes import check_hashes

@@ -1,6 +1,5 @@
 """The README.md that travels with a pruned checkpoint."""
 
-import re
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
@@ -8,8 +7,9 @@ from typing import Any
 import transformers
 from ruamel.yaml import YAML
 
+from stages.checkpoints.origin import base_model, origin_of
 from stages.checkpoints.proof import Proof
-from stages.common.params import Domain, HubDomain, HubModel, ModelSource, PackageDomain, PackageModel, Params
+from stages.common.params import Params
 from stages.pruning.settings import Healed
 
 
@@ -82,18 +82,6 @@ def model_card(
     return "\n".join(lines) + "\n"
 
 
-def base_model(model: ModelSource) -> str | None:
-    """The dense model's id on the hub, if it has one."""
-    return model.id if isinstance(model, HubModel) else model.base_model
-
-
-def data_set(domain: Domain) -> str:
-    """Where a domain's text is from, in a word: an id on the hub, a package, or files."""
-    if isinstance(domain, HubDomain):
-        return domain.id
-    return domain.package if isinstance(domain, PackageDomain) else domain.path
-
-
 def _choice(sequences: int, healed: Healed) -> list[str]:
     if not healed.divergences:
         return []
@@ -133,17 +121,3 @@ def runtimes(proof: Proof) -> list[str]:
         "",
         "No other runtime was tried on this checkpoint when it was written.",
     ]
-
-
-def origin_of(model: ModelSource) -> str:
-    """What the dense model was read from, and out of which quantisation, as far as the file's name tells."""
-    if isinstance(model, HubModel):
-        return f"hub id {model.id} at revision {model.revision}"
-    path = model.member if isinstance(model, PackageModel) else model.path
-    kind = re.search(r"[.-](I?Q\d\w*)\.gguf$", path, flags=re.IGNORECASE)
-    quantised = f", dequantised from {kind[1]}" if kind else ""
-    if isinstance(model, PackageModel):
-        first, *_, last = [*model.package, model.package[-1]]
-        packages = f"package {first}" if first == last else f"packages {first} to {last}"
-        return f"{path.split('/')[-1]} of the {packages}{quantised}"
-    return f"local files in {path}{quantised}"
