@@ -128,7 +128,8 @@ class Surgeon:
                 watched = seen[site.name]
                 goal = watched.output if target is None else watched.goal(target, self.healing.alpha)
                 # Removed channels do not reach the others: the uncut layer's kept inputs are the cut layer's.
-                x = watched.x.index_select(-1, kept[site.name])
+                # Not index_select, which takes four times as long along the last axis of three.
+                x = watched.x[..., kept[site.name]]
                 other = watched.output if self.probing else None
                 moments[site.name].add(x, goal, self.streams.weights[number], token_weights, other)
                 if self._moves_on(site):
