@@ -1,6 +1,5 @@
 """Ridge regression that refits the kept columns of an output projection. No biases: shapes stay standard."""
 
-import copy
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -21,16 +20,15 @@ class Moments:
 
     Of the symmetric Gram matrix the lower triangle is complete, and so are blocks on its diagonal (see
     `strips`); what is above them is not. Each batch is multiplied in float32. Float64 only where the device
-    has it; MPS accumulates in float32. With
-    `others` there is a cross with other targets too.
+    has it; MPS accumulates in float32. With `removed` channels there is sum x_removed x^T [removed, k] too.
     """
 
-    def __init__(self, channels: int, outputs: int, device: torch.device, *, others: bool = False) -> None:
+    def __init__(self, channels: int, outputs: int, device: torch.device, *, removed: int = 0) -> None:
         wide = torch.float32 if device.type == "mps" else torch.float64
         self.gram = torch.zeros(channels, channels, dtype=wide, device=device)
         self.cross = torch.zeros(outputs, channels, dtype=wide, device=device)
         self.energy = torch.zeros((), dtype=wide, device=device)
-        self.others = torch.zeros_like(self.cross) if others else None
+        self.removed = torch.zeros(removed, channels, dtype=wide, device=device)
 
     def add(
         self,
@@ -38,12 +36,12 @@ class Moments:
         target: Tensor,
         weight: float,
         token_weights: Tensor | None = None,
-        other: Tensor | None = None,
+        removed: Tensor | None = None,
     ) -> None:
-        """Add a batch: x [batch, tokens, k], target and, optional, other target [batch, tokens, d].
+        """Add a batch: x [batch, tokens, k], target [batch, tokens, d], x_removed [batch, tokens, removed].
 
-        A token counts `weight`, times its own of `token_weights` (float32 [batch, tokens]) where given; with
-        the other target it counts `weight`.
+        A token counts `weight`, times its own of `token_weights` (float32 [batch, tokens]) where given, which
+        it is not together with `removed`.
         Products of half-precision x with itself are summed in float32, and those with targets in TF32, whose
         10 bits of mantissa hold x without loss; x in float32 is multiplied in float32.
         """
@@ -59,13 +57,9 @@ class Moments:
                 product = half_product(half[:, start:].T, half[:, start:end])
                 self.gram[start:, start:end].add_(product, alpha=weight)
             self.cross.add_(targets.T @ rows, alpha=weight)
-            if other is not None:
-                self._others().add_(other.flatten(0, 1).float().T @ rows, alpha=weight)
+            if removed is not None:
+                self.removed.add_(half_product(removed.flatten(0, 1).T, half), alpha=weight)
         self.energy.add_(targets.square().sum(dtype=self.energy.dtype), alpha=weight)
-
-    def _others(self) -> Tensor:
-        assert self.others is not None, "made without other targets"
-        return self.others
 
     def strips(self) -> Iterator[tuple[int, int]]:
         """The columns, from and to, of each strip in which the Gram matrix is summed from its start down."""
@@ -73,17 +67,12 @@ class Moments:
         for start in range(0, len(self.gram), width):
             yield start, min(start + width, len(self.gram))
 
-    def of_others(self) -> "Moments":
-        """The moments of the same inputs and the other targets; the Gram matrix is shared, not copied."""
-        others = copy.copy(self)
-        others.cross, others.energy = self._others(), torch.full_like(self.energy, torch.nan)
-        return others
-
     def over_processes(self) -> "Moments":
         """These sums, added up in place over all processes of a group."""
         self.gram, self.cross = summed(self.gram), summed(self.cross)
         self.energy = summed(self.energy)
-        self.others = None if self.others is None else summed(self.others)
+        if len(self.removed):
+            self.removed = summed(self.removed)
         return self
 
 
@@ -121,11 +110,35 @@ def ridge_refit(moments: Moments, anchor: Tensor, ridge: float) -> Tensor:
     the Gram is not finite or not positive definite.
     """
     gram = _wide(moments.gram)
+    strength = _strength(gram, ridge)
+    right = _wide(own_rows(moments.cross)) + _wide(own_rows(anchor)) * strength
+    return _whole(_solved(gram, strength, right, ridge), anchor)
+
+
+def own_output_refit(moments: Moments, anchor: Tensor, removed: Tensor, ridge: float) -> Tensor:
+    """What ridge_refit gives where the targets are what the uncut projection itself makes of the same inputs.
+
+    Of such a target, W x = anchor x_kept + removed x_removed, the anchor meets its own part, so that what the
+    removed columns gave is all there is to fit: W' = anchor + removed (sum x_removed x_kept^T) (gram + R)^-1.
+    W x itself is not needed.
+
+    anchor: [d, k], the kept columns of W; removed: [d, removed], the others.
+    """
+    gram = _wide(moments.gram)
+    right = _wide(own_rows(removed)) @ _wide(moments.removed)
+    solution = _solved(gram, _strength(gram, ridge), right, ridge)
+    return _whole(_wide(own_rows(anchor)) + solution, anchor)
+
+
+def _strength(gram: Tensor, ridge: float) -> Tensor:
     diagonal = gram.diagonal()
     # A channel that was silent on all healing text has no energy: a trace of the mean keeps it at its anchor,
     # and where all were silent (an expert that no token chose) anything positive does.
-    strength = ridge * diagonal.clamp_min(max(1e-6 * float(diagonal.mean()), 1e-30))
-    right = _wide(own_rows(moments.cross)) + _wide(own_rows(anchor)) * strength
+    return ridge * diagonal.clamp_min(max(1e-6 * float(diagonal.mean()), 1e-30))
+
+
+def _solved(gram: Tensor, strength: Tensor, right: Tensor, ridge: float) -> Tensor:
+    """right (gram + strength)^-1; `gram` is changed and then put right."""
     gram.diagonal().add_(strength)
     # Reads the lower triangle alone.
     factor, failed = torch.linalg.cholesky_ex(gram)
@@ -136,7 +149,12 @@ def ridge_refit(moments: Moments, anchor: Tensor, ridge: float) -> Tensor:
             "(activations not finite); raise surgery.ridge or use compute.dtype: float32"
         )
     solution: Tensor = torch.cholesky_solve(right.T, factor).T
-    return from_owners(solution.to(anchor.device, anchor.dtype).contiguous(), len(anchor))
+    return solution
+
+
+def _whole(own: Tensor, anchor: Tensor) -> Tensor:
+    """The weight of which each process of a group has its own rows, like `anchor`."""
+    return from_owners(own.to(anchor.device, anchor.dtype).contiguous(), len(anchor))
 
 
 def _wide(values: Tensor) -> Tensor:

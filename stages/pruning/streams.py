@@ -1,6 +1,6 @@
 """The residual stream of a model, layer by layer: what enters the first one, and how each one is run."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -114,7 +114,14 @@ def _passed_over(layers: nn.ModuleList) -> Iterator[list[tuple[Tensor, dict[str,
 
 
 @contextmanager
-def _replaced(layers: nn.ModuleList, forward: Callable[..., Tensor]) -> Iterator[None]:
+def silenced(module: nn.Linear) -> Iterator[None]:
+    """In the context a projection computes nothing and gives zeros: only its input is asked for."""
+    with _replaced([module], lambda x: x.new_zeros(1).expand(*x.shape[:-1], module.out_features)):
+        yield
+
+
+@contextmanager
+def _replaced(layers: Iterable[nn.Module], forward: Callable[..., Tensor]) -> Iterator[None]:
     """In the context `forward` is that of every layer."""
     for layer in layers:
         layer.forward = forward

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -9,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.pruning.cutting import cut_layer
-from stages.pruning.healing import Moments, missed, ridge_refit
+from stages.pruning.healing import Moments, missed, own_output_refit, ridge_refit
 from stages.pruning.offloading import Offloading
 from stages.pruning.reconstruction import reconstruct
 from stages.pruning.settings import Healing, Refit
 from stages.pruning.sites import Masks, Site, channel_mask
-from stages.pruning.streams import Calls, Streams, projection, watching
+from stages.pruning.streams import Calls, Streams, projection, silenced, watching
 
 # The smallest squared length that an error is divided by.
 NO_LENGTH = 1e-6
@@ -115,14 +116,19 @@ class Surgeon:
         follows, the projection's part of the output is exchanged and no further pass is needed.
         """
         projections = {site.name: projection(layer, site) for site in sites}
-        moments, kept = {}, {}
+        last = projections[sites[-1].name]
+        moments, kept, removed = {}, {}, {}
         for name, site in ((site.name, site) for site in sites):
-            weight = projections[name].weight
-            kept[name] = channel_mask(site, self.masks[name]).nonzero().squeeze(1).to(weight.device)
-            moments[name] = Moments(len(kept[name]), len(weight), weight.device, others=self.probing)
+            weight, mask = projections[name].weight, channel_mask(site, self.masks[name])
+            kept[name] = mask.nonzero().squeeze(1).to(weight.device)
+            removed[name] = (~mask).nonzero().squeeze(1).to(weight.device)
+            probed = len(removed[name]) if self.probing else 0
+            moments[name] = Moments(len(kept[name]), len(weight), weight.device, removed=probed)
+        # Where targets are the dense stream's, and nothing but the addition follows, no one asks for W x.
+        unasked = targets is not None and self._moves_on(sites[-1])
         others, inputs = [], []
         for number, (hidden, target, token_weights) in enumerate(self._pruned_batches(targets)):
-            with watching(layer, sites) as seen:
+            with watching(layer, sites) as seen, silenced(last) if unasked else nullcontext():
                 output = self.calls.run(index, layer, hidden)
             for site in sites:
                 watched = seen[site.name]
@@ -130,23 +136,24 @@ class Surgeon:
                 # Removed channels do not reach the others: the uncut layer's kept inputs are the cut layer's.
                 # Not index_select, which takes four times as long along the last axis of three.
                 x = watched.x[..., kept[site.name]]
-                other = watched.output if self.probing else None
-                moments[site.name].add(x, goal, self.streams.weights[number], token_weights, other)
+                gone = watched.x[..., removed[site.name]] if self.probing else None
+                moments[site.name].add(x, goal, self.streams.weights[number], token_weights, gone)
                 if self._moves_on(site):
                     others.append(self.offloading.store(output - watched.output))
                     inputs.append(self.offloading.store(x))
         for site in sites:
-            cut_layer(layer, site, self.masks[site.name])
             module = projections[site.name]
+            without = module.weight.detach().index_select(1, removed[site.name])
+            cut_layer(layer, site, self.masks[site.name])
             sums, cut = moments.pop(site.name).over_processes(), module.weight.detach()
             before = missed(sums, cut)
             module.weight.data = ridge_refit(sums, cut, self.healing.ridge)
             self.refits.append(Refit(index, site.name, before, missed(sums, module.weight)))
             # Last, because a refit leaves rounding in the Gram matrix.
             if self.probing:
-                self.probes[site.name] = ridge_refit(sums.of_others(), cut, self.healing.ridge)
+                self.probes[site.name] = own_output_refit(sums, cut, without, self.healing.ridge)
         for number, (other, x) in enumerate(self.offloading.fetch(others, inputs)):
-            self.streams.pruned[number] = self.offloading.store(other + F.linear(x, module.weight))
+            self.streams.pruned[number] = self.offloading.store(other + F.linear(x, last.weight))
 
     def _pruned_batches(
         self, targets: Targets | None

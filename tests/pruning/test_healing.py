@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.common.errors import InputError
-from stages.pruning.healing import NARROWEST, Moments, missed, ridge_refit
+from stages.pruning.healing import NARROWEST, Moments, missed, own_output_refit, ridge_refit
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(6, 30, 8, generator=GENERATOR)
@@ -38,14 +38,17 @@ def test_refit_equals_numpys_least_squares(ridge: float) -> None:
     assert np.allclose(ridge_refit(moments(), ANCHOR, ridge).numpy(), least_squares(ridge), atol=1e-4)
 
 
-def test_other_targets_of_the_same_inputs_are_fitted_from_the_same_gram() -> None:
-    others = torch.randn(6, 30, 5, generator=torch.Generator().manual_seed(2))
-    found, expected = Moments(8, 5, torch.device("cpu"), others=True), Moments(8, 5, torch.device("cpu"))
-    for x, target, other, weight in zip(X, TARGET, others, WEIGHTS, strict=True):
-        found.add(x[None], target[None], float(weight), other=other[None])
-        expected.add(x[None], other[None], float(weight))
+def test_the_uncut_projections_own_output_is_fitted_by_what_its_removed_channels_gave() -> None:
+    generator = torch.Generator().manual_seed(2)
+    gone, columns = torch.randn(6, 30, 3, generator=generator), torch.randn(5, 3, generator=generator)
+    found, expected = Moments(8, 5, torch.device("cpu"), removed=3), Moments(8, 5, torch.device("cpu"))
+    for x, target, removed, weight in zip(X, TARGET, gone, WEIGHTS, strict=True):
+        found.add(x[None], target[None], float(weight), removed=removed[None])
+        expected.add(x[None], (x @ ANCHOR.T + removed @ columns.T)[None], float(weight))
     assert torch.equal(ridge_refit(found, ANCHOR, 0.1), ridge_refit(moments(), ANCHOR, 0.1))
-    assert torch.allclose(ridge_refit(found.of_others(), ANCHOR, 0.1), ridge_refit(expected, ANCHOR, 0.1))
+    refit = own_output_refit(found, ANCHOR, columns, 0.1)
+    assert torch.allclose(refit, ridge_refit(expected, ANCHOR, 0.1), atol=1e-5)
+    assert not torch.allclose(refit, ANCHOR, atol=1e-2)
 
 
 def test_a_token_counts_as_much_as_its_own_weight_says() -> None:
