@@ -64,13 +64,13 @@ class _ChunkedLoss(torch.autograd.Function):
             with torch.set_grad_enabled(needs_gradient):
                 leaf = chunk.detach().requires_grad_(needs_gradient)
                 scores = logits(leaf)
-                # A model spread over devices may have its head elsewhere than its last layer.
-                loss = F.cross_entropy(
-                    scores, target.to(scores.device), reduction="none", ignore_index=NOT_COUNTED
-                )
-                if needs_gradient:
-                    gradients.append(torch.autograd.grad(loss.sum(), leaf)[0])
-            losses.append(loss.detach().to(hidden.device))
+            # A model spread over devices may have its head elsewhere than its last layer.
+            label = target.to(scores.device)
+            log_p = F.log_softmax(scores.detach(), dim=-1)
+            loss = F.nll_loss(log_p, label, reduction="none", ignore_index=NOT_COUNTED)
+            losses.append(loss.to(hidden.device))
+            if needs_gradient:
+                gradients.append(torch.autograd.grad(scores, leaf, _by_scores(log_p, label))[0])
         if needs_gradient:
             ctx.save_for_backward(torch.cat(gradients).view_as(hidden) / tokens)
         return torch.cat(losses).view(batch, tokens).mean(dim=1)
@@ -79,3 +79,14 @@ class _ChunkedLoss(torch.autograd.Function):
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * outputs[0][:, None, None].to(gradient.dtype), None, None
+
+
+def _by_scores(log_p: Tensor, labels: Tensor) -> Tensor:
+    """The gradient of each token's loss by its scores, p - 1 at the label and p elsewhere, in place of log_p.
+
+    Autograd would make it of a matrix of zeros, in two more passes over the vocabulary.
+    """
+    counted = (labels != NOT_COUNTED)[:, None]
+    gradient = log_p.exp_()
+    gradient.scatter_add_(1, labels[:, None].clamp_min(0), gradient.new_full(counted.shape, -1.0))
+    return gradient if bool(counted.all()) else gradient.mul_(counted)
