@@ -1,6 +1,7 @@
 """Text that a model writes itself, from its own distribution."""
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,14 +140,36 @@ def _choose(logits: torch.Tensor, draws: torch.Tensor, draw: Draw) -> torch.Tens
     """[batch, 1] token ids: where the cumulative probability first exceeds the draw."""
     # In float64, because rounding must not depend on how a device sums float32. MPS has no float64.
     where = torch.device("cpu") if logits.device.type == "mps" else logits.device
-    likely = (logits.to(where).double() / draw.temperature).softmax(dim=-1)
-    if draw.min_p:
-        likely = likely.where(likely >= draw.min_p * likely.amax(dim=-1, keepdim=True), 0.0)
-    cumulative = likely.cumsum(dim=-1)
-    if not bool(torch.isfinite(cumulative).all()):
+    if not bool(torch.isfinite(logits.amax(dim=-1)).all()):
         raise InputError(
             f"{PARAMS_FILE}: compute.dtype: {str(logits.dtype).removeprefix('torch.')}: the model's logits "
             "are not finite, so its text would be noise; use bfloat16 or float32"
         )
-    chosen = torch.searchsorted(cumulative, draws[:, None].to(where) * cumulative[:, -1:], right=True)
-    return chosen.clamp(max=logits.shape[-1] - 1).to(logits.device)
+    choose = _among_the_likely if draw.min_p else _among_all
+    return choose(logits.to(where), draws.to(where), draw)[:, None].to(logits.device)
+
+
+def _among_all(logits: torch.Tensor, draws: torch.Tensor, draw: Draw) -> torch.Tensor:
+    cumulative = (logits.double() / draw.temperature).softmax(dim=-1).cumsum(dim=-1)
+    chosen = torch.searchsorted(cumulative, draws[:, None] * cumulative[:, -1:], right=True)
+    return chosen[:, 0].clamp(max=logits.shape[-1] - 1)
+
+
+def _among_the_likely(logits: torch.Tensor, draws: torch.Tensor, draw: Draw) -> torch.Tensor:
+    """The same where few tokens are left: those of all rows, in one list, are all that is added up.
+
+    A running sum over the whole vocabulary in float64 takes longer than the model does.
+    """
+    best = logits.amax(dim=-1, keepdim=True).float()
+    smallest = math.log(draw.min_p)
+    # In float32 a few too many, which the exact ratios then leave out.
+    rows, ids = ((logits.float() - best) / draw.temperature >= smallest - 0.01).nonzero(as_tuple=True)
+    ratios = (logits[rows, ids].double() - best[rows, 0].double()) / draw.temperature
+    left = ratios >= smallest
+    rows, ids = rows[left], ids[left]
+    cumulative = ratios[left].exp().cumsum(dim=0)
+    ends = torch.bincount(rows, minlength=len(logits)).cumsum(dim=0)
+    after = cumulative[ends - 1]
+    before = torch.cat([after.new_zeros(1), after[:-1]])
+    places = torch.searchsorted(cumulative, before + draws * (after - before), right=True)
+    return ids[places.clamp(max=ends - 1)]

@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import LlamaForCausalLM
@@ -109,3 +110,22 @@ def test_tokens_far_less_likely_than_the_likeliest_are_never_drawn() -> None:
     assert 1 < len(allowed) < 100
     assert drawn[0.3] <= allowed
     assert not drawn[0.0] <= allowed
+
+
+@pytest.mark.parametrize("min_p", [0.0, 0.02, 0.5, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_token_is_where_the_cumulative_probability_passes_the_draw(
+    min_p: float, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(1)
+    # bfloat16 gives several tokens the same logit; the last row is as flat as can be.
+    logits = (4 * torch.randn(40, 300, generator=generator)).to(dtype)
+    logits[-1] = 0.0
+    draws = torch.rand(40, generator=generator, dtype=torch.float64)
+
+    found = sampling._choose(logits, draws, sampling.Draw(0.7, min_p))[:, 0].tolist()
+
+    for row, draw, token in zip(logits.double().numpy() / 0.7, draws.tolist(), found, strict=True):
+        odds = np.exp(row - row.max())
+        odds[odds < min_p] = 0.0
+        assert token == int(np.argmax(np.cumsum(odds) / odds.sum() > draw))
