@@ -102,6 +102,7 @@ def figure(records: Sequence[Record], left_out: Collection[str]) -> Picture:
         return geometric_mean(read), 0.0
 
     fine = [one for one in records if "failed" not in one]
+    colours = [one for one in COLOURS if one != INK]
     panels = [("held-out perplexity\n(geometric mean, lower is better)", perplexity)]
     if mean_accuracy(_dense(records)) is not None:
         panels.append(("zero-shot accuracy\n(mean ± standard error)", _accuracy))
@@ -112,7 +113,7 @@ def figure(records: Sequence[Record], left_out: Collection[str]) -> Picture:
         for panel, (label, value) in zip(axes[:, 0], panels, strict=True):
             for index, title in enumerate(dict.fromkeys(one["title"] for one in fine)):
                 own = [one for one in fine if one["title"] == title]
-                colour = INK if title == DENSE else COLOURS[index % len(COLOURS)]
+                colour = INK if title == DENSE else colours[index % len(colours)]
                 places = [one["bytes"] / 1e9 for one in own]
                 panel.errorbar(
                     places,
