@@ -149,35 +149,51 @@ def test_the_table_of_baselines_is_that_of_data_baselines() -> None:
     assert [row for row in there if row not in TEXTS["docs/baselines.md"].splitlines()] == []
 
 
-def test_the_first_table_is_that_of_all_items_with_its_ranks() -> None:
-    parts = (ROOT / "data/baselines/all_items.md").read_text(encoding="utf-8").split("## ")
-    dense, *pruned = rows(README, "SmolLM2-135M-Instruct")
-    (source,) = (row for row in rows(parts[0], "method") if row[0] == "dense")
-    assert dense[1::2] == source[1:3]
-    assert len(pruned) == 2 * len(parts[1:])
-    for number, part in enumerate(parts[1:]):
-        methods = [row for row in rows(part, "method") if row[0] != "Secateurs, layers trained"]
-        ours, best = pruned[2 * number : 2 * number + 2]
-        assert [row[0] for row in (ours, best)] == [
-            f"{part.split()[0]} removed: Secateurs, default settings",
-            f"{part.split()[0]} removed: best of ten baselines",
-        ]
+def test_the_first_table_is_that_of_the_model_of_1_5b_with_the_best_of_each_column() -> None:
+    with (ROOT / "data/baselines/qwen2.5-coder-1.5b/table.csv").open(encoding="utf-8") as file:
+        there = list(csv.DictReader(file))
+    left_out = next(column for column in there[0] if column.startswith("left out"))
+    columns = ("perplexity / dense", left_out, "zero-shot", "gsm8k")
+    first = rows(README, "Qwen2.5-Coder-1.5B-Instruct")
+
+    whole = [row for row in there if row["share"] == "0"]
+    assert first[: len(whole)] == [
+        [row["method"], row["GB"], *(row[column] for column in columns)] for row in whole
+    ]
+
+    pruned = first[len(whole) :]
+    shares = list(dict.fromkeys(row["share"] for row in there if row["share"] != "0"))
+    assert len(pruned) == 2 * len(shares)
+    for number, share in enumerate(shares):
+        ours, *others = [row for row in there if row["share"] == share]
+        shown, best = pruned[2 * number : 2 * number + 2]
+        assert len(others) == 9
+        name = f"{float(share):.0%} removed: "
+        assert shown == [f"{name}Secateurs", ours["GB"], *(ours[column] for column in columns)]
+        assert best[:2] == [f"{name}best of nine others", ""]
         # Perplexity: less is better; accuracy: more is.
-        for column, sign in ((1, 1), (2, -1)):
-            values = {row[0]: sign * float(row[column].split()[0]) for row in methods}
-            shown_as = {row[0]: row[column] for row in methods}
-            own = values.pop("Secateurs, default settings")
-            least = min(values.values())
-            first = [name.partition(",")[0] for name, value in values.items() if value == least]
-            name = next(name for name, value in values.items() if value == least)
-            everyone = [own, *values.values()]
-            ranks = [1 + sum(other < value for other in everyone) for value in (own, least)]
-            place = 2 * column - 1
-            assert ours[place : place + 2] == [
-                shown_as["Secateurs, default settings"], f"{ranks[0]} of {len(everyone)}"
-            ]  # fmt: skip
-            assert best[place : place + 2] == [
-                f"{shown_as[name]} ({', '.join(first)})", f"{ranks[1]} of {len(everyone)}"
+        for column, cell, pick in zip(columns, best[2:], (min, min, max, max), strict=True):
+            values = [float(row[column].split()[0]) for row in others]
+            one = values.index(pick(values))
+            methods = [
+                row["method"] for row, value in zip(others, values, strict=True) if value == values[one]
+            ]
+            both = methods == ["depth, block influence", "depth, angular distance"]
+            named = "both depth methods" if both else ", ".join(methods)
+            assert cell == f"{others[one][column]} ({named})"
+
+
+def test_the_tables_of_the_qwen_models_are_those_of_data_baselines() -> None:
+    page = TEXTS["docs/baselines.md"]
+    for size in ("1.5b", "0.5b"):
+        file = ROOT / f"data/baselines/qwen2.5-coder-{size}/table.csv"
+        for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines()):
+            name = row["method"] + ("" if row["share"] == "0" else f", {row['removed']} removed")
+            (line,) = {one for one in page.splitlines() if one.startswith(f"| {name} | {row['GB']} |")}
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            left_out = next(column for column in row if column.startswith("left out"))
+            assert [*cells[2:5], cells[6]] == [
+                row["perplexity / dense"], row[left_out], row["zero-shot"], row["gsm8k"]
             ]  # fmt: skip
 
 
