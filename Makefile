@@ -102,7 +102,7 @@ deps: setup ## Write the code that each stage imports into the dependencies of d
 	@python -m stages.deps
 
 SUITE ?= cpu
-bench: setup ## Measure speed and memory (SUITE=cpu or h200); the JSON goes to data/bench
+bench: setup ## Measure speed and memory (SUITE=cpu, h200 or sizes); the JSON goes to data/bench
 	python -m tests.bench $(SUITE)
 
 # llama.cpp is built from source, in an environment of its own, which takes minutes the first time.
