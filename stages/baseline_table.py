@@ -52,6 +52,13 @@ NAMES = [row.key for row in all_rows([], {})]
 @click.option(
     "--minutes", type=float, help="Start no row after so many; what is missing is made by the next run."
 )
+@click.option(
+    "--take",
+    "taken",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    multiple=True,
+    help="A table that another run made of the same, such as one beside this: its rows are taken over.",
+)
 @click.option("--again", is_flag=True, help="Make what the table already has, too.")
 @click.option("--out", type=click.Path(path_type=Path), default=TABLES / "at_once", show_default=True)
 def main(
@@ -62,6 +69,7 @@ def main(
     without: str,
     limit: int | None,
     minutes: float | None,
+    taken: tuple[Path, ...],
     again: bool,
     out: Path,
 ) -> None:
@@ -103,10 +111,13 @@ def main(
         if domain == without or not params.mixture.get(domain)
     ]
     scorer = Scorer(given, heldout, tasks, asking, settings, out)
+    for other in taken:
+        scorer.take(other)
     wanted = [(row, 0.0) for row in chosen if not row.prunes]
     wanted += [(row, share) for share in shares or (0.2, 0.4) for row in chosen if row.prunes]
     missed = _make(scorer, wanted, left_out, again, None if minutes is None else begun + 60 * minutes)
     if scorer.records:
+        _write(scorer, left_out)
         with atomic(out / "figure.png") as file:
             file.write_bytes(figure(scorer.records, left_out).png)
     failed = sum("failed" in one for one in scorer.records)

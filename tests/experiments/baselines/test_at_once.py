@@ -102,6 +102,31 @@ def test_the_dense_row_is_the_dense_model_and_its_difference_is_none(with_tasks:
     assert found["magnitude"]["title"] == BASELINES["magnitude"].title
 
 
+def test_rows_of_processes_side_by_side_make_one_table(with_tasks: Path) -> None:
+    one, other = with_tasks / "one", with_tasks / "other"
+    assert table("--row", "magnitude", "--out", str(one)).exit_code == 0
+    assert table("--row", "wanda-sp", "--out", str(other)).exit_code == 0
+    result = table("--row", "dense", "--out", str(one), "--take", str(other))
+    assert result.exit_code == 0, result.output
+    assert "scored in" not in result.output
+
+    assert table("--row", "magnitude", "--row", "wanda-sp").exit_code == 0
+    together = records(with_tasks)
+    there = {row["key"]: row for row in json.loads((one / "records.json").read_text(encoding="utf-8"))}
+    assert list(there) == ["dense", "magnitude", "wanda-sp"]
+    for key, row in there.items():
+        for name in ("perplexity", "accuracy", "difference"):
+            assert row[name] == together[key][name], (key, name)
+    assert "| Wanda-sp |" in (one / "table.md").read_text(encoding="utf-8")
+
+
+def test_a_table_of_other_settings_is_not_taken(with_tasks: Path) -> None:
+    assert table("--row", "dense", "--out", str(with_tasks / "other")).exit_code == 0
+    result = table("--row", "dense", "--limit", "3", "--take", str(with_tasks / "other"))
+    assert result.exit_code == 1
+    assert "other: made with other settings than here: limit" in result.output
+
+
 def test_no_row_is_started_when_the_time_is_over(with_tasks: Path) -> None:
     result = table("--row", "magnitude", "--minutes", "0")
     assert result.exit_code == 0, result.output

@@ -17,7 +17,7 @@ from stages.evaluation.asking import Asking
 from stages.evaluation.metrics import difference
 from stages.evaluation.perplexity import score_domains
 from stages.evaluation.scores import averaged, headline_metric
-from stages.evaluation.zero_shot import Score, score_tasks
+from stages.evaluation.zero_shot import score_tasks
 from stages.experiments.baselines.at_once.rows import DENSE, FOUR_BITS, OURS, Given, Row
 from stages.experiments.baselines.four_bits import bytes_in_four_bits
 from stages.pruning.decoder import decoder_parameters
@@ -48,7 +48,39 @@ class Scorer:
 
     def known(self, row: Row, share: float) -> bool:
         """Whether there is a record of the row that did not fail."""
-        return any(_is(one, row, share) and "failed" not in one for one in self.records)
+        return any(_is(one, row.key, share) and "failed" not in one for one in self.records)
+
+    def take(self, other: Path) -> None:
+        """Take over the rows of a table that another run made of the same model, text and settings.
+
+        Rows that are here stay. Differences are told anew, because they may be from a row that was taken.
+        """
+        path = other / "records.json"
+        if not path.exists():
+            raise InputError(f"--take: {other}: there is no records.json, so no table was made there")
+        there: list[Record] = [one for one in read_json(path) if "failed" not in one]
+        unlike = sorted(
+            {
+                name
+                for one in there
+                for name in {*one["settings"], *self.settings}
+                if one["settings"].get(name) != self.settings.get(name)
+            }
+        )
+        if unlike:
+            raise InputError(f"--take: {other}: made with other settings than here: {', '.join(unlike)}")
+        here = {(one["key"], one["share"]) for one in self.records if "failed" not in one}
+        for one in there:
+            key, share = one["key"], one["share"]
+            if (key, share) not in here:
+                answers = read_answers(_answers(other, key, share))
+                write_answers(_answers(self.out, key, share), answers)
+                self.records = [old for old in self.records if not _is(old, key, share)] + [one]
+        for one in self.records:
+            if "failed" not in one:
+                one |= self._differences(one["key"], one["share"], one["accuracy"])
+        self.records.sort(key=lambda one: one["share"])
+        write_json(self.out / "records.json", self.records)
 
     def add(self, row: Row, share: float) -> Record:
         """Make and score a row. What goes wrong with it is in its record, and the next row can be made."""
@@ -59,7 +91,7 @@ class Scorer:
             # Other programs fail in their own ways; the table says so in their row.
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             record |= {"failed": reason[:200]}
-        self.records = [one for one in self.records if not _is(one, row, share)] + [record]
+        self.records = [one for one in self.records if not _is(one, row.key, share)] + [record]
         write_json(self.out / "records.json", self.records)
         _let_go()
         return record
@@ -75,13 +107,21 @@ class Scorer:
         scores = score_tasks(model, self.given.tokenizer, self.tasks, self.asking)
         _wait()
         dense = decoder_parameters(self.given.dense)
+        records = {task: score.record() for task, score in scores.items()}
+        own = [
+            AnswerRow(task, answer.item, metric, answer.scores[metric], "")
+            for task, score in scores.items()
+            for metric in [headline_metric(records[task])]
+            for answer in score.answers
+        ]
+        write_answers(_answers(self.out, row.key, share), own)
         return {
             "removed": 1 - decoder_parameters(model) / dense if row.prunes else 0.0,
             "parameters": model.num_parameters(),
             "bytes": _bytes(model, row),
             "perplexity": {name: one.perplexity for name, one in domains.items()},
-            "accuracy": {task: score.record() for task, score in scores.items()},
-            **self._differences(row, share, scores),
+            "accuracy": records,
+            **self._differences(row.key, share, records),
             "seconds": round(seconds, 1),
             "memory_bytes": memory,
             "scoring_seconds": round(time.perf_counter() - start, 1),
@@ -91,35 +131,29 @@ class Scorer:
     def _batch_size(self) -> int:
         return self.asking.batch_size
 
-    def _differences(self, row: Row, share: float, scores: Mapping[str, Score]) -> dict[str, Any]:
+    def _differences(self, key: str, share: float, accuracy: Mapping[str, Any]) -> dict[str, Any]:
         """Row - dense, and row - our own row of the same share, by task on the same items.
 
         With standard errors; nothing where the row is the other one itself, or where that one is not there.
         """
-        records = {task: score.record() for task, score in scores.items()}
-        own = [
-            AnswerRow(task, answer.item, metric, answer.scores[metric], "")
-            for task, score in scores.items()
-            for metric in [headline_metric(records[task])]
-            for answer in score.answers
-        ]
-        write_answers(self._answers(row.key, share), own)
         found: dict[str, Any] = {}
-        for name, key, other_share in (("difference", DENSE, 0.0), ("difference_from_ours", OURS, share)):
-            path, apart = self._answers(key, other_share), dict[str, list[float]]()
-            if row.key != key and any(_is_of(one, key, other_share) for one in self.records):
-                other = {(one.task, one.item): one.score for one in read_answers(path)}
-                for one in own:
+        for name, than, other_share in (("difference", DENSE, 0.0), ("difference_from_ours", OURS, share)):
+            apart: dict[str, list[float]] = {}
+            if key != than and any(_is_of(one, than, other_share) for one in self.records):
+                answers = read_answers(_answers(self.out, than, other_share))
+                other = {(one.task, one.item): one.score for one in answers}
+                for one in read_answers(_answers(self.out, key, share)):
                     apart.setdefault(one.task, []).append(one.score - other[one.task, one.item])
-            found[name] = dict(difference(apart, averaged(records))) if apart else {}
+            found[name] = dict(difference(apart, averaged(accuracy))) if apart else {}
         return found
 
-    def _answers(self, key: str, share: float) -> Path:
-        return self.out / "answers" / f"{re.sub(r'[^a-z0-9.]+', '-', key.lower())}-{share:g}.parquet"
+
+def _answers(out: Path, key: str, share: float) -> Path:
+    return out / "answers" / f"{re.sub(r'[^a-z0-9.]+', '-', key.lower())}-{share:g}.parquet"
 
 
-def _is(record: Record, row: Row, share: float) -> bool:
-    return bool(record["key"] == row.key and record["share"] == share)
+def _is(record: Record, key: str, share: float) -> bool:
+    return bool(record["key"] == key and record["share"] == share)
 
 
 def _is_of(record: Record, key: str, share: float) -> bool:
