@@ -117,7 +117,8 @@ def test_two_processes_side_by_side_do_the_work_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "measure", [parts.capture_speed, parts.surgery_speed, parts.whole_rounds, parts.four_rounds]
+    "measure",
+    [parts.capture_speed, parts.surgery_speed, parts.whole_rounds, parts.four_rounds, parts.by_size],
 )
 def test_a_part_measures_something(setup: Setup, measure: Callable[[Setup], Record]) -> None:
     found = measure(setup)
