@@ -1,89 +1,111 @@
-"""Fresh processes for proofs that a checkpoint loads, without the seconds in which each imports libraries.
+"""Fresh Python processes without the seconds in which each imports libraries.
 
-One process has imported torch and transformers, and nothing of this project. For each proof it forks: the
-child runs the proof's own program, with its own arguments, environment and directory, and ends.
+A server has imported torch, transformers and the others, and nothing of this project. For each program it
+forks: the child runs the program itself, with its own arguments, environment, directory and files, and ends.
 """
 
-import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.checkpoints.proof import SCRIPT
-
-# Reads a line of JSON for each proof and answers with the exit status of the child.
+# Every connection is a program: its three standard files, and a line of JSON that says how to start it. The
+# answer is its exit status.
 SERVER = """
-import json, os, sys, traceback
-import torch, transformers
-from safetensors.torch import load_file, save_file
+import gc, json, os, runpy, signal, socket, sys
+import click, datasets, huggingface_hub, lm_eval.evaluator, lm_eval.tasks, matplotlib.pyplot, pandas, psutil
+import pyarrow.parquet, pydantic, requests, ruamel.yaml, safetensors.torch, torch, tqdm, transformers, yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaForCausalLM
 from transformers import dynamic_module_utils
 
-def prove(asked):
-    os.chdir(asked["cwd"])
-    os.environ.clear()
-    os.environ.update(asked["env"])
-    # Read from the environment when transformers is imported.
+address, python = sys.argv[1:]
+gc.freeze()
+# Those that wait for a program are reaped by the system.
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+with socket.socket(socket.AF_UNIX) as server:
+    server.bind(address)
+    server.listen()
+    print("ready", flush=True)
+    while True:
+        client = server.accept()[0]
+        if not os.fork():
+            break
+        client.close()
+signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+files = socket.recv_fds(client, 1, 3)[1]
+asked = json.loads(client.makefile().readline())
+program = os.fork()
+if program:
+    # A reader of what the program prints must see its end.
+    for file in (*files, 0, 1, 2):
+        os.close(file)
+    client.sendall(str(os.waitstatus_to_exitcode(os.waitpid(program, 0)[1])).encode())
+    os._exit(0)
+client.close()
+for number, file in enumerate(files):
+    os.dup2(file, number)
+    os.close(file)
+os.chdir(asked["cwd"])
+os.environ.clear()
+os.environ.update(asked["env"])
+# Read from the environment when transformers is imported.
+if "HF_MODULES_CACHE" in os.environ:
     dynamic_module_utils.HF_MODULES_CACHE = os.environ["HF_MODULES_CACHE"]
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        os.dup2(os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    sys.argv = ["-c", *asked["arguments"]]
-    try:
-        exec(asked["program"], {"__name__": "__main__"})
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    return 0
-
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            status = prove(json.loads(line))
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            os._exit(status)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+# The programs that this one starts fork, too.
+sys.executable = python
+safe = asked["arguments"][0] == "-P"
+kind, what, *sys.argv[1:] = asked["arguments"][safe:]
+paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+sys.path[:0] = [*([] if safe else [asked["cwd"]]), *filter(None, paths)]
+sys.argv[0] = kind
+if kind == "-m":
+    runpy.run_module(what, run_name="__main__", alter_sys=True)
+else:
+    exec(what, {"__name__": "__main__"})
+"""
+# The command `python` of a project: modules and programs are asked of the server, and all else runs as ever.
+PYTHON = """\
+#!{python} -IS
+import json, os, socket, sys
+if len(sys.argv) < 3 or sys.argv[1:2] != ["-m"] and sys.argv[1:3] != ["-P", "-c"]:
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    socket.send_fds(server, [b"."], [0, 1, 2])
+    asked = {{"arguments": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ)}}
+    server.sendall(json.dumps(asked).encode() + b"\\n")
+    status = int(server.makefile().read())
+# A signal that ended the program ends this one.
+if status < 0:
+    os.kill(os.getpid(), -status)
+sys.exit(status)
 """
 
 
 class FreshProcesses:
-    """Stands in for `subprocess` where checkpoints are proved."""
+    """A server, and `python` in a folder of its own for those who start programs by that name."""
 
-    def __init__(self, scratch: Path, environment: Mapping[str, str]) -> None:
-        self.scratch = scratch
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        address, self.python = str(folder / "server"), folder / "bin/python"
+        self.python.parent.mkdir()
+        self.python.write_text(PYTHON.format(python=sys.executable, address=address), encoding="utf-8")
+        self.python.chmod(0o755)
+        offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
         self.server = subprocess.Popen(
-            [sys.executable, "-P", "-c", SERVER],
-            cwd=scratch,
-            env={**environment, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(scratch), "PYTHONPATH": ""},
-            stdin=subprocess.PIPE,
+            [sys.executable, "-P", "-c", SERVER, address, str(self.python)],
+            cwd=folder,
+            env={**environment, **offline, "HF_MODULES_CACHE": str(folder), "PYTHONPATH": ""},
             stdout=subprocess.PIPE,
-            text=True,
         )
+        assert self.server.stdout
+        assert self.server.stdout.readline() == b"ready\n"
 
     def run(self, command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        """As subprocess.run with the command of a proof; other commands are refused."""
-        *start, program = command[:4]
-        assert (start, program) == ([sys.executable, "-P", "-c"], SCRIPT)
-        out, err = self.scratch / "stdout", self.scratch / "stderr"
-        asked = {
-            "program": program,
-            "arguments": command[4:],
-            "cwd": options["cwd"],
-            "env": options["env"],
-            "stdout": str(out),
-            "stderr": str(err),
-        }
-        assert self.server.stdin
-        assert self.server.stdout
-        self.server.stdin.write(f"{json.dumps(asked)}\n")
-        self.server.stdin.flush()
-        status = int(self.server.stdout.readline())
-        return subprocess.CompletedProcess(command, status, out.read_text("utf-8"), err.read_text("utf-8"))
+        """As subprocess.run, with the interpreter of this process in the command."""
+        assert command[0] == sys.executable
+        return subprocess.run([str(self.python), *command[1:]], **options)
 
     def end(self) -> None:
+        self.server.terminate()
         self.server.communicate()

@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,10 @@ from typing import Any
 import pytest
 
 from stages.experiments.study.results import read_results
+from stages.planning.dependencies import pipelines
+from tests.fresh import FreshProcesses
 from tests.project import (
+    BINARIES,
     ENVIRONMENT,
     ROOT,
     change,
@@ -32,17 +34,27 @@ from tests.project import (
 pytestmark = pytest.mark.slow
 PAGES = ["page"]
 REPORTS = ["report", "page", "publish"]
+# The modules that a stage's own file imports, in a dvc.yaml. No test here changes one, tests/test_dvc_yaml.py
+# knows which they are, and DVC reads and writes all of them in dvc.lock at every stage: seconds each time.
+OTHER_CODE = re.compile(r"^ +- stages/\w+/.+\n", re.MULTILINE)
 
 
 class Project:
     """A copy of the code with its own params, data and cache."""
 
-    def __init__(self, directory: Path, dense: Path) -> None:
+    def __init__(self, directory: Path, dense: Path, bin: Path = BINARIES) -> None:
+        """bin: where the project finds `python`."""
         self.directory = directory
+        self.environment = os.environ | ENVIRONMENT | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+        self.environment["PATH"] = f"{bin}{os.pathsep}{ENVIRONMENT['PATH']}"
+        # The project has its own copy of the code.
+        del self.environment["PYTHONPATH"]
         for name in ("stages", "dvc.yaml", ".dvcignore", ".gitignore"):
             source = ROOT / name
             copy = shutil.copytree if source.is_dir() else shutil.copy
             copy(source, directory / name)
+        for pipeline in pipelines(directory):
+            pipeline.write_text(OTHER_CODE.sub("", pipeline.read_text("utf-8")), "utf-8")
         for number, name in enumerate(("alpha", "news", "gamma")):
             (directory / f"{name}.txt").write_text(text(number), encoding="utf-8")
         items = [
@@ -78,11 +90,8 @@ class Project:
 
     def run(self, command: list[str], errors: bool = False) -> str:
         """What a command prints to stdout, and to stderr where asked for; it must succeed."""
-        environment = os.environ | ENVIRONMENT | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-        # The project has its own copy of the code.
-        del environment["PYTHONPATH"]
         done = subprocess.run(
-            command, cwd=self.directory, env=environment, capture_output=True, text=True, check=False
+            command, cwd=self.directory, env=self.environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr * errors
@@ -94,7 +103,7 @@ class Project:
 
     def enable(self, name: str) -> str:
         """Switch an optional pipeline on; its file."""
-        self.run([sys.executable, "-m", "stages.enable", name])
+        self.run(["python", "-m", "stages.enable", name])
         return f"stages/{name}/dvc.yaml"
 
     def commit(self) -> None:
@@ -107,8 +116,10 @@ def stages_run(output: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, dense_dir: Path) -> Project:
-    project = Project(tmp_path_factory.mktemp("project"), dense_dir)
+def project(
+    tmp_path_factory: pytest.TempPathFactory, dense_dir: Path, fresh_processes: FreshProcesses
+) -> Project:
+    project = Project(tmp_path_factory.mktemp("project"), dense_dir, fresh_processes.python.parent)
     ran = project.repro({})
     assert len(ran) == 22, ran
     return project
@@ -286,7 +297,7 @@ def test_a_sweep_ends_in_a_table_and_a_figure(project: Project) -> None:
     before = project.run(["git", "rev-parse", "HEAD"])
     project.run(["dvc", "exp", "run", "--queue", "-S", "prune.sparsity=0.1,0.4"])
     project.run(["dvc", "exp", "run", "--run-all", "--jobs", "2"])
-    table = project.run([sys.executable, "-m", "stages.sweep", "--by", "prune.sparsity"]).splitlines()
+    table = project.run(["python", "-m", "stages.sweep", "--by", "prune.sparsity"]).splitlines()
     assert project.run(["git", "rev-parse", "HEAD"]) == before
     settings = {line.split()[1] for line in table[1:-1]}
     assert {"0.1", "0.2", "0.4"} <= settings
@@ -334,7 +345,7 @@ axes:
 def test_a_study_comes_out_alike_through_dvc_and_in_one_process(project: Project) -> None:
     project.commit()
     (project.directory / "axes.yaml").write_text(STUDY, encoding="utf-8")
-    study = [sys.executable, "-m", "stages.study"]
+    study = ["python", "-m", "stages.study"]
     assert "queued 3 of 3" in project.run([*study, "queue", "--axes", "axes.yaml"])
     ran = stages_run(project.run(["dvc", "exp", "run", "--run-all"]))
     # The default run is in the cache, and every experiment's held-out text and dense evaluation too; only the
