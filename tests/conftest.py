@@ -24,6 +24,10 @@ settings.load_profile("no deadline")
 
 # The files that take longest. They start first, so that no process is left with one of them at the end.
 LONG = (
+    "test_rerun.py",
+    "test_preset_runs.py",
+    "test_notebook.py",
+    "test_kills.py",
     "test_prune_stages.py",
     "test_left_out.py",
     "test_in_process.py",
