@@ -6,6 +6,7 @@ starts the others, and runs no test itself.
 
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,8 +86,7 @@ def fresh_processes(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Fresh
 
 
 @pytest.fixture
-def quick_proofs(fresh_processes: "FreshProcesses", monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checkpoints are proved in processes that fork from one with the libraries imported."""
-    from stages.checkpoints import proof
-
-    monkeypatch.setattr(proof, "subprocess", fresh_processes)
+def quick_programs(fresh_processes: "FreshProcesses", monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this interpreter is asked to run forks from a process with the libraries imported: proofs that a
+    checkpoint loads, programs of baselines, stages as processes of their own."""
+    monkeypatch.setattr(sys, "executable", str(fresh_processes.python))

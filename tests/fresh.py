@@ -6,9 +6,8 @@ forks: the child runs the program itself, with its own arguments, environment, d
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 # Every connection is a program: its three standard files, and a line of JSON that says how to start it. The
 # answer is its exit status.
@@ -54,10 +53,9 @@ if "HF_MODULES_CACHE" in os.environ:
     dynamic_module_utils.HF_MODULES_CACHE = os.environ["HF_MODULES_CACHE"]
 # The programs that this one starts fork, too.
 sys.executable = python
-safe = asked["arguments"][0] == "-P"
-kind, what, *sys.argv[1:] = asked["arguments"][safe:]
+options, (kind, what, *sys.argv[1:]) = asked["options"], asked["arguments"]
 paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-sys.path[:0] = [*([] if safe else [asked["cwd"]]), *filter(None, paths)]
+sys.path[:0] = [*([] if "-P" in options else [asked["cwd"]]), *filter(None, paths)]
 sys.argv[0] = kind
 if kind == "-m":
     runpy.run_module(what, run_name="__main__", alter_sys=True)
@@ -68,12 +66,15 @@ else:
 PYTHON = """\
 #!{python} -IS
 import json, os, socket, sys
-if len(sys.argv) < 3 or sys.argv[1:2] != ["-m"] and sys.argv[1:3] != ["-P", "-c"]:
+from itertools import takewhile
+options = [*takewhile(lambda one: one in ("-P", "-u"), sys.argv[1:])]
+arguments = sys.argv[1 + len(options):]
+if arguments[:1] not in (["-m"], ["-c"]):
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
     socket.send_fds(server, [b"."], [0, 1, 2])
-    asked = {{"arguments": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ)}}
+    asked = {{"options": options, "arguments": arguments, "cwd": os.getcwd(), "env": dict(os.environ)}}
     server.sendall(json.dumps(asked).encode() + b"\\n")
     status = int(server.makefile().read())
 # A signal that ended the program ends this one.
@@ -84,7 +85,7 @@ sys.exit(status)
 
 
 class FreshProcesses:
-    """A server, and `python` in a folder of its own for those who start programs by that name."""
+    """A server, and the command that asks it, `python` in a folder of its own."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         address, self.python = str(folder / "server"), folder / "bin/python"
@@ -100,11 +101,6 @@ class FreshProcesses:
         )
         assert self.server.stdout
         assert self.server.stdout.readline() == b"ready\n"
-
-    def run(self, command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        """As subprocess.run, with the interpreter of this process in the command."""
-        assert command[0] == sys.executable
-        return subprocess.run([str(self.python), *command[1:]], **options)
 
     def end(self) -> None:
         self.server.terminate()

@@ -131,7 +131,7 @@ def test_the_result_is_a_complete_checkpoint_for_stock_classes(unchanged_run: tu
     assert f"- transformers {transformers.__version__}: loaded in a fresh process" in card
 
 
-@pytest.mark.usefixtures("quick_proofs")
+@pytest.mark.usefixtures("quick_programs")
 def test_a_checkpoint_that_does_not_load_gets_no_final_name(
     project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +144,7 @@ def test_a_checkpoint_that_does_not_load_gets_no_final_name(
     assert not list(Path("data").glob("*pruned*"))
 
 
-@pytest.mark.usefixtures("quick_proofs")
+@pytest.mark.usefixtures("quick_programs")
 @pytest.mark.parametrize(
     ("family", "changes"),
     [
@@ -219,7 +219,7 @@ def test_rounds_are_nested_and_their_history_grows(pruned_project: Path) -> None
     assert history[-1]["kept"]["mlp"] == widths(masks[-1], "mlp")
 
 
-@pytest.mark.usefixtures("quick_proofs")
+@pytest.mark.usefixtures("quick_programs")
 @pytest.mark.parametrize("sites", [["mlp"], ["mlp", "attention"]])
 def test_per_layer_widths_load_through_their_own_modelling_file(
     project: Callable[..., Path], sites: list[str]
@@ -243,7 +243,7 @@ def test_per_layer_widths_load_through_their_own_modelling_file(
         assert torch.equal(again(ids).logits[:, -1], whole)
 
 
-@pytest.mark.usefixtures("quick_proofs")
+@pytest.mark.usefixtures("quick_programs")
 def test_a_domain_of_weight_zero_does_not_take_part(project: Callable[..., Path]) -> None:
     directory = project(mixture={"news": 1.0, "self": 0.0, "dialogues": 0.0})
     run_all()
@@ -256,7 +256,7 @@ def test_a_domain_of_weight_zero_does_not_take_part(project: Callable[..., Path]
     assert (directory / "data/pruned/model.safetensors").read_bytes() == weights
 
 
-@pytest.mark.usefixtures("quick_proofs")
+@pytest.mark.usefixtures("quick_programs")
 def test_the_rounds_end_at_the_parameters_asked_for(project: Callable[..., Path]) -> None:
     directory = project()
     aim = make_tiny_model().num_parameters() - 4000
@@ -307,7 +307,7 @@ def two_processes(*stage: str) -> None:
     assert done.stdout.count(stage[0].split(".")[1]) == 1, "one process alone prints the summary"
 
 
-@pytest.mark.usefixtures("quick_proofs")
+@pytest.mark.usefixtures("quick_programs")
 def test_two_processes_say_what_one_does(project: Callable[..., Path]) -> None:
     """Three sequences a domain, so that the shares are of different size."""
     directory = project(capture__sequences=3, prune__sites=["mlp", "attention"])
@@ -351,7 +351,7 @@ def test_the_stages_are_prune_model_with_files_between(pruned_project: Path) -> 
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
 
 
-@pytest.mark.usefixtures("quick_proofs")
+@pytest.mark.usefixtures("quick_programs")
 def test_the_result_has_the_dtype_of_its_source_whatever_is_computed_in(
     project: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -207,7 +207,7 @@ def test_no_steps_leave_the_pruned_weights(project: Callable[..., Path], weights
     assert WEIGHTS.read_bytes() == Path("data/pruned/model.safetensors").read_bytes()
 
 
-@pytest.mark.usefixtures("quick_proofs")
+@pytest.mark.usefixtures("quick_programs")
 def test_layers_of_different_width_keep_their_modelling_file(project: Callable[..., Path]) -> None:
     project((40, 32, 24))
     result = run()

@@ -26,7 +26,7 @@ def test_a_whole_checkpoint_is_proved(dense_dir: Path) -> None:
     assert (proof.tokens, proof.difference < 1e-5) == (24, True)
 
 
-@pytest.mark.usefixtures("quick_proofs")
+@pytest.mark.usefixtures("quick_programs")
 def test_half_precision_is_compared_in_half_precision(dense_dir: Path) -> None:
     assert prove_load(load_model(dense_dir, "bfloat16"), dense_dir, IDS, SHOWN).difference == 0.0
 
@@ -39,7 +39,7 @@ def test_another_device_may_round_otherwise() -> None:
         difference(found, expected, torch.bfloat16, SHOWN, TOLERANCE)
 
 
-@pytest.mark.usefixtures("quick_proofs")
+@pytest.mark.usefixtures("quick_programs")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_weight_that_was_not_saved_as_it_is_in_memory_is_found(
     dense_dir: Path, tmp_path: Path, dtype: str
@@ -53,7 +53,7 @@ def test_a_weight_that_was_not_saved_as_it_is_in_memory_is_found(
         prove_load(model, copy, IDS, SHOWN)
 
 
-@pytest.mark.usefixtures("quick_proofs")
+@pytest.mark.usefixtures("quick_programs")
 def test_a_config_that_does_not_fit_the_weights_is_found(dense_dir: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(dense_dir, tmp_path / "copy")
     config = json.loads((copy / "config.json").read_text())
@@ -64,6 +64,7 @@ def test_a_config_that_does_not_fit_the_weights_is_found(dense_dir: Path, tmp_pa
         prove_load(load_model(dense_dir, "float32"), copy, IDS, SHOWN)
 
 
+@pytest.mark.usefixtures("quick_programs")
 def test_a_modelling_file_that_needs_this_project_is_not_proved(tmp_path: Path) -> None:
     model = make_tiny_model()
     masks = all_kept_masks(model)
@@ -80,7 +81,7 @@ def test_a_modelling_file_that_needs_this_project_is_not_proved(tmp_path: Path) 
         prove_load(model, tmp_path, IDS, SHOWN)
 
 
-@pytest.mark.usefixtures("quick_proofs")
+@pytest.mark.usefixtures("quick_programs")
 @pytest.mark.parametrize(
     ("name", "part"), [("tokenizer.json", "tokenizer"), ("generation_config.json", "generation config")]
 )
@@ -91,7 +92,7 @@ def test_files_beside_the_model_are_proved_too(dense_dir: Path, tmp_path: Path, 
         prove_load(load_model(dense_dir, "float32"), copy, IDS, SHOWN)
 
 
-@pytest.mark.usefixtures("quick_proofs")
+@pytest.mark.usefixtures("quick_programs")
 def test_a_tokenizer_that_was_not_saved_as_it_is_in_memory_is_found(dense_dir: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(dense_dir, tmp_path / "copy")
     saved = json.loads((copy / "tokenizer.json").read_text())
@@ -102,7 +103,7 @@ def test_a_tokenizer_that_was_not_saved_as_it_is_in_memory_is_found(dense_dir: P
         prove_load(load_model(dense_dir, "float32"), copy, IDS, SHOWN, load_tokenizer(dense_dir))
 
 
-@pytest.mark.usefixtures("quick_proofs")
+@pytest.mark.usefixtures("quick_programs")
 def test_a_config_that_ties_another_head_is_found(dense_dir: Path, tmp_path: Path) -> None:
     """transformers 5 loads what 4 would tie: reading both through it, nothing would be seen."""
     model = load_model(dense_dir, "float32")
@@ -118,7 +119,7 @@ def test_a_config_that_ties_another_head_is_found(dense_dir: Path, tmp_path: Pat
         prove_load(model, tmp_path, IDS, SHOWN)
 
 
-@pytest.mark.usefixtures("quick_proofs")
+@pytest.mark.usefixtures("quick_programs")
 def test_a_tensor_that_is_not_the_one_in_memory_is_found_by_name(dense_dir: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(dense_dir, tmp_path / "copy")
     weights = load_file(copy / "model.safetensors")

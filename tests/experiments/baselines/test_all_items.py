@@ -14,6 +14,7 @@ from tests.experiments.baselines.test_comparison import compare, inside, project
 from tests.project import change, read_yaml, write_params
 
 __all__ = ["inside", "project"]
+pytestmark = pytest.mark.usefixtures("quick_programs")
 
 GOALS = ("open the jar", "cut the branch", "dry the leaf", "sharpen the blade", "oil the hinge")
 

@@ -133,7 +133,7 @@ def test_our_own_row_is_made_by_the_stages_themselves(inside: Path) -> None:
     assert not (inside / "data/pruned").exists()
 
 
-@pytest.mark.usefixtures("quick_proofs")
+@pytest.mark.usefixtures("quick_programs")
 @pytest.mark.parametrize(
     ("name", "share", "where"), [("wanda-sp", 0.4, STOCK), ("flap", 0.4, OWN), ("gisp", 0.4, OWN)]
 )
@@ -148,7 +148,7 @@ def test_what_a_method_leaves_loads_where_it_is_said_to(
     assert where != STOCK or not (tmp_path / CHECKPOINT / "modeling_pruned.py").exists()
 
 
-@pytest.mark.usefixtures("quick_proofs")
+@pytest.mark.usefixtures("quick_programs")
 def test_equal_widths_with_flaps_biases_load_in_the_stock_class(project: Path, tmp_path: Path) -> None:
     model = load_model(project / "data/model", "float32")
     sites = [site for site in baseline_sites(model) if site.kind == MLP]
@@ -159,7 +159,7 @@ def test_equal_widths_with_flaps_biases_load_in_the_stock_class(project: Path, t
     assert try_loading(tmp_path / CHECKPOINT, check, tmp_path / LOGITS, "float32") == STOCK
 
 
-@pytest.mark.usefixtures("quick_proofs")
+@pytest.mark.usefixtures("quick_programs")
 def test_a_checkpoint_that_computes_something_else_is_found(project: Path, tmp_path: Path) -> None:
     model = load_model(project / "data/model", "float32")
     check = _handed_over(model, torch.arange(2, 18)[None], tmp_path)

@@ -20,6 +20,7 @@ from stages.text.calibration import read_text
 from tests.experiments.baselines.test_comparison import compare, inside, project
 
 __all__ = ["inside", "project"]
+pytestmark = pytest.mark.usefixtures("quick_programs")
 
 
 def record(

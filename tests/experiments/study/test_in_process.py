@@ -125,6 +125,7 @@ def test_a_run_goes_on_where_it_stopped_and_ends_in_a_page(project: dict[str, An
     assert "1 of 1 experiments to run" in run(main, "run", *arguments, "--axis", "draw")
 
 
+@pytest.mark.usefixtures("quick_programs")
 def test_processes_side_by_side_add_to_one_table(project: dict[str, Any]) -> None:
     command = [sys.executable, "-m", "stages.study", "run", "--axes", "axes.yaml", "--part"]
     both = [
