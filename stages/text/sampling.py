@@ -2,12 +2,12 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.common.artifacts import Document
@@ -15,11 +15,10 @@ from stages.common.console import progress
 from stages.common.errors import InputError
 from stages.common.params import PARAMS_FILE, Sample
 from stages.text.boundaries import start
+from stages.text.writing import write
 
 # Steps between two looks at which texts have ended, which the device has to wait for.
 LOOK = 16
-# Texts that have ended are carried along until they are this share of the batch.
-ENDED = 0.25
 
 
 def sample_documents(
@@ -52,7 +51,6 @@ class Draw:
     min_p: float
 
 
-@torch.inference_mode()
 def go_on(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
@@ -73,98 +71,60 @@ def go_on(
     """
     written: list[list[int]] = []
     draw = Draw(temperature, min_p)
-    steps = progress(range(-(-len(prompts) // batch_size) * tokens), label=label, unit="tokens")
-    with steps:
+    with progress(range(-(-len(prompts) // batch_size) * tokens), label=label, unit="tokens") as bar:
         for first in range(0, len(prompts), batch_size):
             batch = prompts[first : first + batch_size]
             draws = torch.stack([_draws(key, first + row, tokens) for row in range(len(batch))])
-            written += _batch_goes_on(model, batch, draws, draw, ends, steps.update)
+
+            def choose(logits: Tensor, rows: Tensor, step: int, draws: Tensor = draws) -> Tensor:
+                return _choose(logits, draws[rows.cpu(), step], draw)
+
+            written += write(
+                model, batch, tokens, choose, look=LOOK, ends=ends, show=lambda steps, _: bar.update(steps)
+            )
     return written
 
 
-def _batch_goes_on(
-    model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
-    draws: torch.Tensor,
-    draw: Draw,
-    ends: frozenset[int],
-    on_token: Callable[[], object],
-) -> list[list[int]]:
-    longest = max(map(len, prompts))
-    # What the padding is does not matter, because no token sees it.
-    tokens = torch.tensor([[0] * (longest - len(one)) + list(one) for one in prompts], device=model.device)
-    seen = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts], device=model.device)
-    stops = torch.tensor(sorted(ends), device=model.device)
-    cache: Any = None
-    rows = torch.arange(len(prompts), device=model.device)
-    written = torch.zeros(len(prompts), draws.shape[1], dtype=torch.int64, device=model.device)
-    ended = torch.zeros(len(prompts), dtype=torch.bool, device=model.device)
-    padded = not bool(seen.all())
-    for step in range(draws.shape[1]):
-        positions = (seen.cumsum(dim=1) - 1).clamp_min(0)[:, -tokens.shape[1] :]
-        # Without padding the model's own mask and positions are the same, and faster.
-        padding = {"attention_mask": seen, "position_ids": positions} if padded else {}
-        output = model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1, **padding)
-        cache = output.past_key_values
-        tokens = _choose(output.logits[:, -1], draws[:, step], draw)
-        seen = torch.cat([seen, torch.ones_like(tokens)], dim=1)
-        written[rows, step] = tokens[:, 0]
-        ended |= torch.isin(tokens[:, 0], stops)
-        on_token()
-        if not ends or (step + 1) % LOOK:
-            continue
-        if bool(ended.all()):
-            break
-        if float(ended.float().mean()) >= ENDED:
-            kept = (~ended).nonzero()[:, 0]
-            cache.batch_select_indices(kept)
-            tokens, seen, rows, ended = (one[kept] for one in (tokens, seen, rows, ended))
-            draws = draws[kept.cpu()]
-    return [_up_to_end(row, ends) for row in written.tolist()]
-
-
-def _up_to_end(ids: list[int], ends: frozenset[int]) -> list[int]:
-    """The ids up to the first of `ends`, which is one of them."""
-    first = next((place for place, token in enumerate(ids) if token in ends), len(ids))
-    return ids[: first + 1]
-
-
-def _draws(key: str, number: int, tokens: int) -> torch.Tensor:
+def _draws(key: str, number: int, tokens: int) -> Tensor:
     """A text's uniform random numbers, one a token, drawn on the CPU: the same on every device."""
     digest = hashlib.blake2b(f"{key}:{number}".encode(), digest_size=7).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest))
     return torch.rand(tokens, generator=generator, dtype=torch.float64)
 
 
-def _choose(logits: torch.Tensor, draws: torch.Tensor, draw: Draw) -> torch.Tensor:
-    """[batch, 1] token ids: where the cumulative probability first exceeds the draw."""
+def _choose(logits: Tensor, draws: Tensor, draw: Draw) -> Tensor:
+    """[batch] token ids: where the cumulative probability first exceeds the draw."""
     # In float64, because rounding must not depend on how a device sums float32. MPS has no float64.
     where = torch.device("cpu") if logits.device.type == "mps" else logits.device
-    if not bool(torch.isfinite(logits.amax(dim=-1)).all()):
+    best = logits.amax(dim=-1)
+    if not bool(torch.isfinite(best).all()):
         raise InputError(
             f"{PARAMS_FILE}: compute.dtype: {str(logits.dtype).removeprefix('torch.')}: the model's logits "
             "are not finite, so its text would be noise; use bfloat16 or float32"
         )
-    choose = _among_the_likely if draw.min_p else _among_all
-    return choose(logits.to(where), draws.to(where), draw)[:, None].to(logits.device)
+    if draw.min_p:
+        return _among_the_likely(logits.to(where), best.to(where), draws.to(where), draw)
+    return _among_all(logits.to(where), draws.to(where), draw)
 
 
-def _among_all(logits: torch.Tensor, draws: torch.Tensor, draw: Draw) -> torch.Tensor:
+def _among_all(logits: Tensor, draws: Tensor, draw: Draw) -> Tensor:
     cumulative = (logits.double() / draw.temperature).softmax(dim=-1).cumsum(dim=-1)
     chosen = torch.searchsorted(cumulative, draws[:, None] * cumulative[:, -1:], right=True)
     return chosen[:, 0].clamp(max=logits.shape[-1] - 1)
 
 
-def _among_the_likely(logits: torch.Tensor, draws: torch.Tensor, draw: Draw) -> torch.Tensor:
+def _among_the_likely(logits: Tensor, best: Tensor, draws: Tensor, draw: Draw) -> Tensor:
     """The same where few tokens are left: those of all rows, in one list, are all that is added up.
 
-    A running sum over the whole vocabulary in float64 takes longer than the model does.
+    best: the largest logit of each row. A running sum over the whole vocabulary in float64 takes longer than
+    the model does.
     """
-    best = logits.amax(dim=-1, keepdim=True).float()
     smallest = math.log(draw.min_p)
     # In float32 a few too many, which the exact ratios then leave out.
-    rows, ids = ((logits.float() - best) / draw.temperature >= smallest - 0.01).nonzero(as_tuple=True)
-    ratios = (logits[rows, ids].double() - best[rows, 0].double()) / draw.temperature
+    rows, ids = ((logits.float() - best[:, None].float()) / draw.temperature >= smallest - 0.01).nonzero(
+        as_tuple=True
+    )
+    ratios = (logits[rows, ids].double() - best[rows].double()) / draw.temperature
     left = ratios >= smallest
     rows, ids = rows[left], ids[left]
     cumulative = ratios[left].exp().cumsum(dim=0)

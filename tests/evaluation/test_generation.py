@@ -7,6 +7,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
 
 from stages.evaluation import generation
 from stages.evaluation.generation import before_first, end_tokens, generate
+from stages.text import writing
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 PROMPTS = ["a", "one two", "what is this, and why?", "b" * 40, "one two", ""]
@@ -69,7 +70,7 @@ def test_rows_that_end_leave_the_batch_and_the_others_go_on(monkeypatch: pytest.
 
     monkeypatch.setattr(model, "forward", counted)
     monkeypatch.setattr(generation, "LOOK", 2)
-    monkeypatch.setattr(generation, "ENDED", 0.01)
+    monkeypatch.setattr(writing, "ENDED", 0.01)
     found = generate(model, make_tiny_tokenizer(), prompts(*PROMPTS), [stop], 24, 8)
     assert found == [before_first(text, [stop]) for text in expected]
     assert min(sizes) < max(sizes) == 5

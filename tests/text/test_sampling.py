@@ -123,7 +123,7 @@ def test_a_token_is_where_the_cumulative_probability_passes_the_draw(
     logits[-1] = 0.0
     draws = torch.rand(40, generator=generator, dtype=torch.float64)
 
-    found = sampling._choose(logits, draws, sampling.Draw(0.7, min_p))[:, 0].tolist()
+    found = sampling._choose(logits, draws, sampling.Draw(0.7, min_p)).tolist()
 
     for row, draw, token in zip(logits.double().numpy() / 0.7, draws.tolist(), found, strict=True):
         odds = np.exp(row - row.max())
