@@ -13,6 +13,8 @@ from pathlib import Path
 # answer is its exit status.
 SERVER = """
 import gc, json, os, runpy, signal, socket, sys
+import dvc.cli.parser, dvc.repo.experiments.executor.local, dvc.repo.experiments.queue.celery
+import dvc.repo.reproduce, scmrepo.git
 import click, datasets, huggingface_hub, lm_eval.evaluator, lm_eval.tasks, matplotlib.pyplot, pandas, psutil
 import pyarrow.parquet, pydantic, requests, ruamel.yaml, safetensors.torch, torch, tqdm, transformers, yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaForCausalLM
@@ -85,13 +87,16 @@ sys.exit(status)
 
 
 class FreshProcesses:
-    """A server, and the command that asks it, `python` in a folder of its own."""
+    """A server, and the commands that ask it, `python` and `dvc` in a folder of their own."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         address, self.python = str(folder / "server"), folder / "bin/python"
         self.python.parent.mkdir()
         self.python.write_text(PYTHON.format(python=sys.executable, address=address), encoding="utf-8")
-        self.python.chmod(0o755)
+        dvc = self.python.with_name("dvc")
+        dvc.write_text(f'#!/bin/sh\nexec {self.python} -m dvc "$@"\n', encoding="utf-8")
+        for command in (self.python, dvc):
+            command.chmod(0o755)
         offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
         self.server = subprocess.Popen(
             [sys.executable, "-P", "-c", SERVER, address, str(self.python)],

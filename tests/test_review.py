@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from stages.report import main
 from tests.project import ROOT, commit_all, run
 
+pytestmark = pytest.mark.usefixtures("quick_dvc")
 STAGES = """\
 stages:
   prepare:

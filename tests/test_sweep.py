@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from stages.sweep import main
 from tests.project import ENVIRONMENT, commit_all, run
 
+pytestmark = pytest.mark.usefixtures("quick_dvc", "quick_programs")
 PROGRAM = """\
 import json, pathlib
 from ruamel.yaml import YAML

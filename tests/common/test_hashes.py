@@ -9,6 +9,7 @@ import pytest
 
 from tests.project import run
 
+pytestmark = pytest.mark.usefixtures("quick_dvc")
 STAGES = """\
 stages:
   first:

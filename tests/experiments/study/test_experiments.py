@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from stages.study import main
 from tests.project import ENVIRONMENT, PARAMS, commit_all, run
 
+pytestmark = pytest.mark.usefixtures("quick_dvc", "quick_programs")
 AXES = """\
 grids: {small: {about: Made up., settings: {}, seeds: [0]}}
 axes:
