@@ -2,15 +2,20 @@
 
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from stages.baseline_table import main
 from stages.checkpoints.loading import load_model
 from stages.experiments.baselines.at_once.rows import all_rows
 from stages.experiments.baselines.catalogue import BASELINES
+from stages.experiments.baselines.width import METHODS
 from tests.evaluation.test_tasks import write_items
 from tests.experiments.baselines.test_comparison import inside, project
 from tests.project import read_yaml, write_params
@@ -119,6 +124,17 @@ def test_rows_of_processes_side_by_side_make_one_table(with_tasks: Path) -> None
         for name in ("perplexity", "accuracy", "difference"):
             assert row[name] == together[key][name], (key, name)
     assert "| Wanda-sp |" in (one / "table.md").read_text(encoding="utf-8")
+
+
+def test_a_row_that_fails_by_a_fault_shows_where(with_tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(model: PreTrainedModel, text: Mapping[str, Tensor], share: float) -> None:
+        torch.zeros(2) @ torch.zeros(3)
+
+    monkeypatch.setitem(METHODS, "magnitude", faulty)
+    result = table("--row", "magnitude")
+    assert result.exit_code == 0, result.output
+    assert records(with_tasks)["magnitude"]["failed"].startswith("inconsistent tensor size")
+    assert "in faulty\n    torch.zeros(2) @ torch.zeros(3)" in result.stderr
 
 
 def test_a_table_of_other_settings_is_not_taken(with_tasks: Path) -> None:

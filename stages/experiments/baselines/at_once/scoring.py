@@ -3,6 +3,7 @@
 import gc
 import re
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,7 +89,10 @@ class Scorer:
         try:
             record |= self._scored(row, share)
         except (InputError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-            # Other programs fail in their own ways; the table says so in their row.
+            # Other programs fail in their own ways; the table says so in their row. Where it was goes to the
+            # terminal, because the fault may be one of this program.
+            if not isinstance(error, InputError):
+                traceback.print_exc()
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             record |= {"failed": reason[:200]}
         self.records = [one for one in self.records if not _is(one, row.key, share)] + [record]
