@@ -20,12 +20,12 @@ import pyarrow.parquet, pydantic, requests, ruamel.yaml, safetensors.torch, torc
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaForCausalLM
 from transformers import dynamic_module_utils
 
-address, python = sys.argv[1:]
+python = sys.argv[1]
 gc.freeze()
 # Those that wait for a program are reaped by the system.
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 with socket.socket(socket.AF_UNIX) as server:
-    server.bind(address)
+    server.bind("server")
     server.listen()
     print("ready", flush=True)
     while True:
@@ -73,10 +73,12 @@ options = [*takewhile(lambda one: one in ("-P", "-u"), sys.argv[1:])]
 arguments = sys.argv[1 + len(options):]
 if arguments[:1] not in (["-m"], ["-c"]):
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+asked = {{"options": options, "arguments": arguments, "cwd": os.getcwd(), "env": dict(os.environ)}}
+# A socket's path may have some 100 characters, so it is named from its own folder.
+os.chdir({folder!r})
 with socket.socket(socket.AF_UNIX) as server:
-    server.connect({address!r})
+    server.connect("server")
     socket.send_fds(server, [b"."], [0, 1, 2])
-    asked = {{"options": options, "arguments": arguments, "cwd": os.getcwd(), "env": dict(os.environ)}}
     server.sendall(json.dumps(asked).encode() + b"\\n")
     status = int(server.makefile().read())
 # A signal that ended the program ends this one.
@@ -90,16 +92,16 @@ class FreshProcesses:
     """A server, and the commands that ask it, `python` and `dvc` in a folder of their own."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        address, self.python = str(folder / "server"), folder / "bin/python"
+        self.python = folder / "bin/python"
         self.python.parent.mkdir()
-        self.python.write_text(PYTHON.format(python=sys.executable, address=address), encoding="utf-8")
+        self.python.write_text(PYTHON.format(python=sys.executable, folder=str(folder)), encoding="utf-8")
         dvc = self.python.with_name("dvc")
         dvc.write_text(f'#!/bin/sh\nexec {self.python} -m dvc "$@"\n', encoding="utf-8")
         for command in (self.python, dvc):
             command.chmod(0o755)
         offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
         self.server = subprocess.Popen(
-            [sys.executable, "-P", "-c", SERVER, address, str(self.python)],
+            [sys.executable, "-P", "-c", SERVER, str(self.python)],
             cwd=folder,
             env={**environment, **offline, "HF_MODULES_CACHE": str(folder), "PYTHONPATH": ""},
             stdout=subprocess.PIPE,
