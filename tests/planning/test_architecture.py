@@ -15,7 +15,7 @@ from stages import plan
 from stages.common.errors import InputError
 from stages.common.params import PathModel
 from stages.planning.architecture import configured_architecture, read_shapes
-from tests.project import LABEL, PARAMS, read_yaml
+from tests.project import LABEL, PARAMS, ROOT, read_yaml
 from tests.test_export import checkpoint, written
 from tests.text.loopback import environment, hub
 from tests.tiny import make_tiny_model
@@ -100,8 +100,9 @@ def test_a_model_on_the_hub_is_known_by_its_config_and_the_sizes_of_its_files(
     files = {"config.json": (dense_dir / "config.json").read_bytes(), "model.safetensors": b"x" * 1000}
     with hub({"owner/tiny": files}) as address:
         command = [sys.executable, "-c", SCRIPT, "owner/tiny"]
-        env = environment(address, tmp_path)
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        env = environment(address, tmp_path) | {"PYTHONPATH": str(ROOT)}
+        # In a folder of its own, because the project may have a model, which would be the one that is known.
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
         assert done.stdout.split() == ["31520", "1000"]
         assert not list(tmp_path.rglob("*.safetensors"))
 
