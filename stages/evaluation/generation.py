@@ -1,7 +1,6 @@
 """Greedy text of many prompts at once: sorted by length, padded on the left, ended early."""
 
 from collections.abc import Sequence
-from itertools import takewhile
 from typing import Any
 
 import torch
@@ -90,7 +89,7 @@ class _Stops:
         self.window = LOOK + MARGIN + max((len(stop.encode()) for stop in until), default=0)
 
     def over(self, written: Tensor) -> Tensor:
-        """Whether each row of ids [rows, steps] has come to a stop: bool [rows]."""
+        """Whether each row of ids [rows, steps], no end token among them, has come to a stop: bool [rows]."""
         found = torch.zeros(len(written), dtype=torch.bool, device=written.device)
         # Most rows go on: of those the last tokens alone are turned into text.
         tails = self.decoded(written[:, -self.window :].tolist())
@@ -100,15 +99,15 @@ class _Stops:
         return found
 
     def texts(self, written: list[list[int]]) -> list[str]:
-        return [before_first(text, self.until) for text in self.decoded(written)]
+        """The text of each row, of whose ids none but the last is an end token."""
+        said = [[token for token in row if token not in self.ends] for row in written]
+        return [before_first(text, self.until) for text in self.decoded(said)]
 
     def decoded(self, rows: list[list[int]]) -> list[str]:
-        """Each row up to the first of the end tokens, without it."""
-        cut = [list(takewhile(lambda token: token not in self.ends, row)) for row in rows]
-        if not cut:
+        if not rows:
             return []
         texts: list[str] = self.tokenizer.batch_decode(
-            cut, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return texts
 
