@@ -49,7 +49,7 @@ class Scorer:
 
     def known(self, row: Row, share: float) -> bool:
         """Whether there is a record of the row that did not fail."""
-        return any(_is(one, row.key, share) and "failed" not in one for one in self.records)
+        return any(_is_scored(one, row.key, share) for one in self.records)
 
     def take(self, other: Path) -> None:
         """Take over the rows of a table that another run made of the same model, text and settings.
@@ -143,7 +143,7 @@ class Scorer:
         found: dict[str, Any] = {}
         for name, than, other_share in (("difference", DENSE, 0.0), ("difference_from_ours", OURS, share)):
             apart: dict[str, list[float]] = {}
-            if key != than and any(_is_of(one, than, other_share) for one in self.records):
+            if key != than and any(_is_scored(one, than, other_share) for one in self.records):
                 answers = read_answers(_answers(self.out, than, other_share))
                 other = {(one.task, one.item): one.score for one in answers}
                 for one in read_answers(_answers(self.out, key, share)):
@@ -160,9 +160,8 @@ def _is(record: Record, key: str, share: float) -> bool:
     return bool(record["key"] == key and record["share"] == share)
 
 
-def _is_of(record: Record, key: str, share: float) -> bool:
-    """Whether a record is that of a row which was scored."""
-    return bool(record["key"] == key and record["share"] == share and "failed" not in record)
+def _is_scored(record: Record, key: str, share: float) -> bool:
+    return _is(record, key, share) and "failed" not in record
 
 
 def _bytes(model: PreTrainedModel, row: Row) -> int:
