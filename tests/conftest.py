@@ -85,19 +85,19 @@ def fresh_processes(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Fresh
     processes.end()
 
 
+@pytest.fixture
+def quick_programs(fresh_processes: "FreshProcesses", monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this interpreter is asked to run forks from a process with the libraries imported: proofs that a
+    checkpoint loads, programs of baselines, stages as processes of their own."""
+    monkeypatch.setattr(sys, "executable", str(fresh_processes.python))
+
+
 @pytest.fixture(scope="module")
 def quick_dvc(fresh_processes: "FreshProcesses") -> "Iterator[None]":
-    """So do `dvc` and `python` in the made-up projects of a file."""
+    """In the made-up projects of a file `dvc` and `python` fork from such a process too."""
     from tests.project import ENVIRONMENT
 
     with pytest.MonkeyPatch.context() as patch:
         paths = f"{fresh_processes.python.parent}{os.pathsep}{ENVIRONMENT['PATH']}"
         patch.setitem(ENVIRONMENT, "PATH", paths)
         yield
-
-
-@pytest.fixture
-def quick_programs(fresh_processes: "FreshProcesses", monkeypatch: pytest.MonkeyPatch) -> None:
-    """What this interpreter is asked to run forks from a process with the libraries imported: proofs that a
-    checkpoint loads, programs of baselines, stages as processes of their own."""
-    monkeypatch.setattr(sys, "executable", str(fresh_processes.python))

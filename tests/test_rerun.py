@@ -17,9 +17,7 @@ import pytest
 
 from stages.experiments.study.results import read_results
 from stages.planning.dependencies import pipelines
-from tests.fresh import FreshProcesses
 from tests.project import (
-    BINARIES,
     ENVIRONMENT,
     ROOT,
     change,
@@ -42,13 +40,8 @@ OTHER_CODE = re.compile(r"^ +- stages/\w+/.+\n", re.MULTILINE)
 class Project:
     """A copy of the code with its own params, data and cache."""
 
-    def __init__(self, directory: Path, dense: Path, bin: Path = BINARIES) -> None:
-        """bin: where the project finds `python`."""
+    def __init__(self, directory: Path, dense: Path) -> None:
         self.directory = directory
-        self.environment = os.environ | ENVIRONMENT | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-        self.environment["PATH"] = f"{bin}{os.pathsep}{ENVIRONMENT['PATH']}"
-        # The project has its own copy of the code.
-        del self.environment["PYTHONPATH"]
         for name in ("stages", "dvc.yaml", ".dvcignore", ".gitignore"):
             source = ROOT / name
             copy = shutil.copytree if source.is_dir() else shutil.copy
@@ -90,8 +83,11 @@ class Project:
 
     def run(self, command: list[str], errors: bool = False) -> str:
         """What a command prints to stdout, and to stderr where asked for; it must succeed."""
+        environment = os.environ | ENVIRONMENT | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+        # The project has its own copy of the code.
+        del environment["PYTHONPATH"]
         done = subprocess.run(
-            command, cwd=self.directory, env=self.environment, capture_output=True, text=True, check=False
+            command, cwd=self.directory, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr * errors
@@ -116,10 +112,8 @@ def stages_run(output: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def project(
-    tmp_path_factory: pytest.TempPathFactory, dense_dir: Path, fresh_processes: FreshProcesses
-) -> Project:
-    project = Project(tmp_path_factory.mktemp("project"), dense_dir, fresh_processes.python.parent)
+def project(tmp_path_factory: pytest.TempPathFactory, dense_dir: Path, quick_dvc: None) -> Project:
+    project = Project(tmp_path_factory.mktemp("project"), dense_dir)
     ran = project.repro({})
     assert len(ran) == 22, ran
     return project

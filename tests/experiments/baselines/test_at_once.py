@@ -22,7 +22,6 @@ from tests.project import read_yaml, write_params
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 __all__ = ["inside", "project"]
-pytestmark = pytest.mark.usefixtures("quick_programs")
 
 GOALS = ("open the jar", "cut the branch", "dry the leaf", "sharpen the blade", "oil the hinge")
 
