@@ -5,9 +5,11 @@ has no room for, pinned, so that copies are asynchronous. On a CPU there is noth
 hands back what it was given.
 """
 
+import copy
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,6 +24,19 @@ FREE = 0.5
 PART = 0.1
 
 Row = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class _Brought:
+    """A layer on the device, and where it came from.
+
+    origin: the layer in host memory. waiting: its tensors by the id of their copies. Where there is no CUDA
+    `layer` is the origin itself, moved.
+    """
+
+    layer: nn.Module
+    origin: nn.Module
+    waiting: dict[int, Tensor]
 
 
 class Offloading:
@@ -71,22 +86,23 @@ class Offloading:
     def through(self, layers: nn.ModuleList, count: int, work: Callable[[int, nn.Module], nn.Module]) -> None:
         """Exchange the first layers, in order, for what `work` makes of each on the device, by its number.
 
-        A layer comes to the device, in place, while the one before is at work, and what came of that one goes
-        back to host memory in the meantime. All are there at the end.
+        A copy of a layer comes to the device while the one before is at work, and what came of that one goes
+        back to host memory in the meantime. All are there at the end. What `work` returns may hold tensors of
+        the layer it was given, as long as it does not change them: of those nothing is copied back.
         """
         with ThreadPoolExecutor(max_workers=1) as bringer, ThreadPoolExecutor(max_workers=1) as returner:
             ahead, returned = bringer.submit(self._bring, layers[0]), list[Future[nn.Module]]()
             for index in range(count):
-                layer = ahead.result()
+                brought = ahead.result()
                 if index + 1 < count:
                     ahead = bringer.submit(self._bring, layers[index + 1])
                 if self._copies is not None:
-                    self._hand_over([*layer.parameters(), *layer.buffers()])
-                done = work(index, layer)
+                    self._hand_over([*brought.layer.parameters(), *brought.layer.buffers()])
+                done = work(index, brought.layer)
                 if returned:
                     # One at a time: the device holds no more of them.
                     layers[index - 1] = returned.pop().result()
-                returned.append(returner.submit(self._return, done, self._now()))
+                returned.append(returner.submit(self._return, done, brought, self._now()))
             layers[count - 1] = returned.pop().result()
 
     def on_device(self, value: Any, known: dict[int, Any]) -> Any:
@@ -116,29 +132,39 @@ class Offloading:
         self._room -= size
         return True
 
-    def _bring(self, layer: nn.Module) -> nn.Module:
+    def _bring(self, layer: nn.Module) -> _Brought:
         if self._copies is None:
-            return layer.to(self.device)
-        # A stream of the thread's own: weights are pageable, so the thread that asks for their copy waits for
-        # it.
+            return _Brought(layer.to(self.device), layer, {})
+        known: dict[int, Any] = {}
+        waiting: dict[int, Tensor] = {}
         stream = torch.cuda.Stream(self.device)
         with torch.cuda.stream(stream):
-            layer.to(self.device)
+            for tensor in (*layer.parameters(), *layer.buffers()):
+                # Through pinned memory: a copy from or to pageable memory keeps other threads from launching
+                # kernels for as long as it takes.
+                there = tensor.detach().pin_memory().to(self.device, non_blocking=True)
+                moved = nn.Parameter(there, False) if isinstance(tensor, nn.Parameter) else there
+                known[id(tensor)], waiting[id(moved)] = moved, tensor
+        whole = copy.deepcopy(layer, known)
         stream.synchronize()
-        return layer
+        return _Brought(whole, layer, waiting)
 
     def _now(self) -> torch.cuda.Event | None:
         """What has been asked of the device so far; nothing on a CPU."""
         return None if self._copies is None else torch.cuda.current_stream(self.device).record_event()
 
-    def _return(self, layer: nn.Module, ready: torch.cuda.Event | None) -> nn.Module:
+    def _return(self, done: nn.Module, brought: _Brought, ready: torch.cuda.Event | None) -> nn.Module:
         if self._copies is None or ready is None:
-            return layer.to("cpu")
+            return done.to("cpu")
+        if done is brought.layer:
+            return brought.origin
         stream = torch.cuda.Stream(self.device)
         with torch.cuda.stream(stream):
             stream.wait_event(ready)
-            layer.to("cpu")
-        return layer
+            for tensor in (*done.parameters(), *done.buffers()):
+                unchanged = brought.waiting.get(id(tensor))
+                tensor.data = _in_host_memory(tensor, stream) if unchanged is None else unchanged.data
+        return done
 
     def _copied(self, row: Row | None) -> tuple[Row, torch.cuda.Event | None] | None:
         if row is None:
@@ -153,3 +179,11 @@ class Offloading:
         # Memory of one stream that another works on must not be given out again before that work is done.
         for tensor in tensors:
             tensor.record_stream(torch.cuda.current_stream(self.device))
+
+
+def _in_host_memory(tensor: Tensor, stream: torch.cuda.Stream) -> Tensor:
+    """A copy in pageable host memory, which this thread waits for."""
+    staged = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    staged.copy_(tensor, non_blocking=True)
+    stream.synchronize()
+    return torch.empty(tensor.shape, dtype=tensor.dtype).copy_(staged)

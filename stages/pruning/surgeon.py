@@ -58,8 +58,10 @@ class Surgeon:
 
     def layer(self, index: int, layer: nn.Module, sites: list[Site]) -> nn.Module:
         """The layer cut and healed, with both streams moved through it."""
-        # A copy, because the dense stream needs the layer as it was until its last batch is through.
-        healed = copy.deepcopy(layer)
+        # A copy, because the dense stream needs the layer as it was until its last batch is through. Cutting
+        # and refitting exchange weights, so those that stay can be shared; training changes them in place.
+        weights = () if self.healing.reconstruction is not None else (*layer.parameters(), *layer.buffers())
+        healed = copy.deepcopy(layer, {id(weight): weight for weight in weights})
         self.probes = {}
         targets = self._dense_pass(index, layer, sites)
         # The experts of one block are healed together, in one pass.
