@@ -1,7 +1,7 @@
 """The residual stream of a model, layer by layer: what enters the first one, and how each one is run."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +75,7 @@ def enter(
     [batch, tokens], and the calls of all layers.
 
     The model's own forward makes both, so masks, positions and embedding scales are the family's own; the
-    layers themselves are passed over.
+    layers themselves are passed over, and nothing after the last one is run.
     """
     hidden: list[Tensor] = []
     arguments: dict[tuple[int, int], dict[str, Any]] = {}
@@ -100,16 +100,26 @@ def leave(model: PreTrainedModel, batch: Tensor, hidden: Tensor) -> Tensor:
     return read
 
 
+class _AllCalledError(Exception):
+    """The last decoder layer has been called."""
+
+
 @contextmanager
 def _passed_over(layers: nn.ModuleList) -> Iterator[list[tuple[Tensor, dict[str, Any]]]]:
-    """In the context layers only note what they are called with: (hidden states, other arguments)."""
+    """In the context layers only note what they are called with: (hidden states, other arguments).
+
+    The call of the last one leaves the context, because the final norm of all text, in host memory, would
+    take as long as surgery's work on a layer.
+    """
     calls: list[tuple[Tensor, dict[str, Any]]] = []
 
     def note(hidden_states: Tensor, **others: Any) -> Tensor:
         calls.append((hidden_states, others))
+        if len(calls) == len(layers):
+            raise _AllCalledError
         return hidden_states
 
-    with _replaced(layers, note):
+    with suppress(_AllCalledError), _replaced(layers, note):
         yield calls
 
 
