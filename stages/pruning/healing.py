@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from stages.common.errors import InputError
 from stages.pruning.parallel import from_owners, own_rows, summed
-from stages.pruning.precision import half_product, tensor_cores
+from stages.pruning.precision import half_product, product_with_half, tensor_cores
 
 # A Gram matrix is summed in about this many strips of columns, none narrower than this.
 STRIPS, NARROWEST = 16, 256
@@ -42,23 +43,21 @@ class Moments:
 
         A token counts `weight`, times its own of `token_weights` (float32 [batch, tokens]) where given, which
         it is not together with `removed`.
-        Products of half-precision x with itself are summed in float32, and those with targets in TF32, whose
-        10 bits of mantissa hold x without loss; x in float32 is multiplied in float32.
+        Products of half-precision x are summed in float32 (stages/pruning/precision.py says how); x in
+        float32 is multiplied in float32.
         """
-        half = x.flatten(0, 1)
-        rows, targets = half.float(), target.flatten(0, 1).float()
+        rows, targets = x.flatten(0, 1), target.flatten(0, 1).float()
         if token_weights is not None:
             root = token_weights.reshape(-1, 1).sqrt()
-            half = rows = rows * root
-            targets = targets * root
+            rows, targets = rows.float() * root, targets * root
         with tensor_cores() if x.dtype in (torch.bfloat16, torch.float16) else nullcontext():
             # Half of all products would come out twice.
             for start, end in self.strips():
-                product = half_product(half[:, start:].T, half[:, start:end])
+                product = half_product(rows[:, start:].T, rows[:, start:end])
                 self.gram[start:, start:end].add_(product, alpha=weight)
-            self.cross.add_(targets.T @ rows, alpha=weight)
+            self.cross.add_(product_with_half(targets.T, rows), alpha=weight)
             if removed is not None:
-                self.removed.add_(half_product(removed.flatten(0, 1).T, half), alpha=weight)
+                self.removed.add_(half_product(removed.flatten(0, 1).T, rows), alpha=weight)
         self.energy.add_(targets.square().sum(dtype=self.energy.dtype), alpha=weight)
 
     def strips(self) -> Iterator[tuple[int, int]]:
@@ -109,14 +108,12 @@ def ridge_refit(moments: Moments, anchor: Tensor, ridge: float) -> Tensor:
     moments, each process solves for its own of the d outputs, and all get the whole. Raises InputError where
     the Gram is not finite or not positive definite.
     """
-    gram = _wide(moments.gram)
-    strength = _strength(gram, ridge)
-    right = _wide(own_rows(moments.cross)) + _wide(own_rows(anchor)) * strength
-    return _whole(_solved(gram, strength, right, ridge), anchor)
+    return _fitted(moments, anchor, _factorised(moments, ridge))
 
 
-def own_output_refit(moments: Moments, anchor: Tensor, removed: Tensor, ridge: float) -> Tensor:
-    """What ridge_refit gives where the targets are what the uncut projection itself makes of the same inputs.
+def both_refits(moments: Moments, anchor: Tensor, removed: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+    """What ridge_refit gives, and what it would give where the targets are what the uncut projection itself
+    makes of the same inputs; the Gram matrix is factorised once for both.
 
     Of such a target, W x = anchor x_kept + removed x_removed, the anchor meets its own part, so that what the
     removed columns gave is all there is to fit: W' = anchor + removed (sum x_removed x_kept^T) (gram + R)^-1.
@@ -124,32 +121,53 @@ def own_output_refit(moments: Moments, anchor: Tensor, removed: Tensor, ridge: f
 
     anchor: [d, k], the kept columns of W; removed: [d, removed], the others.
     """
-    gram = _wide(moments.gram)
+    ridged = _factorised(moments, ridge)
     right = _wide(own_rows(removed)) @ _wide(moments.removed)
-    solution = _solved(gram, _strength(gram, ridge), right, ridge)
-    return _whole(_wide(own_rows(anchor)) + solution, anchor)
+    own_output = _whole(_wide(own_rows(anchor)) + ridged.solved(right), anchor)
+    return _fitted(moments, anchor, ridged), own_output
 
 
-def _strength(gram: Tensor, ridge: float) -> Tensor:
+@dataclass(frozen=True)
+class _Ridged:
+    """The Cholesky factor of gram + R (lower, float64 [k, k]) and the diagonal of R = ridge * diag(Gram)."""
+
+    factor: Tensor
+    strength: Tensor
+    ridge: float
+
+    def solved(self, right: Tensor) -> Tensor:
+        """right (gram + R)^-1."""
+        if not bool(torch.isfinite(right).all()):
+            raise _unsolvable(self.ridge, len(self.factor))
+        solution: Tensor = torch.cholesky_solve(right.T, self.factor).T
+        return solution
+
+
+def _factorised(moments: Moments, ridge: float) -> _Ridged:
+    gram = _wide(moments.gram)
     diagonal = gram.diagonal()
     # A channel that was silent on all healing text has no energy: a trace of the mean keeps it at its anchor,
     # and where all were silent (an expert that no token chose) anything positive does.
-    return ridge * diagonal.clamp_min(max(1e-6 * float(diagonal.mean()), 1e-30))
-
-
-def _solved(gram: Tensor, strength: Tensor, right: Tensor, ridge: float) -> Tensor:
-    """right (gram + strength)^-1; `gram` is changed and then put right."""
-    gram.diagonal().add_(strength)
+    strength = ridge * diagonal.clamp_min(max(1e-6 * float(diagonal.mean()), 1e-30))
+    diagonal.add_(strength)
     # Reads the lower triangle alone.
     factor, failed = torch.linalg.cholesky_ex(gram)
-    gram.diagonal().sub_(strength)
-    if int(failed) or not bool(torch.isfinite(right).all()):
-        raise InputError(
-            f"surgery.ridge: {ridge}: the Gram matrix of {len(gram)} channels cannot be solved "
-            "(activations not finite); raise surgery.ridge or use compute.dtype: float32"
-        )
-    solution: Tensor = torch.cholesky_solve(right.T, factor).T
-    return solution
+    diagonal.sub_(strength)
+    if int(failed):
+        raise _unsolvable(ridge, len(gram))
+    return _Ridged(factor, strength, ridge)
+
+
+def _unsolvable(ridge: float, channels: int) -> InputError:
+    return InputError(
+        f"surgery.ridge: {ridge}: the Gram matrix of {channels} channels cannot be solved "
+        "(activations not finite); raise surgery.ridge or use compute.dtype: float32"
+    )
+
+
+def _fitted(moments: Moments, anchor: Tensor, ridged: _Ridged) -> Tensor:
+    right = _wide(own_rows(moments.cross)) + _wide(own_rows(anchor)) * ridged.strength
+    return _whole(ridged.solved(right), anchor)
 
 
 def _whole(own: Tensor, anchor: Tensor) -> Tensor:

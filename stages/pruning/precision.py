@@ -31,3 +31,16 @@ def half_product(left: Tensor, right: Tensor) -> Tensor:
     if left.device.type == "cuda" and left.dtype in (torch.bfloat16, torch.float16):
         return torch.mm(left, right, out_dtype=torch.float32)
     return left.float() @ right.float()
+
+
+def product_with_half(wide: Tensor, half: Tensor) -> Tensor:
+    """wide @ half in float32: float32 [m, t] @ [t, n].
+
+    On CUDA a bfloat16 `half` is read as it is, and `wide` as the sum of two bfloat16 matrices, which hold 16
+    bits of its mantissa. TF32 takes as long, holds 10 bits, and asks for a float32 copy of `half`.
+    """
+    if half.device.type == "cuda" and half.dtype == torch.bfloat16:
+        high = wide.to(torch.bfloat16)
+        low = (wide - high).to(torch.bfloat16)
+        return half_product(high, half) + half_product(low, half)
+    return wide @ half.float()

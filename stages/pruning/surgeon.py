@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.pruning.cutting import cut_layer
-from stages.pruning.healing import Moments, missed, own_output_refit, ridge_refit
+from stages.pruning.healing import Moments, both_refits, missed, ridge_refit
 from stages.pruning.offloading import Offloading
 from stages.pruning.reconstruction import reconstruct
 from stages.pruning.settings import Healing, Refit
@@ -149,11 +149,13 @@ class Surgeon:
             cut_layer(layer, site, self.masks[site.name])
             sums, cut = moments.pop(site.name).over_processes(), module.weight.detach()
             before = missed(sums, cut)
-            module.weight.data = ridge_refit(sums, cut, self.healing.ridge)
-            self.refits.append(Refit(index, site.name, before, missed(sums, module.weight)))
-            # Last, because a refit leaves rounding in the Gram matrix.
             if self.probing:
-                self.probes[site.name] = own_output_refit(sums, cut, without, self.healing.ridge)
+                module.weight.data, self.probes[site.name] = both_refits(
+                    sums, cut, without, self.healing.ridge
+                )
+            else:
+                module.weight.data = ridge_refit(sums, cut, self.healing.ridge)
+            self.refits.append(Refit(index, site.name, before, missed(sums, module.weight)))
         for number, (other, x) in enumerate(self.offloading.fetch(others, inputs)):
             self.streams.pruned[number] = self.offloading.store(other + F.linear(x, last.weight))
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.common.errors import InputError
-from stages.pruning.healing import NARROWEST, Moments, missed, own_output_refit, ridge_refit
+from stages.pruning.healing import NARROWEST, Moments, both_refits, missed, ridge_refit
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(6, 30, 8, generator=GENERATOR)
@@ -45,10 +45,10 @@ def test_the_uncut_projections_own_output_is_fitted_by_what_its_removed_channels
     for x, target, removed, weight in zip(X, TARGET, gone, WEIGHTS, strict=True):
         found.add(x[None], target[None], float(weight), removed=removed[None])
         expected.add(x[None], (x @ ANCHOR.T + removed @ columns.T)[None], float(weight))
-    assert torch.equal(ridge_refit(found, ANCHOR, 0.1), ridge_refit(moments(), ANCHOR, 0.1))
-    refit = own_output_refit(found, ANCHOR, columns, 0.1)
-    assert torch.allclose(refit, ridge_refit(expected, ANCHOR, 0.1), atol=1e-5)
-    assert not torch.allclose(refit, ANCHOR, atol=1e-2)
+    refit, own_output = both_refits(found, ANCHOR, columns, 0.1)
+    assert torch.equal(refit, ridge_refit(moments(), ANCHOR, 0.1))
+    assert torch.allclose(own_output, ridge_refit(expected, ANCHOR, 0.1), atol=1e-5)
+    assert not torch.allclose(own_output, ANCHOR, atol=1e-2)
 
 
 def test_a_token_counts_as_much_as_its_own_weight_says() -> None:
