@@ -53,10 +53,10 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     A token costs two operations per multiply-add forward, as many again for gradients with respect to
     activations (weights are frozen), and again where checkpointing repeats the forward pass. Healing runs a
     pruned stream, with `residual` a dense one too, and sums, at each site of k kept channels and d outputs, k
-    (k + d) products per token, of which half-precision devices do half as many a second (TF32); `auto` is
-    `residual` with k d products more, and runs three streams of the text that it chooses by. Reconstruction
-    takes three more streams an epoch, because its gradients are with respect to weights too. Attention
-    scores, solving, and tasks without a limit on their items are left out.
+    (k + d) products per token, of which half-precision devices are taken to do half as many a second;
+    `auto` is `residual` with k d products more, and runs three streams of the text that it chooses by.
+    Reconstruction takes three more streams an epoch, because its gradients are with respect to weights too.
+    Attention scores, solving, and tasks without a limit on their items are left out.
     """
     corpus, parts = params.corpus, portions(params)
     forward = 2.0 * macs_per_token(model)
