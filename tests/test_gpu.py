@@ -144,5 +144,5 @@ def test_moments_of_half_precision_are_those_of_float64_but_for_rounding() -> No
         (moments.gram.tril(), (rows.T @ rows).tril()),
         (moments.cross, targets.T @ rows),
     ):
-        # TF32 would be off by 3e-4, products kept in bfloat16 by 3e-3.
+        # Targets in TF32 would be off by 3e-4, products kept in bfloat16 by 1e-3.
         assert float((found - exact).norm() / exact.norm()) < 2e-5
