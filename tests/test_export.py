@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import torch
 from click.testing import CliRunner
@@ -12,9 +13,11 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from stages import portability
+from stages.checkpoints.dense import load_dense
 from stages.checkpoints.saving import save_model
 from stages.common.artifacts import Sequence, write_sequences
 from stages.common.errors import InputError
+from stages.common.params import PathModel
 from stages.exporting.gguf_file import write_gguf
 from stages.exporting.gguf_tokenizer import PRE_TOKENIZERS
 from stages.pruning.cutting import cut
@@ -75,6 +78,24 @@ def fields(path: Path) -> dict[str, Any]:
 
 def load(directory: Path, **options: Any) -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=True, **options).eval()
+
+
+def test_the_model_stage_parses_a_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = checkpoint(tmp_path / "model", "qwen2")
+    _, path = written(directory)
+    parsed = []
+
+    class Counted(GGUFReader):
+        def __init__(self, *arguments: Any) -> None:
+            parsed.append(arguments)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(gguf, "GGUFReader", Counted)
+    model, _ = load_dense(PathModel(source="path", path=str(path), name="n", licence="l", base_model=None))
+    assert len(parsed) == 1
+    assert gguf.GGUFReader is Counted
+    expected = load(directory).state_dict()
+    assert all(torch.allclose(weight, expected[name]) for name, weight in model.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ Code that comes with a model is never run: only architectures that transformers 
 """
 
 import contextlib
+import functools
 import io
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import gguf
 import torch
 from transformers import (
     AutoConfig,
@@ -60,7 +62,7 @@ def load_dense(
     # them.
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
-    with _locate(source) as location:
+    with _locate(source) as location, _parsed_once():
         with _quiet(), _naming(location):
             config = _read_config(location)
         on_config(config)
@@ -164,6 +166,21 @@ def _forget_origin(model: PreTrainedModel) -> None:
     # transformers refuses to save a model that still names the quantiser it was read with.
     vars(model).pop("hf_quantizer", None)
     model.config._name_or_path = ""
+
+
+@contextlib.contextmanager
+def _parsed_once() -> Iterator[None]:
+    """In the context a GGUF file is parsed the first time it is opened, and not again.
+
+    transformers opens it for the config, for the tokenizer and for the weights, and a parse takes seconds for
+    each 50,000 tokens of the vocabulary.
+    """
+    reader = gguf.GGUFReader
+    vars(gguf)["GGUFReader"] = functools.cache(reader)
+    try:
+        yield
+    finally:
+        vars(gguf)["GGUFReader"] = reader
 
 
 @contextlib.contextmanager
