@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stages.common.console import counter
+from stages.pruning.attention import many_shapes
 from stages.pruning.loss import CHUNK_TOKENS, head_logits
 
 Ids = tuple[int, ...]
@@ -60,7 +61,7 @@ def likelihoods(
                     found.update(zip(groups[read], scores, strict=True))
                     bar.update(len(scores))
 
-    with torch.inference_mode():
+    with torch.inference_mode(), many_shapes():
         find_executable_batch_size(run, starting_batch_size=batch_size)()
     return [found[number] for number in range(len(continuations))]
 

@@ -1,11 +1,13 @@
 """The loop in which a model writes after many prompts at once: rows that have ended leave the batch."""
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+
+from stages.pruning.attention import many_shapes
+from stages.text.cache import cache_of
 
 # Rows that have ended are carried along until they are this share of the batch.
 ENDED = 0.25
@@ -44,7 +46,7 @@ def write(
     # Without padding the model's own mask and positions are the same, and faster.
     padded = min(map(len, prompts)) < longest
     last_ids = torch.tensor(sorted(ends), dtype=torch.int64, device=device)
-    cache: Any = None
+    cache = cache_of(model, longest + tokens)
     rows = torch.arange(len(prompts), device=device)
     written = torch.zeros(len(prompts), tokens, dtype=torch.int64, device=device)
     counts = torch.full_like(rows, tokens)
@@ -52,8 +54,9 @@ def write(
     looked = known = 0
     for step in range(tokens):
         padding = {"attention_mask": mask[:, : longest + step], "position_ids": places} if padded else {}
-        output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **padding)
-        cache, places = output.past_key_values, places[:, -1:] + 1
+        with many_shapes():
+            output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **padding)
+        places = places[:, -1:] + 1
         ids = choose(output.logits[:, -1], rows, step)[:, None].to(device)
         written[rows, step] = ids[:, 0]
         ended |= torch.isin(ids[:, 0], last_ids)
