@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -12,9 +13,11 @@ from stages.checkpoints.devices import passing_through, place
 from stages.pruning.capture import capture
 from stages.pruning.healing import Moments
 from stages.pruning.loss import sequence_losses
+from stages.pruning.norms import fused_norms
 from stages.pruning.settings import Heal, Healed, Healing
 from stages.pruning.sites import sites_of
 from stages.pruning.surgery import prune
+from stages.text.writing import write
 from tests.pruning.test_surgery import IDS, random_masks
 from tests.tiny import make_tiny_model
 
@@ -100,6 +103,36 @@ def test_capture_says_the_same_as_on_the_cpu(
     found = take(spread)
     for name, values in expected.items():
         assert torch.allclose(found[name], values, rtol=1e-3, atol=1e-8), name
+
+
+@pytest.mark.parametrize(("dtype", "apart"), [(torch.float32, 1e-6), (torch.bfloat16, 0.02)])
+def test_fused_norms_give_the_same_stream_and_gradients(dtype: torch.dtype, apart: float) -> None:
+    model = make_tiny_model().requires_grad_(False).to(CUDA, dtype)
+    for name, weight in model.named_parameters():
+        if "norm" in name:
+            weight += 0.3 * torch.randn_like(weight)
+    found = []
+    for context in (nullcontext(), fused_norms(model)):
+        with context:
+            entering = model.get_input_embeddings()(IDS.to(CUDA)).requires_grad_()
+            hidden = model.base_model(inputs_embeds=entering).last_hidden_state
+            fused = [norm for norm in model.modules() if "forward" in vars(norm)]
+        hidden.float().square().mean().backward()
+        found.append((hidden.detach().float(), entering.grad.float(), len(fused)))
+    (hidden, gradient, none), (fused_hidden, fused_gradient, norms) = found
+    assert (none, norms) == (0, 7)
+    for one, other in ((fused_hidden, hidden), (fused_gradient, gradient)):
+        assert float((one - other).norm() / other.norm()) < apart
+
+
+def test_what_a_model_writes_does_not_depend_on_the_kernels_of_attention() -> None:
+    model, prompts = make_tiny_model().requires_grad_(False), [[5, 9], [8], [30, 31, 32], [9], [77, 5]]
+
+    def likeliest(logits: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
+        return logits.argmax(dim=-1)
+
+    expected = write(model, prompts, 24, likeliest, look=4)
+    assert write(model.to(CUDA), prompts, 24, likeliest, look=4) == expected
 
 
 def test_a_model_passes_through_the_device_and_is_as_it_was() -> None:

@@ -17,6 +17,7 @@ from stages.common.errors import InputError
 from stages.pruning.decoder import decoder_layers
 from stages.pruning.hooks import hooked
 from stages.pruning.loss import sequence_losses
+from stages.pruning.norms import fused_norms
 from stages.pruning.parallel import own_rows, summed
 from stages.pruning.sites import Site, output_projection
 from stages.pruning.statistics import ChannelStatistics, ChannelSums
@@ -110,7 +111,11 @@ def _capture_domain(
     device = model.get_input_embeddings().weight.device
     sums = {site.name: ChannelSums(site.channels, gradients) for site in sites}
     loss_sum = torch.zeros(1, dtype=torch.float64)
-    with _recording(model, sites, sums, gradients), nullcontext() if gradients else torch.no_grad():
+    with (
+        fused_norms(model),
+        _recording(model, sites, sums, gradients),
+        nullcontext() if gradients else torch.no_grad(),
+    ):
         for number, batch in enumerate(own_rows(rows).split(batch_size)):
             if not len(batch):
                 continue

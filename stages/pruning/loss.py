@@ -31,7 +31,8 @@ def sequence_losses(
     chosen = slice(min(every // 2, input_ids.shape[1] - 2), None, every)
     labels = input_ids if counted is None else input_ids.masked_fill(~counted, NOT_COUNTED)
     chunked_loss = cast(Callable[..., Tensor], _ChunkedLoss.apply)
-    return chunked_loss(hidden[:, :-1][:, chosen], labels[:, 1:][:, chosen], head_logits(model))
+    some = counted is not None
+    return chunked_loss(hidden[:, :-1][:, chosen], labels[:, 1:][:, chosen], head_logits(model), some)
 
 
 def head_logits(model: PreTrainedModel, device: torch.device | None = None) -> Callable[[Tensor], Tensor]:
@@ -52,10 +53,15 @@ def head_logits(model: PreTrainedModel, device: torch.device | None = None) -> C
 
 
 class _ChunkedLoss(torch.autograd.Function):
-    """hidden [batch, tokens, d], labels [batch, tokens] -> mean loss of each sequence [batch]."""
+    """hidden [batch, tokens, d], labels [batch, tokens] -> mean loss of each sequence [batch].
+
+    some: whether some labels may be NOT_COUNTED.
+    """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, labels: Tensor, logits: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, labels: Tensor, logits: Callable[[Tensor], Tensor], some: bool
+    ) -> Tensor:
         batch, tokens = labels.shape
         flat, targets = hidden.reshape(batch * tokens, -1), labels.reshape(-1)
         needs_gradient = ctx.needs_input_grad[0]
@@ -70,23 +76,24 @@ class _ChunkedLoss(torch.autograd.Function):
             loss = F.nll_loss(log_p, label, reduction="none", ignore_index=NOT_COUNTED)
             losses.append(loss.to(hidden.device))
             if needs_gradient:
-                gradients.append(torch.autograd.grad(scores, leaf, _by_scores(log_p, label))[0])
+                gradients.append(torch.autograd.grad(scores, leaf, _by_scores(log_p, label, some))[0])
         if needs_gradient:
             ctx.save_for_backward(torch.cat(gradients).view_as(hidden) / tokens)
         return torch.cat(losses).view(batch, tokens).mean(dim=1)
 
     @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * outputs[0][:, None, None].to(gradient.dtype), None, None
+        return gradient * outputs[0][:, None, None].to(gradient.dtype), None, None, None
 
 
-def _by_scores(log_p: Tensor, labels: Tensor) -> Tensor:
+def _by_scores(log_p: Tensor, labels: Tensor, some: bool) -> Tensor:
     """The gradient of each token's loss by its scores, p - 1 at the label and p elsewhere, in place of log_p.
 
-    Autograd would make it of a matrix of zeros, in two more passes over the vocabulary.
+    some: whether a label may be NOT_COUNTED; to look would be to wait for the device. Autograd would make the
+    gradient of a matrix of zeros, in two more passes over the vocabulary.
     """
-    counted = (labels != NOT_COUNTED)[:, None]
     gradient = log_p.exp_()
-    gradient.scatter_add_(1, labels[:, None].clamp_min(0), gradient.new_full(counted.shape, -1.0))
-    return gradient if bool(counted.all()) else gradient.mul_(counted)
+    places = labels[:, None].clamp_min(0)
+    gradient.scatter_add_(1, places, gradient.new_full(places.shape, -1.0))
+    return gradient.mul_((labels != NOT_COUNTED)[:, None]) if some else gradient

@@ -59,11 +59,15 @@ class ChannelSums:
         sums[1] += torch.linalg.vector_norm(x, dim=(0, 1), dtype=torch.float32).square()
 
     def add_gradients(self, x: Tensor, gradient: Tensor) -> None:
-        """Both [batch, tokens, channels]; the gradient is that of each sequence's own mean loss."""
+        """Both [batch, tokens, channels]; the gradient is that of each sequence's own mean loss.
+
+        Products of bfloat16 values stay bfloat16, whose rounding they carry already: that halves the bytes.
+        float16 has not its range. What is added up is float32.
+        """
         sums = self._on_device_of(x)
-        product = x.float() * gradient
-        sums[2] += torch.linalg.vector_norm(product, dim=(0, 1)).square()
-        sums[3] += product.sum(dim=1).square().sum(dim=0)
+        product = (x if x.dtype == torch.bfloat16 else x.float()) * gradient
+        sums[2] += torch.linalg.vector_norm(product, dim=(0, 1), dtype=torch.float32).square()
+        sums[3] += product.sum(dim=1, dtype=torch.float32).square().sum(dim=0)
 
     def _on_device_of(self, x: Tensor) -> Tensor:
         if self.sums.device != x.device:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stages.pruning.cutting import cut_layer
 from stages.pruning.healing import Moments, both_refits, missed, ridge_refit
+from stages.pruning.norms import fused_norms
 from stages.pruning.offloading import Offloading
 from stages.pruning.reconstruction import reconstruct
 from stages.pruning.settings import Healing, Refit
@@ -63,22 +64,23 @@ class Surgeon:
         weights = () if self.healing.reconstruction is not None else (*layer.parameters(), *layer.buffers())
         healed = copy.deepcopy(layer, {id(weight): weight for weight in weights})
         self.probes = {}
-        targets = self._dense_pass(index, layer, sites)
-        # The experts of one block are healed together, in one pass.
-        for sublayer, together in groupby(sites, key=lambda site: site.sublayer.result):
-            self._heal(index, healed, list(together), targets.get(sublayer))
-        if sites and self.healing.reconstruction is not None:
-            reconstruct(
-                healed,
-                lambda hidden: self.calls.run(index, healed, hidden),
-                self.streams,
-                self.offloading,
-                self.healing.reconstruction,
-                seed=index,
-            )
-        if not sites or not self._moves_on(sites[-1]):
-            for number, (hidden,) in enumerate(self.offloading.fetch(self.streams.pruned)):
-                self.streams.pruned[number] = self.offloading.store(self.calls.run(index, healed, hidden))
+        with fused_norms(layer), fused_norms(healed):
+            targets = self._dense_pass(index, layer, sites)
+            # The experts of one block are healed together, in one pass.
+            for sublayer, together in groupby(sites, key=lambda site: site.sublayer.result):
+                self._heal(index, healed, list(together), targets.get(sublayer))
+            if sites and self.healing.reconstruction is not None:
+                reconstruct(
+                    healed,
+                    lambda hidden: self.calls.run(index, healed, hidden),
+                    self.streams,
+                    self.offloading,
+                    self.healing.reconstruction,
+                    seed=index,
+                )
+            if not sites or not self._moves_on(sites[-1]):
+                for number, (hidden,) in enumerate(self.offloading.fetch(self.streams.pruned)):
+                    self.streams.pruned[number] = self.offloading.store(self.calls.run(index, healed, hidden))
         return healed
 
     def _moves_on(self, site: Site) -> bool:

@@ -14,6 +14,7 @@ from stages.common.artifacts import Document
 from stages.common.console import progress
 from stages.common.errors import InputError
 from stages.common.params import PARAMS_FILE, Sample
+from stages.pruning.norms import fused_norms
 from stages.text.boundaries import start
 from stages.text.writing import write
 
@@ -71,13 +72,15 @@ def go_on(
     """
     written: list[list[int]] = []
     draw = Draw(temperature, min_p)
-    with progress(range(-(-len(prompts) // batch_size) * tokens), label=label, unit="tokens") as bar:
+    steps = -(-len(prompts) // batch_size) * tokens
+    with fused_norms(model), progress(range(steps), label=label, unit="tokens") as bar:
         for first in range(0, len(prompts), batch_size):
             batch = prompts[first : first + batch_size]
             draws = torch.stack([_draws(key, first + row, tokens) for row in range(len(batch))])
+            draws = draws.to(_for_float64(model.device))
 
             def choose(logits: Tensor, rows: Tensor, step: int, draws: Tensor = draws) -> Tensor:
-                return _choose(logits, draws[rows.cpu(), step], draw)
+                return _choose(logits, draws[rows.to(draws.device), step], draw)
 
             written += write(
                 model, batch, tokens, choose, look=LOOK, ends=ends, show=lambda steps, _: bar.update(steps)
@@ -94,8 +97,8 @@ def _draws(key: str, number: int, tokens: int) -> Tensor:
 
 def _choose(logits: Tensor, draws: Tensor, draw: Draw) -> Tensor:
     """[batch] token ids: where the cumulative probability first exceeds the draw."""
-    # In float64, because rounding must not depend on how a device sums float32. MPS has no float64.
-    where = torch.device("cpu") if logits.device.type == "mps" else logits.device
+    # In float64, because rounding must not depend on how a device sums float32.
+    where = _for_float64(logits.device)
     best = logits.amax(dim=-1)
     if not bool(torch.isfinite(best).all()):
         raise InputError(
@@ -103,8 +106,13 @@ def _choose(logits: Tensor, draws: Tensor, draw: Draw) -> Tensor:
             "are not finite, so its text would be noise; use bfloat16 or float32"
         )
     if draw.min_p:
-        return _among_the_likely(logits.to(where), best.to(where), draws.to(where), draw)
-    return _among_all(logits.to(where), draws.to(where), draw)
+        return _among_the_likely(logits.to(where), best.to(where), draws, draw)
+    return _among_all(logits.to(where), draws, draw)
+
+
+def _for_float64(device: torch.device) -> torch.device:
+    """The device, or the CPU in place of MPS, which has no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _among_all(logits: Tensor, draws: Tensor, draw: Draw) -> Tensor:
