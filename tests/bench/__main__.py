@@ -27,6 +27,8 @@ SUITES = {
     "cpu": {
         "capture": (parts.capture_speed, Setup("SmolLM2-135M", CPU, F32, 16, 256, 2)),
         "surgery": (parts.surgery_speed, Setup("SmolLM2-135M", CPU, F32, 32, 256, 8)),
+        "likelihoods": (parts.likelihood_speed, Setup("SmolLM2-135M", CPU, F32, 128, 128, 8)),
+        "writing": (parts.writing_speed, Setup("SmolLM2-135M", CPU, F32, 32, 128, 32)),
         "serving": (parts.serving_speed, Setup("SmolLM2-135M", CPU, F32, 0, 256, 0)),
         "growth": (parts.growth, Setup("SmolLM2-135M", CPU, F32, 16, 256, 8)),
         "gram": (parts.gram_error, Setup("SmolLM2-135M", CPU, F32, 0, 0, 0)),
@@ -35,6 +37,8 @@ SUITES = {
         "7B capture": (parts.capture_speed, Setup("Qwen2.5-7B", CUDA, BF16, 128, 2048, 2)),
         "7B surgery": (parts.surgery_speed, Setup("Qwen2.5-7B", CUDA, BF16, 128, 2048, 8)),
         "7B four rounds": (parts.four_rounds, Setup("Qwen2.5-7B", CUDA, BF16, 128, 2048, 2)),
+        "1.5B likelihoods": (parts.likelihood_speed, Setup("Qwen2.5-1.5B", CUDA, BF16, 16384, 128, 128)),
+        "1.5B writing": (parts.writing_speed, Setup("Qwen2.5-1.5B", CUDA, BF16, 1200, 256, 1200)),
         "7B serving": (parts.serving_speed, Setup("Qwen2.5-7B", CUDA, BF16, 0, 2048, 0)),
         "7B growth": (parts.growth, Setup("Qwen2.5-7B", CUDA, BF16, 32, 2048, 4)),
         "gram": (parts.gram_error, Setup("Qwen2.5-7B", CUDA, BF16, 0, 0, 0)),

@@ -7,6 +7,7 @@ those of the passes between products if each is one kernel that reads its inputs
 The ceilings are measured in the same run.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -90,6 +91,36 @@ def surgery_floor(model: PreTrainedModel, kept: int, sequences: int, tokens: int
     work = (streams + wide + gram) / machine.model + wide / machine.statistics + solve / machine.solve
     copies = 2 * decoder_parameters(model) * dtype.itemsize / machine.host
     return max(work + 2 * forward_bytes(model, count) / machine.memory, copies)
+
+
+def reading_floor(model: PreTrainedModel, rows: Sequence[int], asked: int, machine: Ceilings) -> float:
+    """Seconds of likelihoods: rows of so many tokens are read once, the head runs at the `asked` tokens."""
+    products = sum(count * forward_operations(model, count, head=0.0) for count in rows)
+    products += 2.0 * asked * model.get_output_embeddings().weight.numel()
+    return products / machine.model + forward_bytes(model, sum(rows)) / machine.memory
+
+
+def writing_floor(
+    model: PreTrainedModel, prompts: Sequence[int], written: Sequence[int], machine: Ceilings
+) -> float:
+    """Seconds of writing so many tokens after prompts of so many, all rows side by side.
+
+    The prompts are read once. A step multiplies one token of each row that still writes by all weights and
+    takes what that takes, or what reading the weights takes, whichever is longer; then the keys and values
+    of all tokens before are read: 2 * kv heads * head * layers values for each of them.
+    """
+    read = reading_floor(model, prompts, len(prompts), machine)
+    config, (_, _, _, size) = model.config, _sizes(model)
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    kept = 2.0 * config.num_key_value_heads * head * len(decoder_layers(model)) * size
+    weights = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear))
+    steps = 0.0
+    # The first token comes of reading the prompt.
+    for step in range(1, max(written)):
+        going = [prompt for prompt, count in zip(prompts, written, strict=True) if count > step]
+        products = max(2.0 * len(going) * weights / machine.model, weights * size / machine.memory)
+        steps += products + (sum(going) + len(going) * step) * kept / machine.memory
+    return read + steps
 
 
 def _sizes(model: PreTrainedModel) -> tuple[int, int, int, int]:

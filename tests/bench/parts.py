@@ -8,18 +8,22 @@ from statistics import median
 import torch
 from transformers import PreTrainedModel
 
+from stages.evaluation.likelihood import Continuation, Ids, likelihoods
 from stages.pruning.capture import LOSS_EVERY, DomainCapture, capture
 from stages.pruning.healing import Moments, ridge_refit
 from stages.pruning.loss import sequence_losses
 from stages.pruning.settings import Healing
 from stages.pruning.sites import Site, sites_of
 from stages.pruning.surgery import prune
+from stages.text.writing import write
 from tests.bench.clock import Timing, backward_operations, forward_operations, timed
-from tests.bench.floors import ceilings, fisher_floor, surgery_floor
+from tests.bench.floors import ceilings, fisher_floor, reading_floor, surgery_floor, writing_floor
 from tests.bench.shapes import SHAPES, cut_model, masks_at, random_model, random_text
 
 Record = dict[str, float]
 DECODE_AFTER = 256
+# Tokens of an ending that is scored, and tokens that are written after a prompt.
+ENDING, WRITTEN = 8, 128
 HEALING = Healing("residual", alpha=0.6, ridge=0.15)
 
 
@@ -262,6 +266,57 @@ def _solve(setup: Setup, model: PreTrainedModel) -> float:
     target, x = (torch.randn(1, tokens, size, device=setup.device) for size in weight.shape)
     moments.add(x, target, 1.0)
     return timed(setup.device, lambda: ridge_refit(moments, weight, HEALING.ridge)).seconds
+
+
+def likelihood_speed(setup: Setup) -> Record:
+    """Likelihoods of endings of ENDING tokens: what multiple-choice tasks ask, without lm-eval around it."""
+    model = setup.model()
+    rows = _rows(setup, model)
+    asked = [Continuation(row[:-ENDING], row[-ENDING:]) for row in rows]
+    # The last token of an ending is not read.
+    read = [len(row) - 1 for row in rows]
+    likelihoods(model, asked[: setup.batch], setup.batch)
+    machine = ceilings(setup.device, setup.dtype)
+    floor = reading_floor(model, read, ENDING * len(rows), machine)
+    took = timed(setup.device, lambda: likelihoods(model, asked, setup.batch))
+    return {
+        "likelihoods, s": took.seconds,
+        "likelihoods, floor, s": floor,
+        "likelihoods / floor, time": took.seconds / floor,
+        "likelihoods, tokens/s": sum(read) / took.seconds,
+        "likelihoods peak, GiB": took.peak_gib,
+    }
+
+
+def writing_speed(setup: Setup) -> Record:
+    """WRITTEN tokens after prompts of unequal length, in batches: what makes generation and own text."""
+    model = setup.model()
+    prompts = _rows(setup, model)
+
+    def run(rows: list[Ids], tokens: int) -> None:
+        write(model, rows, tokens, lambda logits, _, __: logits.argmax(dim=-1), look=tokens)
+
+    run(prompts[:2], 2)
+    machine = ceilings(setup.device, setup.dtype)
+    batches = [prompts[start : start + setup.batch] for start in range(0, len(prompts), setup.batch)]
+    lengths = [[len(row) for row in batch] for batch in batches]
+    floor = sum(writing_floor(model, rows, [WRITTEN] * len(rows), machine) for rows in lengths)
+    took = timed(setup.device, lambda: [run(batch, WRITTEN) for batch in batches])
+    return {
+        "writing, s": took.seconds,
+        "writing, floor, s": floor,
+        "writing / floor, time": took.seconds / floor,
+        "writing, ms a step": 1000 * took.seconds / (WRITTEN * len(batches)),
+        "writing peak, GiB": took.peak_gib,
+    }
+
+
+def _rows(setup: Setup, model: PreTrainedModel) -> list[Ids]:
+    """Rows of a quarter of `setup.tokens` to all of them, longest first."""
+    generator = torch.Generator().manual_seed(1)
+    ids = random_text(model, setup.sequences, setup.tokens).tolist()
+    lengths = torch.randint(setup.tokens // 4, setup.tokens + 1, (setup.sequences,), generator=generator)
+    return sorted((tuple(row[:length]) for row, length in zip(ids, lengths, strict=True)), key=len)[::-1]
 
 
 def serving_speed(setup: Setup) -> Record:

@@ -17,7 +17,14 @@ from transformers import LlamaConfig
 from tests.bench import __main__ as program
 from tests.bench import parts, shapes
 from tests.bench.clock import backward_operations, forward_operations
-from tests.bench.floors import Ceilings, fisher_floor, surgery_floor
+from tests.bench.floors import (
+    Ceilings,
+    fisher_floor,
+    forward_bytes,
+    reading_floor,
+    surgery_floor,
+    writing_floor,
+)
 from tests.bench.parts import Record, Setup
 from tests.bench.shapes import cut_model, random_text
 from tests.project import ROOT
@@ -80,6 +87,39 @@ def test_the_floor_of_a_fisher_round_counts_products_and_passes_between_them(set
     assert fisher_floor(model, 4, 16, Ceilings(inf, inf, inf, 8.0, inf)) == passes / 8
 
 
+def test_the_floor_of_likelihoods_counts_each_row_once_and_the_head_where_it_is_asked(setup: Setup) -> None:
+    model, inf = setup.model(), math.inf
+    model.set_attn_implementation("eager")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        for length in (9, 5):
+            model.base_model(random_text(model, 1, length), use_cache=False)
+        model.lm_head(torch.zeros(6, 32))
+    # Torch counts attention over all pairs of tokens.
+    half_attention = sum(2 * length**2 for length in (9, 5)) * TINY.hidden_size * TINY.num_hidden_layers
+    floor = reading_floor(model, [9, 5], 6, Ceilings(1.0, inf, inf, inf, inf))
+    assert floor == counter.get_total_flops() - half_attention
+    assert reading_floor(model, [9, 5], 6, Ceilings(inf, inf, inf, 1.0, inf)) == forward_bytes(model, 14)
+
+
+def test_the_floor_of_writing_counts_the_rows_that_still_write_and_all_that_they_see(setup: Setup) -> None:
+    model, inf = setup.model(), math.inf
+    prompts, written = [9, 5], [3, 1]
+    model.set_attn_implementation("eager")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(random_text(model, 1, 1), use_cache=False)
+    one_pair = 4 * TINY.hidden_size * TINY.num_hidden_layers
+    products = reading_floor(model, prompts, 2, Ceilings(1.0, inf, inf, inf, inf))
+    # The first row has two tokens to write after its first one, the other none.
+    products += 2 * (counter.get_total_flops() - one_pair)
+    assert writing_floor(model, prompts, written, Ceilings(1.0, inf, inf, inf, inf)) == products
+    with torch.no_grad():
+        cache = model(random_text(model, 1, 10), use_cache=True).past_key_values
+    kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers) / 10
+    weights = sum(m.weight.nbytes for m in model.modules() if isinstance(m, torch.nn.Linear))
+    moved = forward_bytes(model, 14) + 2 * weights + (10 + 11) * kept
+    assert writing_floor(model, prompts, written, Ceilings(inf, inf, inf, 1.0, inf)) == moved
+
+
 @pytest.mark.parametrize("sparsity", [0.1, 0.2])
 def test_a_shape_is_cut_to_its_sparsity(setup: Setup, sparsity: float) -> None:
     dense = sum(weight.numel() for weight in setup.model().model.layers.parameters())
@@ -118,7 +158,15 @@ def test_two_processes_side_by_side_do_the_work_of_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "measure",
-    [parts.capture_speed, parts.surgery_speed, parts.whole_rounds, parts.four_rounds, parts.by_size],
+    [
+        parts.capture_speed,
+        parts.surgery_speed,
+        parts.likelihood_speed,
+        parts.writing_speed,
+        parts.whole_rounds,
+        parts.four_rounds,
+        parts.by_size,
+    ],
 )
 def test_a_part_measures_something(setup: Setup, measure: Callable[[Setup], Record]) -> None:
     found = measure(setup)
