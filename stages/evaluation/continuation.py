@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from stages.pruning.attention import many_shapes
+
 PROMPTS = (
     "The water cycle describes how water moves",
     "def is_prime(n):\n",
@@ -15,7 +17,8 @@ NEW_TOKENS = 40
 
 def continue_prompts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, str]]:
     """Greedy continuations of fixed prompts, as {prompt, continuation}."""
-    return [{"prompt": prompt, "continuation": _continue(model, tokenizer, prompt)} for prompt in PROMPTS]
+    with many_shapes():
+        return [{"prompt": prompt, "continuation": _continue(model, tokenizer, prompt)} for prompt in PROMPTS]
 
 
 @torch.inference_mode()
