@@ -86,7 +86,7 @@ def capture(
             )
 
     longest = max((len(rows) for rows in sequences.values()), default=1)
-    with _checkpointed(model) if gradients and checkpointing else nullcontext():
+    with fused_norms(model), _checkpointed(model) if gradients and checkpointing else nullcontext():
         # One search for all domains: each begins with a garbage collection, which takes long.
         find_executable_batch_size(run, starting_batch_size=min(batch_size, longest))()
     return results
@@ -111,11 +111,7 @@ def _capture_domain(
     device = model.get_input_embeddings().weight.device
     sums = {site.name: ChannelSums(site.channels, gradients) for site in sites}
     loss_sum = torch.zeros(1, dtype=torch.float64)
-    with (
-        fused_norms(model),
-        _recording(model, sites, sums, gradients),
-        nullcontext() if gradients else torch.no_grad(),
-    ):
+    with _recording(model, sites, sums, gradients), nullcontext() if gradients else torch.no_grad():
         for number, batch in enumerate(own_rows(rows).split(batch_size)):
             if not len(batch):
                 continue

@@ -14,15 +14,22 @@ ROWS, ROUNDINGS = 4, 4
 
 
 @contextmanager
-def fused_norms(model: nn.Module) -> Iterator[None]:
+def fused_norms(*models: nn.Module) -> Iterator[None]:
     """In the context norms w * x / sqrt(mean(x^2) + epsilon) run as one kernel, where they are on CUDA.
 
-    Norms are known by what they compute and not by name: a module with one vector of weights and an epsilon
-    is tried on random rows, and keeps its own code where the results differ (Gemma's multiply by 1 + w).
-    Results differ by a rounding, because the model's code rounds before it multiplies by w. Elsewhere than
-    on CUDA there is no such kernel and nothing is exchanged.
+    Norms are known by what they compute and not by name: of each kind of module with one vector of weights
+    and an epsilon the first one is tried on random rows, and all keep their own code where the results differ
+    (Gemma's multiply by 1 + w). Results differ by a rounding, because the model's code rounds before it
+    multiplies by w. Elsewhere than on CUDA there is no such kernel and nothing is exchanged.
     """
-    exchanged = [module for module in model.modules() if _on_cuda(module) and is_rms_norm(module)]
+    tried: dict[tuple[object, ...], bool] = {}
+    exchanged = []
+    for module in (module for model in models for module in model.modules() if _on_cuda(module)):
+        kind = (type(module), _epsilon(module), *((one.shape, one.dtype) for one in module.parameters()))
+        if kind not in tried:
+            tried[kind] = is_rms_norm(module)
+        if tried[kind]:
+            exchanged.append(module)
     for norm in exchanged:
         norm.forward = _fused(norm)
     try:

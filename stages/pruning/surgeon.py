@@ -64,7 +64,7 @@ class Surgeon:
         weights = () if self.healing.reconstruction is not None else (*layer.parameters(), *layer.buffers())
         healed = copy.deepcopy(layer, {id(weight): weight for weight in weights})
         self.probes = {}
-        with fused_norms(layer), fused_norms(healed):
+        with fused_norms(layer, healed):
             targets = self._dense_pass(index, layer, sites)
             # The experts of one block are healed together, in one pass.
             for sublayer, together in groupby(sites, key=lambda site: site.sublayer.result):

@@ -6,8 +6,13 @@ from torch import nn
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+from stages.pruning import norms
+from stages.pruning.layouts import FAMILIES
 from stages.pruning.norms import fused_norms, is_rms_norm
+from tests.pruning.test_families import IDS, tiny
 from tests.tiny import make_tiny_model
+
+OTHER_NORMS = {"gemma2", "gemma3_text", "gpt_neox"}
 
 
 def with_random_weights(norm: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -45,3 +50,24 @@ def test_in_host_memory_the_model_keeps_its_own_code() -> None:
     model = make_tiny_model()
     with fused_norms(model):
         assert not any("forward" in vars(module) for module in model.modules())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_every_family_gives_the_same_with_its_norms_exchanged(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch computes the same function on a CPU; the kernel itself is tried in tests/test_gpu.py."""
+    model, tried = tiny(family), list[nn.Module]()
+    expected = model(IDS).logits
+    monkeypatch.setattr(norms, "_on_cuda", lambda module: bool(list(module.parameters(recurse=False))))
+    before = norms.is_rms_norm
+    monkeypatch.setattr(norms, "is_rms_norm", lambda module: tried.append(module) or before(module))
+    with fused_norms(model):
+        exchanged = [module for module in model.modules() if "forward" in vars(module)]
+        found = model(IDS).logits
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert bool(exchanged) == (family not in OTHER_NORMS)
+    assert not any("forward" in vars(module) for module in model.modules())
+    # One of a kind is tried: norms of the stream, and of heads where a family has them.
+    assert len([module for module in tried if module in exchanged]) <= 2
