@@ -62,7 +62,7 @@ class ChannelSums:
         """Both [batch, tokens, channels]; the gradient is that of each sequence's own mean loss.
 
         Products of bfloat16 values stay bfloat16, whose rounding they carry already: that halves the bytes.
-        float16 has not its range. What is added up is float32.
+        float16 lacks their range. What is added up is float32.
         """
         sums = self._on_device_of(x)
         product = (x if x.dtype == torch.bfloat16 else x.float()) * gradient

@@ -46,5 +46,6 @@ class _Roomy(DynamicLayer):
 
     def batch_select_indices(self, indices: Tensor) -> None:
         end = self.get_seq_length()
-        self.room = [torch.index_select(room, 0, indices) for room in self.room]
+        # Layers of a model that is spread over devices lie on several.
+        self.room = [torch.index_select(room, 0, indices.to(room.device)) for room in self.room]
         self.keys, self.values = (room[:, :, :end] for room in self.room)
