@@ -17,11 +17,11 @@ NEW_TOKENS = 40
 
 def continue_prompts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, str]]:
     """Greedy continuations of fixed prompts, as {prompt, continuation}."""
-    with many_shapes():
-        return [{"prompt": prompt, "continuation": _continue(model, tokenizer, prompt)} for prompt in PROMPTS]
+    return [{"prompt": prompt, "continuation": _continue(model, tokenizer, prompt)} for prompt in PROMPTS]
 
 
 @torch.inference_mode()
+@many_shapes()
 def _continue(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
     encoded = tokenizer(prompt, return_tensors="pt").to(model.device)
     given = encoded["input_ids"].shape[1]

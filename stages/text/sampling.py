@@ -77,7 +77,8 @@ def go_on(
         for first in range(0, len(prompts), batch_size):
             batch = prompts[first : first + batch_size]
             draws = torch.stack([_draws(key, first + row, tokens) for row in range(len(batch))])
-            draws = draws.to(_for_float64(model.device))
+            # MPS has no float64.
+            draws = draws.to("cpu" if model.device.type == "mps" else model.device)
 
             def choose(logits: Tensor, rows: Tensor, step: int, draws: Tensor = draws) -> Tensor:
                 return _choose(logits, draws[rows.to(draws.device), step], draw)
@@ -96,9 +97,9 @@ def _draws(key: str, number: int, tokens: int) -> Tensor:
 
 
 def _choose(logits: Tensor, draws: Tensor, draw: Draw) -> Tensor:
-    """[batch] token ids: where the cumulative probability first exceeds the draw."""
+    """[batch] token ids, where the draws are: where the cumulative probability first exceeds the draw."""
     # In float64, because rounding must not depend on how a device sums float32.
-    where = _for_float64(logits.device)
+    where = draws.device
     best = logits.amax(dim=-1)
     if not bool(torch.isfinite(best).all()):
         raise InputError(
@@ -108,11 +109,6 @@ def _choose(logits: Tensor, draws: Tensor, draw: Draw) -> Tensor:
     if draw.min_p:
         return _among_the_likely(logits.to(where), best.to(where), draws, draw)
     return _among_all(logits.to(where), draws, draw)
-
-
-def _for_float64(device: torch.device) -> torch.device:
-    """The device, or the CPU in place of MPS, which has no float64."""
-    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _among_all(logits: Tensor, draws: Tensor, draw: Draw) -> Tensor:

@@ -19,6 +19,7 @@ Over = Callable[[Tensor], Tensor]
 
 
 @torch.inference_mode()
+@many_shapes()
 def write(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
@@ -54,8 +55,7 @@ def write(
     looked = known = 0
     for step in range(tokens):
         padding = {"attention_mask": mask[:, : longest + step], "position_ids": places} if padded else {}
-        with many_shapes():
-            output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **padding)
+        output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **padding)
         places = places[:, -1:] + 1
         ids = choose(output.logits[:, -1], rows, step)[:, None].to(device)
         written[rows, step] = ids[:, 0]
