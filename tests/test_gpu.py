@@ -18,6 +18,7 @@ from stages.pruning.sites import sites_of
 from stages.pruning.surgery import prune
 from stages.text.writing import write
 from tests.pruning.test_surgery import IDS, random_masks
+from tests.text.test_writing import PROMPTS, likeliest
 from tests.tiny import make_tiny_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
@@ -127,13 +128,9 @@ def test_fused_norms_are_nearer_to_float32_than_the_models_own_code() -> None:
 
 
 def test_what_a_model_writes_does_not_depend_on_the_kernels_of_attention() -> None:
-    model, prompts = make_tiny_model().requires_grad_(False), [[5, 9], [8], [30, 31, 32], [9], [77, 5]]
-
-    def likeliest(logits: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
-        return logits.argmax(dim=-1)
-
-    expected = write(model, prompts, 24, likeliest, look=4)
-    assert write(model.to(CUDA), prompts, 24, likeliest, look=4) == expected
+    model = make_tiny_model().requires_grad_(False)
+    expected = write(model, PROMPTS, 24, likeliest, look=4)
+    assert write(model.to(CUDA), PROMPTS, 24, likeliest, look=4) == expected
 
 
 def test_a_model_passes_through_the_device_and_is_as_it_was() -> None:

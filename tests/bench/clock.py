@@ -8,6 +8,8 @@ import torch
 from torch.utils.benchmark import Timer
 from transformers import PreTrainedModel
 
+from stages.evaluation.cost import macs_per_token
+
 GIB = 2**30
 
 
@@ -45,9 +47,8 @@ def forward_operations(model: PreTrainedModel, tokens: int, head: float = 1.0) -
 
     head: the fraction of the tokens that the head runs on.
     """
-    weights = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear))
     unused = (1 - head) * model.get_output_embeddings().weight.numel()
-    return 2 * (weights - unused) + _attention(model, tokens)
+    return 2 * (macs_per_token(model) - unused) + _attention(model, tokens)
 
 
 def backward_operations(model: PreTrainedModel, tokens: int) -> float:

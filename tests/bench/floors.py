@@ -14,8 +14,10 @@ import torch
 from torch.utils.benchmark import Timer
 from transformers import PreTrainedModel
 
+from stages.evaluation.cost import macs_per_token
 from stages.pruning.decoder import decoder_layers, decoder_parameters
 from stages.pruning.precision import tensor_cores
+from stages.pruning.sizes import head_dim
 from tests.bench.clock import backward_operations, forward_operations, matmul_ceiling
 
 
@@ -110,10 +112,8 @@ def writing_floor(
     of all tokens before are read: 2 * kv heads * head * layers values for each of them.
     """
     read = reading_floor(model, prompts, len(prompts), machine)
-    config, (_, _, _, size) = model.config, _sizes(model)
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    kept = 2.0 * config.num_key_value_heads * head * len(decoder_layers(model)) * size
-    weights = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear))
+    size, weights = model.dtype.itemsize, macs_per_token(model)
+    kept = 2.0 * model.config.num_key_value_heads * head_dim(model.config) * len(decoder_layers(model)) * size
     steps = 0.0
     # The first token comes of reading the prompt.
     for step in range(1, max(written)):
@@ -126,8 +126,7 @@ def writing_floor(
 def _sizes(model: PreTrainedModel) -> tuple[int, int, int, int]:
     """Hidden size, mlp width, queries and keys together, bytes of a value."""
     config = model.config
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    rotated = head * (config.num_attention_heads + config.num_key_value_heads)
+    rotated = head_dim(config) * (config.num_attention_heads + config.num_key_value_heads)
     return config.hidden_size, config.intermediate_size, rotated, model.dtype.itemsize
 
 

@@ -1,8 +1,9 @@
 import torch
-from transformers import DynamicCache, MistralConfig, MistralForCausalLM
+from transformers import DynamicCache
 from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from stages.text.cache import cache_of
+from tests.pruning.test_families import tiny
 from tests.tiny import make_tiny_model
 
 IDS = torch.randint(2, 258, (3, 12), generator=torch.Generator().manual_seed(0))
@@ -37,16 +38,6 @@ def test_memory_is_taken_once() -> None:
 
 
 def test_layers_with_a_sliding_window_stay_transformers_own() -> None:
-    config = MistralConfig(
-        vocab_size=258,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        sliding_window=6,
-    )
-    torch.manual_seed(0)
-    model = MistralForCausalLM(config).eval().requires_grad_(False)
+    model = tiny("mistral")
     cache = cache_of(model, 12)
     assert [type(layer) for layer in cache.layers] == [DynamicSlidingWindowLayer] * 2
