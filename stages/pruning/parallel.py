@@ -3,6 +3,8 @@
 Without a group everything here is the identity, so the same code serves one process and many.
 """
 
+import math
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -33,14 +35,16 @@ def summed(values: Tensor) -> Tensor:
 def from_owners(rows: Tensor, count: int) -> Tensor:
     """The rows of all processes, `count` in all, each where own_rows took it from; the same in each process.
 
-    rows: [own, n], of up to 32 bits; the result is [count, n].
+    rows: [own, n]; the result is [count, n].
     """
     if not dist.is_initialized():
         return rows
-    # Every row is one process's value plus zeros. In float32, because Gloo does not add all half precisions.
-    whole = rows.new_zeros(count, *rows.shape[1:], dtype=torch.float32)
-    own_rows(whole).copy_(rows)
-    return summed(whole).to(rows.dtype)
+    most = math.ceil(count / processes())
+    padded = rows.new_zeros(most, *rows.shape[1:], device=_device())
+    padded[: len(rows)] = rows
+    shares = [torch.empty_like(padded) for _ in range(processes())]
+    dist.all_gather(shares, padded)
+    return torch.stack(shares, dim=1).flatten(0, 1)[:count].to(rows.device)
 
 
 def _device() -> torch.device:
