@@ -1,7 +1,5 @@
 """Ridge regression that refits the kept columns of an output projection. No biases: shapes stay standard."""
 
-import math
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -11,17 +9,16 @@ from torch import Tensor
 from stages.common.errors import InputError
 from stages.pruning.parallel import from_owners, own_rows, processes, summed
 from stages.pruning.precision import half_product, product_with_half, tensor_cores
-
-# A Gram matrix is summed in about this many strips of columns, none narrower than this.
-STRIPS, NARROWEST = 16, 256
+from stages.pruning.symmetric import cholesky, strips
 
 
 class Moments:
     """Weighted sums over tokens of x x^T [k, k], target x^T [d, k] and ||target||^2, float64 in sum.
 
-    Of the symmetric Gram matrix the lower triangle is complete, and so are blocks on its diagonal (see
-    `strips`); what is above them is not. Each batch is multiplied in float32. Float64 only where the device
-    has it; MPS accumulates in float32. With `removed` channels there is sum x_removed x^T [removed, k] too.
+    Of the symmetric Gram matrix the lower triangle is complete, and so are blocks on its diagonal
+    (symmetric.strips); what is above them is not. Each batch is multiplied in float32. Float64 only where
+    the device has it; MPS accumulates in float32. With `removed` channels there is sum x_removed x^T
+    [removed, k] too.
     """
 
     def __init__(self, channels: int, outputs: int, device: torch.device, *, removed: int = 0) -> None:
@@ -52,7 +49,7 @@ class Moments:
             rows, targets = rows.float() * root, targets * root
         with tensor_cores() if x.dtype in (torch.bfloat16, torch.float16) else nullcontext():
             # Half of all products would come out twice.
-            for start, end in self.strips():
+            for start, end in strips(len(self.gram)):
                 product = half_product(rows[:, start:].T, rows[:, start:end])
                 self.gram[start:, start:end].add_(product, alpha=weight)
             self.cross.add_(product_with_half(targets.T, rows), alpha=weight)
@@ -60,18 +57,12 @@ class Moments:
                 self.removed.add_(half_product(removed.flatten(0, 1).T, rows), alpha=weight)
         self.energy.add_(targets.square().sum(dtype=self.energy.dtype), alpha=weight)
 
-    def strips(self) -> Iterator[tuple[int, int]]:
-        """The columns, from and to, of each strip in which the Gram matrix is summed from its start down."""
-        width = max(NARROWEST, math.ceil(len(self.gram) / STRIPS))
-        for start in range(0, len(self.gram), width):
-            yield start, min(start + width, len(self.gram))
-
     def over_processes(self) -> "Moments":
         """These sums, added up in place over all processes of a group."""
         if processes() == 1:
             return self
         # Strip by strip, because what is above them, nearly half of all, is not read.
-        for start, end in self.strips():
+        for start, end in strips(len(self.gram)):
             strip = self.gram[start:, start:end]
             strip.copy_(summed(strip.contiguous()))
         self.cross, self.energy = summed(self.cross), summed(self.energy)
@@ -89,7 +80,7 @@ def missed(moments: Moments, weight: Tensor) -> float:
     """
     wide, cross = own_rows(weight).to(moments.gram.dtype), own_rows(moments.cross)
     squared = torch.zeros_like(moments.energy)
-    for start, end in moments.strips():
+    for start, end in strips(len(moments.gram)):
         # The block on the diagonal counts once, what is below it stands for what is above too.
         strip = wide[:, start:end] @ moments.gram[start:end, start:end]
         strip += 2 * wide[:, end:] @ moments.gram[end:, start:end]
@@ -150,17 +141,23 @@ class _Ridged:
 
 def _factorised(moments: Moments, ridge: float) -> _Ridged:
     gram = _wide(moments.gram)
+    diagonal, strength = gram.diagonal(), _strength(gram, ridge)
+    diagonal.add_(strength)
+    try:
+        factor = cholesky(gram)
+    except ValueError as error:
+        raise _unsolvable(ridge, len(gram)) from error
+    finally:
+        diagonal.sub_(strength)
+    return _Ridged(factor, strength, ridge)
+
+
+def _strength(gram: Tensor, ridge: float) -> Tensor:
+    """The diagonal of R = ridge * diag(Gram), [k]."""
     diagonal = gram.diagonal()
     # A channel that was silent on all healing text has no energy: a trace of the mean keeps it at its anchor,
     # and where all were silent (an expert that no token chose) anything positive does.
-    strength = ridge * diagonal.clamp_min(max(1e-6 * float(diagonal.mean()), 1e-30))
-    diagonal.add_(strength)
-    # Reads the lower triangle alone.
-    factor, failed = torch.linalg.cholesky_ex(gram)
-    diagonal.sub_(strength)
-    if int(failed):
-        raise _unsolvable(ridge, len(gram))
-    return _Ridged(factor, strength, ridge)
+    return ridge * diagonal.clamp_min(max(1e-6 * float(diagonal.mean()), 1e-30))
 
 
 def _unsolvable(ridge: float, channels: int) -> InputError:

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.common.errors import InputError
-from stages.pruning.healing import NARROWEST, Moments, both_refits, missed, ridge_refit
+from stages.pruning.healing import Moments, both_refits, missed, ridge_refit
+from stages.pruning.symmetric import NARROWEST
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(6, 30, 8, generator=GENERATOR)
