@@ -86,7 +86,21 @@ def missed(moments: Moments, weight: Tensor) -> float:
         strip += 2 * wide[:, end:] @ moments.gram[end:, start:end]
         squared += (strip * wide[:, start:end]).sum()
     met, squared = summed(torch.stack([(wide * cross).sum(), squared]))
-    error = moments.energy - 2 * met + squared
+    return _share_of_energy(moments, moments.energy - 2 * met + squared)
+
+
+def missed_by_refit(moments: Moments, weight: Tensor, anchor: Tensor, ridge: float) -> float:
+    """What `missed` gives for the weight that ridge_refit made, without its product with the Gram matrix.
+
+    For that weight W (Gram + R) = cross + anchor R, so that
+    tr(W Gram W^T) = tr(W cross^T) + tr(W R (anchor - W)^T).
+    """
+    wide, cross, held = (own_rows(part).to(moments.gram.dtype) for part in (weight, moments.cross, anchor))
+    pull = wide * (held - wide) * _strength(moments.gram, ridge)
+    return _share_of_energy(moments, moments.energy + summed((pull - wide * cross).sum()))
+
+
+def _share_of_energy(moments: Moments, error: Tensor) -> float:
     return float(error / moments.energy) if float(moments.energy) > 0 else 0.0
 
 
@@ -157,7 +171,7 @@ def _strength(gram: Tensor, ridge: float) -> Tensor:
     diagonal = gram.diagonal()
     # A channel that was silent on all healing text has no energy: a trace of the mean keeps it at its anchor,
     # and where all were silent (an expert that no token chose) anything positive does.
-    return ridge * diagonal.clamp_min(max(1e-6 * float(diagonal.mean()), 1e-30))
+    return ridge * torch.maximum(diagonal, (1e-6 * diagonal.mean()).clamp_min(1e-30))
 
 
 def _unsolvable(ridge: float, channels: int) -> InputError:

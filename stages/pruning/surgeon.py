@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.pruning.cutting import cut_layer
-from stages.pruning.healing import Moments, both_refits, missed, ridge_refit
+from stages.pruning.healing import Moments, both_refits, missed, missed_by_refit, ridge_refit
 from stages.pruning.norms import fused_norms
 from stages.pruning.offloading import Offloading
 from stages.pruning.reconstruction import reconstruct
@@ -157,7 +157,8 @@ class Surgeon:
                 )
             else:
                 module.weight.data = ridge_refit(sums, cut, self.healing.ridge)
-            self.refits.append(Refit(index, site.name, before, missed(sums, module.weight)))
+            after = missed_by_refit(sums, module.weight, cut, self.healing.ridge)
+            self.refits.append(Refit(index, site.name, before, after))
         for number, (other, x) in enumerate(self.offloading.fetch(others, inputs)):
             self.streams.pruned[number] = self.offloading.store(other + F.linear(x, last.weight))
 

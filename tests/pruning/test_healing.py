@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.common.errors import InputError
-from stages.pruning.healing import Moments, both_refits, missed, ridge_refit
+from stages.pruning.healing import Moments, both_refits, missed, missed_by_refit, ridge_refit
 from stages.pruning.symmetric import NARROWEST
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -132,3 +132,14 @@ def test_the_refit_misses_less_and_leaves_the_moments_as_they_were() -> None:
     after = missed(found, ridge_refit(found, ANCHOR, 0.01))
     assert after < before
     assert missed(found, ANCHOR) == pytest.approx(before, rel=1e-9)
+
+
+@pytest.mark.parametrize("ridge", [0.01, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_the_refit_misses_is_known_without_the_gram_matrix(ridge: float, dtype: torch.dtype) -> None:
+    found, anchor = moments(), ANCHOR.to(dtype)
+    weight = ridge_refit(found, anchor, ridge)
+    expected = missed(found, weight)
+    assert missed_by_refit(found, weight, anchor, ridge) == pytest.approx(
+        expected, rel=1e-6 if dtype is torch.float32 else 5e-3
+    )
