@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from transformers import LlamaForCausalLM
 
 from stages.common.errors import InputError
+from stages.pruning import surgeon
 from stages.pruning.hooks import hooked
 from stages.pruning.offloading import Offloading
 from stages.pruning.optimizer import BETAS
@@ -163,3 +165,23 @@ def test_weights_that_are_not_finite_are_one_error() -> None:
     settings = Reconstruction(1, 0.01, 4)
     with pytest.raises(InputError, match=r"surgery.reconstruct.learning_rate: 0.01"):
         reconstruct(layer, layer, streams, Offloading(CPU), settings, seed=0)
+
+
+def test_every_layer_is_trained_against_the_dense_stream_that_leaves_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where the layer after it is not cut, and could go on without waiting."""
+    model = make_tiny_model()
+    masks = half_masks(model)
+    masks["1/mlp"] = torch.ones_like(masks["1/mlp"])
+    seen: dict[int, torch.Tensor] = {}
+
+    def look(layer: Any, run: Any, streams: Streams, offloading: Any, settings: Any, *, seed: int) -> None:
+        seen[seed] = torch.cat(streams.dense)
+
+    monkeypatch.setattr(surgeon, "reconstruct", look)
+    pruned(model, masks, Reconstruction(1, 0.01, 8))
+    expected = model(IDS, output_hidden_states=True).hidden_states
+    assert sorted(seen) == [0, 2]
+    assert torch.allclose(seen[0], expected[1], atol=1e-5)
+    assert torch.allclose(model.model.norm(seen[2]), expected[3], atol=1e-5)
