@@ -44,6 +44,17 @@ def run_make(*arguments: str) -> str:
     ).stdout
 
 
+def under_torchrun(processes: int, *program: str) -> str:
+    """What a program prints under torchrun, in so many processes of one thread each that talk over Gloo."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *program]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *launch], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def read_yaml(path: Path = PARAMS) -> dict[str, Any]:
     """A YAML file as plain mappings; the project's own params.yaml by default."""
     data: dict[str, Any] = YAML(typ="safe").load(path.read_text(encoding="utf-8"))

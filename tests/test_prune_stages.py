@@ -1,10 +1,7 @@
 """The stages capture, mask and surgery on a tiny random model, through their files."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from itertools import pairwise
@@ -31,11 +28,11 @@ from stages.rounds.captures import read_captures
 from stages.rounds.tensors import read_masks, read_scores
 from stages.text.calibration import read_text
 from tests.project import (
-    ROOT,
     change,
     model_at,
     random_sequences,
     read_yaml,
+    under_torchrun,
     write_dense_round,
     write_params,
 )
@@ -297,14 +294,9 @@ def test_scores_add_up_over_the_rounds(project: Callable[..., Path]) -> None:
 
 
 def two_processes(*stage: str) -> None:
-    """Run a stage under torchrun, two processes that talk over Gloo."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*launch, *stage], env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count(stage[0].split(".")[1]) == 1, "one process alone prints the summary"
+    """Run a stage as two processes."""
+    printed = under_torchrun(2, "-m", *stage)
+    assert printed.count(stage[0].split(".")[1]) == 1, "one process alone prints the summary"
 
 
 @pytest.mark.usefixtures("quick_programs")

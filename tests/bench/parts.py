@@ -29,7 +29,10 @@ HEALING = Healing("residual", alpha=0.6, ridge=0.15)
 
 @dataclass(frozen=True)
 class Setup:
-    """A shape on a device, and how much text: `sequences` of `tokens`, in batches of `batch`."""
+    """A shape on a device, and how much text: `sequences` of `tokens`, in batches of `batch`.
+
+    surgery_batch: of surgery, which keeps nothing for a backward pass; None: as many.
+    """
 
     shape: str
     device: torch.device
@@ -39,6 +42,7 @@ class Setup:
     batch: int
     checkpointing: bool = False
     layers: int | None = None
+    surgery_batch: int | None = None
 
     def model(self, **changes: int) -> PreTrainedModel:
         """The shape, or its first `layers`, with random weights, on the device."""
@@ -158,7 +162,7 @@ def surgery(setup: Setup, model: PreTrainedModel, ids: torch.Tensor) -> Timing:
             HEALING,
             left_out={},
             device=setup.device,
-            batch_size=setup.batch,
+            batch_size=setup.surgery_batch or setup.batch,
             on_layer=lambda: None,
         ),
     )

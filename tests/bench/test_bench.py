@@ -2,9 +2,6 @@
 
 import ast
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,7 +24,7 @@ from tests.bench.floors import (
 )
 from tests.bench.parts import Record, Setup
 from tests.bench.shapes import cut_model, random_text
-from tests.project import ROOT
+from tests.project import under_torchrun
 
 CPU = torch.device("cpu")
 TINY = LlamaConfig(
@@ -143,9 +140,7 @@ def test_two_processes_side_by_side_do_the_work_of_one(tmp_path: Path) -> None:
         # Each process writes a file of its own: lines of two processes mix in one stream.
         "pathlib.Path(__file__).with_suffix('.' + os.environ['RANK']).write_text(repr(found))\n"
     )
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, *launch], env=environment, check=True, timeout=300)
+    under_torchrun(2, str(script))
     first, other = (
         ast.literal_eval(script.with_suffix(suffix).read_text(encoding="utf-8")) for suffix in (".0", ".1")
     )

@@ -16,9 +16,6 @@ from tests.bench.clock import timed
 from tests.bench.parts import Record, Setup, captured, surgery
 from tests.bench.shapes import random_text
 
-# Surgery keeps nothing for a backward pass, so its batches are larger than a round's: as in params.yaml.
-SURGERY_BATCH = 8
-
 
 @dataclass(frozen=True)
 class _Run:
@@ -68,14 +65,13 @@ def _run(setup: Setup) -> _Run:
 
     few = ids[: setup.batch * parallel.processes()]
     # A process's first factorisation and first pinned memory take more than a second.
-    healing = replace(setup, batch=SURGERY_BATCH)
-    surgery(healing, replace(setup, layers=1).model(), few)
+    surgery(setup, replace(setup, layers=1).model(), few)
     captured(setup, model, sites, few, True)
     captures: dict[str, DomainCapture] = {}
     first = timed(setup.device, lambda: captures.update(captured(setup, model, sites, ids, True)))
     model.to("cpu")
     parallel.summed(torch.ones(1))  # so that no process waits for another within what is timed
-    second = surgery(healing, model, ids)
+    second = surgery(setup, model, ids)
     last = model.base_model.layers[-1].mlp.down_proj.weight
     return _Run(first.seconds, second.seconds, captures, copy.deepcopy(last.detach()))
 

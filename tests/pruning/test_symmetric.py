@@ -1,8 +1,5 @@
 """Lower triangles and Cholesky factors against numpy's."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stages.pruning.symmetric import cholesky, strips
-from tests.project import ROOT
+from tests.project import under_torchrun
 
 SIZES = (9, 130, 700)
 # Three processes, so that shares differ in size; halves down to 8 rows, so that most of them are shared.
@@ -56,9 +53,7 @@ def test_processes_that_share_a_factorisation_all_have_numpys_factor(tmp_path: P
     torch.save(matrices, tmp_path / "matrices")
     script = tmp_path / "share.py"
     script.write_text(SHARED, encoding="utf-8")
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", str(script)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, *launch, str(tmp_path)], env=environment, check=True, timeout=300)
+    under_torchrun(3, str(script), str(tmp_path))
     for rank in range(3):
         for matrix, found in zip(matrices, torch.load(tmp_path / str(rank)), strict=True):
             expected = np.linalg.cholesky(matrix.numpy())
