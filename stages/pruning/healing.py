@@ -1,7 +1,6 @@
 """Ridge regression that refits the kept columns of an output projection. No biases: shapes stay standard."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,7 +8,7 @@ from torch import Tensor
 from stages.common.errors import InputError
 from stages.pruning.parallel import from_owners, own_rows, processes, summed
 from stages.pruning.precision import half_product, product_with_half, tensor_cores
-from stages.pruning.symmetric import cholesky, strips
+from stages.pruning.symmetric import solve, strips
 
 
 class Moments:
@@ -118,7 +117,7 @@ def ridge_refit(moments: Moments, anchor: Tensor, ridge: float) -> Tensor:
     moments, each process solves for its own of the d outputs, and all get the whole. Raises InputError where
     the Gram is not finite or not positive definite.
     """
-    return _fitted(moments, anchor, _factorised(moments, ridge))
+    return _whole(_solved(moments, _fitted(moments, anchor, ridge), ridge), anchor)
 
 
 def both_refits(moments: Moments, anchor: Tensor, removed: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
@@ -131,41 +130,33 @@ def both_refits(moments: Moments, anchor: Tensor, removed: Tensor, ridge: float)
 
     anchor: [d, k], the kept columns of W; removed: [d, removed], the others.
     """
-    ridged = _factorised(moments, ridge)
-    right = _wide(own_rows(removed)) @ _wide(moments.removed)
-    own_output = _whole(_wide(own_rows(anchor)) + ridged.solved(right), anchor)
-    return _fitted(moments, anchor, ridged), own_output
+    given = _wide(own_rows(removed)) @ _wide(moments.removed)
+    right = torch.cat([_fitted(moments, anchor, ridge), given])
+    solution = _solved(moments, right, ridge)
+    refit, change = solution[: len(given)], solution[len(given) :]
+    return _whole(refit, anchor), _whole(_wide(own_rows(anchor)) + change, anchor)
 
 
-@dataclass(frozen=True)
-class _Ridged:
-    """The Cholesky factor of gram + R (lower, float64 [k, k]) and the diagonal of R = ridge * diag(Gram)."""
-
-    factor: Tensor
-    strength: Tensor
-    ridge: float
-
-    def solved(self, right: Tensor) -> Tensor:
-        """right (gram + R)^-1 = (right L^-T) L^-1, [rows, k]."""
-        if not bool(torch.isfinite(right).all()):
-            raise _unsolvable(self.ridge, len(self.factor))
-        # On an H200 4 to 7% faster than cholesky_solve, which has the right-hand sides as columns.
-        forward = torch.linalg.solve_triangular(self.factor.mT, right, upper=True, left=False)
-        solution: Tensor = torch.linalg.solve_triangular(self.factor, forward, upper=False, left=False)
-        return solution
+def _fitted(moments: Moments, anchor: Tensor, ridge: float) -> Tensor:
+    """This process's own rows of cross + anchor R."""
+    held = _wide(own_rows(anchor)) * _strength(_wide(moments.gram), ridge)
+    return _wide(own_rows(moments.cross)) + held
 
 
-def _factorised(moments: Moments, ridge: float) -> _Ridged:
+def _solved(moments: Moments, right: Tensor, ridge: float) -> Tensor:
+    """right (gram + R)^-1, [rows, k], of this process's own rows."""
     gram = _wide(moments.gram)
     diagonal, strength = gram.diagonal(), _strength(gram, ridge)
     diagonal.add_(strength)
     try:
-        factor = cholesky(gram)
+        return solve(gram, right)
     except ValueError as error:
-        raise _unsolvable(ridge, len(gram)) from error
+        raise InputError(
+            f"surgery.ridge: {ridge}: the Gram matrix of {len(gram)} channels cannot be solved "
+            "(activations not finite); raise surgery.ridge or use compute.dtype: float32"
+        ) from error
     finally:
         diagonal.sub_(strength)
-    return _Ridged(factor, strength, ridge)
 
 
 def _strength(gram: Tensor, ridge: float) -> Tensor:
@@ -174,18 +165,6 @@ def _strength(gram: Tensor, ridge: float) -> Tensor:
     # A channel that was silent on all healing text has no energy: a trace of the mean keeps it at its anchor,
     # and where all were silent (an expert that no token chose) anything positive does.
     return ridge * torch.maximum(diagonal, (1e-6 * diagonal.mean()).clamp_min(1e-30))
-
-
-def _unsolvable(ridge: float, channels: int) -> InputError:
-    return InputError(
-        f"surgery.ridge: {ridge}: the Gram matrix of {channels} channels cannot be solved "
-        "(activations not finite); raise surgery.ridge or use compute.dtype: float32"
-    )
-
-
-def _fitted(moments: Moments, anchor: Tensor, ridged: _Ridged) -> Tensor:
-    right = _wide(own_rows(moments.cross)) + _wide(own_rows(anchor)) * ridged.strength
-    return _whole(ridged.solved(right), anchor)
 
 
 def _whole(own: Tensor, anchor: Tensor) -> Tensor:

@@ -40,11 +40,12 @@ def from_owners(rows: Tensor, count: int) -> Tensor:
     if not dist.is_initialized():
         return rows
     most = math.ceil(count / processes())
-    padded = rows.new_zeros(most, *rows.shape[1:], device=_device())
-    padded[: len(rows)] = rows
-    shares = [torch.empty_like(padded) for _ in range(processes())]
-    dist.all_gather(shares, padded)
-    return torch.stack(shares, dim=1).flatten(0, 1)[:count].to(rows.device)
+    own = rows.to(_device()).contiguous()
+    if len(own) < most:
+        own = torch.cat([own, own.new_zeros(most - len(own), *own.shape[1:])])
+    shares = own.new_empty(processes(), *own.shape)
+    dist.all_gather(list(shares), own)
+    return shares.transpose(0, 1).flatten(0, 1)[:count].to(rows.device)
 
 
 def _device() -> torch.device:

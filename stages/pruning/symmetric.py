@@ -1,4 +1,4 @@
-"""Symmetric matrices by their lower triangle, and its Cholesky factor, which processes of a group share."""
+"""Symmetric matrices by their lower triangle, and their equations, which processes solve together."""
 
 import math
 from collections.abc import Iterator
@@ -10,8 +10,9 @@ from stages.pruning.parallel import from_owners, own_rows, processes
 
 # A lower triangle is worked through in about this many strips of columns, none narrower than this.
 STRIPS, NARROWEST = 16, 256
-# A matrix of so many rows is factorised by every process for itself: less would be gained than exchanged.
-WHOLE = 8192
+# Columns of a block of a factorisation that is shared. A matrix of no more than FEWEST blocks is factorised
+# by every process for itself: less would be gained than exchanged.
+WIDTH, FEWEST = 1536, 4
 
 
 def strips(size: int) -> Iterator[tuple[int, int]]:
@@ -24,44 +25,48 @@ def strips(size: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + width, size)
 
 
-def cholesky(matrix: Tensor, whole: int = WHOLE) -> Tensor:
-    """L with L L^T = matrix. In a process group, where all have the same matrix, it is halved:
+def solve(matrix: Tensor, right: Tensor, width: int = WIDTH) -> Tensor:
+    """X = right matrix^-1 = (right L^-T) L^-1 with the Cholesky factor L of the matrix.
 
-        [ A  B^T ]   [ La  0  ] [ La^T  X^T  ]      La La^T = A,  X = B La^-T,
-        [ B   C  ] = [ X   Lc ] [ 0     Lc^T ]      Lc Lc^T = C - X X^T
-
-    Each process makes its own rows of X and of X X^T. A and C are halved again, down to `whole` rows.
-
-    matrix: [k, k], positive definite; its lower triangle alone is read. Returns the same shape, dtype and
-    device; what stands above the diagonal means nothing. Raises ValueError where the matrix is not positive
-    definite or not finite.
+    matrix: [k, k], positive definite; its lower triangle alone is read. right: [rows, k]. In a process group,
+    where all have the same matrix and each its own rows of `right`, they make L together. width: columns of
+    the blocks that they make it by. Raises ValueError where the matrix is not positive definite, and where
+    it or `right` is not finite.
     """
-    if processes() == 1 or len(matrix) <= whole:
-        return _factor(matrix)
-    factor = matrix.clone()
-    _factorise(factor, whole)
-    return factor
+    shared = processes() > 1 and len(matrix) > FEWEST * width
+    factor, forward, failed = _shared(matrix, right, width) if shared else _alone(matrix, right)
+    solution: Tensor = torch.linalg.solve_triangular(factor, forward, upper=False, left=False)
+    if bool(failed | ~torch.isfinite(solution).all()):
+        raise ValueError(f"a matrix of {len(matrix)} rows is not positive definite, or something not finite")
+    return solution
 
 
-def _factorise(block: Tensor, whole: int) -> None:
-    """Put its Cholesky factor in the place of a matrix, with the names that `cholesky` gives its parts."""
-    if len(block) <= whole:
-        block.copy_(_factor(block))
-        return
-    half = len(block) // 2
-    a, b, c = block[:half, :half], block[half:, :half], block[half:, half:]
-    _factorise(a, whole)
-    x = torch.linalg.solve_triangular(a.mT, own_rows(b), upper=True, left=False)
-    b.copy_(from_owners(x, len(b)))
-    for start, end in strips(len(c)):
-        product = own_rows(b[start:]) @ b[start:end].T
-        c[start:, start:end].sub_(from_owners(product, len(c) - start))
-    _factorise(c, whole)
-
-
-def _factor(matrix: Tensor) -> Tensor:
-    factor: Tensor
+def _alone(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """L, right L^-T, and whether there is no L: a scalar that no one has waited for."""
     factor, failed = torch.linalg.cholesky_ex(matrix)
-    if int(failed):
-        raise ValueError(f"a matrix of {len(matrix)} rows is not positive definite")
-    return factor
+    # On an H200 4 to 7% faster than cholesky_solve, which has the right-hand sides as columns.
+    return factor, torch.linalg.solve_triangular(factor.mT, right, upper=True, left=False), failed > 0
+
+
+def _shared(matrix: Tensor, right: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What _alone gives, by blocks of columns from left to right, `right` standing below the matrix.
+
+    J: the rows of a block's own columns; <: all columns before it; i: any row below J, or one of `right`.
+
+        L_JJ = Cholesky factor of M_JJ - L_J< L_J<^T    each process makes its own rows of the difference
+        L_iJ = (M_iJ - L_i< L_J<^T) L_JJ^-T             each process makes its own rows, of `right` to keep
+    """
+    factor, forward, size, failures = matrix.clone(), right.clone(), len(matrix), []
+    for start in range(0, size, width):
+        end = min(start + width, size)
+        columns, before = factor[:, start:end], factor[:, :start]
+        corner = own_rows(columns[start:end]) - own_rows(before[start:end]) @ before[start:end].T
+        columns[start:end], failed = torch.linalg.cholesky_ex(from_owners(corner, end - start))
+        failures.append(failed > 0)
+        below = own_rows(columns[end:]) - own_rows(before[end:]) @ before[start:end].T
+        rows = torch.cat([below, forward[:, start:end] - forward[:, :start] @ before[start:end].T])
+        rows = torch.linalg.solve_triangular(columns[start:end].mT, rows, upper=True, left=False)
+        if end < size:
+            columns[end:] = from_owners(rows[: len(below)], size - end)
+        forward[:, start:end] = rows[len(below) :]
+    return factor, forward, torch.stack(failures).any()
