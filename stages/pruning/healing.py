@@ -1,12 +1,13 @@
 """Ridge regression that refits the kept columns of an output projection. No biases: shapes stay standard."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from stages.common.errors import InputError
-from stages.pruning.parallel import from_owners, own_rows, processes, summed
+from stages.pruning.parallel import from_owners, own_rows, processes, summed, summing
 from stages.pruning.precision import half_product, product_with_half, tensor_cores
 from stages.pruning.symmetric import solve, strips
 
@@ -56,18 +57,21 @@ class Moments:
                 self.removed.add_(half_product(removed.flatten(0, 1).T, rows), alpha=weight)
         self.energy.add_(targets.square().sum(dtype=self.energy.dtype), alpha=weight)
 
-    def over_processes(self) -> "Moments":
-        """These sums, added up in place over all processes of a group."""
+    def over_processes(self) -> Callable[[], "Moments"]:
+        """Begin to add these sums up, in place, over all processes of a group; the result waits for them."""
         if processes() == 1:
-            return self
+            return lambda: self
         # Strip by strip, because what is above them, nearly half of all, is not read.
-        for start, end in strips(len(self.gram)):
-            strip = self.gram[start:, start:end]
-            strip.copy_(summed(strip.contiguous()))
-        self.cross, self.energy = summed(self.cross), summed(self.energy)
-        if len(self.removed):
-            self.removed = summed(self.removed)
-        return self
+        parts = [self.gram[start:, start:end] for start, end in strips(len(self.gram))]
+        parts += [self.cross, self.energy, *([self.removed] if len(self.removed) else [])]
+        sums = [summing(part.contiguous()) for part in parts]
+
+        def whole() -> "Moments":
+            for part, added_up in zip(parts, sums, strict=True):
+                part.copy_(added_up())
+            return self
+
+        return whole
 
 
 def missed(moments: Moments, weight: Tensor) -> float:

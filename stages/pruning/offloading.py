@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ FREE = 0.5
 PART = 0.1
 
 Row = tuple[Tensor, ...]
+# What is made of a layer on the device, by its number; the function waits for the next one, if there is one.
+Work = Callable[[int, nn.Module, Callable[[], nn.Module]], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -83,26 +86,31 @@ class Offloading:
                 if len(done) > QUEUED:
                     done.popleft().synchronize()
 
-    def through(self, layers: nn.ModuleList, count: int, work: Callable[[int, nn.Module], nn.Module]) -> None:
-        """Exchange the first layers, in order, for what `work` makes of each on the device, by its number.
+    def through(self, layers: nn.ModuleList, count: int, work: Work) -> None:
+        """Exchange the first layers, in order, for what `work` makes of each on the device.
 
         A copy of a layer comes to the device while the one before is at work, and what came of that one goes
         back to host memory in the meantime. All are there at the end. What `work` returns may hold tensors of
         the layer it was given, as long as it does not change them: of those nothing is copied back.
         """
         with ThreadPoolExecutor(max_workers=1) as bringer, ThreadPoolExecutor(max_workers=1) as returner:
-            ahead, returned = bringer.submit(self._bring, layers[0]), list[Future[nn.Module]]()
-            for index in range(count):
-                brought = ahead.result()
-                if index + 1 < count:
-                    ahead = bringer.submit(self._bring, layers[index + 1])
+            coming, returned = dict[int, Future[_Brought]](), list[Future[nn.Module]]()
+
+            def arrived(index: int) -> nn.Module:
+                for number in range(index, min(index + 2, count)):
+                    if number not in coming:
+                        coming[number] = bringer.submit(self._bring, layers[number])
+                layer = coming[index].result().layer
                 if self._copies is not None:
-                    self._hand_over([*brought.layer.parameters(), *brought.layer.buffers()])
-                done = work(index, brought.layer)
+                    self._hand_over([*layer.parameters(), *layer.buffers()])
+                return layer
+
+            for index in range(count):
+                done = work(index, arrived(index), partial(arrived, index + 1))
                 if returned:
                     # One at a time: the device holds no more of them.
                     layers[index - 1] = returned.pop().result()
-                returned.append(returner.submit(self._return, done, brought, self._now()))
+                returned.append(returner.submit(self._return, done, coming.pop(index).result(), self._now()))
             layers[count - 1] = returned.pop().result()
 
     def on_device(self, value: Any, known: dict[int, Any]) -> Any:

@@ -4,6 +4,7 @@ Without a group everything here is the identity, so the same code serves one pro
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
@@ -25,11 +26,24 @@ def own_rows(rows: Tensor) -> Tensor:
 
 def summed(values: Tensor) -> Tensor:
     """The sum of `values` over all processes, the same bits in each of them; shape and device kept."""
+    return summing(values)()
+
+
+def summing(values: Tensor) -> Callable[[], Tensor]:
+    """Begin to sum `values` over all processes; the result waits for the sum and returns it.
+
+    In the meantime this process goes on. `values` may hold anything from now on.
+    """
     if not dist.is_initialized():
-        return values
+        return lambda: values
     reduced = values.to(_device())
-    dist.all_reduce(reduced)
-    return reduced.to(values.device)
+    work = dist.all_reduce(reduced, async_op=True)
+
+    def whole() -> Tensor:
+        work.wait()
+        return reduced.to(values.device)
+
+    return whole
 
 
 def from_owners(rows: Tensor, count: int) -> Tensor:

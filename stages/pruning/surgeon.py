@@ -1,7 +1,7 @@
 """One decoder layer after the other cut and healed, with the streams of the dense and of the pruned model."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,6 +13,7 @@ from stages.pruning.cutting import cut_layer
 from stages.pruning.healing import Moments, both_refits, missed, missed_by_refit, ridge_refit
 from stages.pruning.norms import fused_norms
 from stages.pruning.offloading import Offloading
+from stages.pruning.parallel import processes
 from stages.pruning.reconstruction import reconstruct
 from stages.pruning.settings import Healing, Refit
 from stages.pruning.sites import Masks, Site, channel_mask
@@ -46,36 +47,51 @@ class Surgeon:
         self,
         healing: Healing,
         masks: Masks,
+        by_layer: Mapping[int, list[Site]],
         offloading: Offloading,
         calls: Calls,
         streams: Streams,
         *,
         probing: bool = False,
     ) -> None:
-        self.healing, self.masks, self.offloading = healing, masks, offloading
+        self.healing, self.masks, self.by_layer, self.offloading = healing, masks, by_layer, offloading
         self.calls, self.streams, self.probing = calls, streams, probing
         self.refits: list[Refit] = []
         self.probes: dict[str, Tensor] = {}
+        # The targets of the next layer, where the dense stream is through it already.
+        self._ahead: dict[str, Targets] | None = None
 
-    def layer(self, index: int, layer: nn.Module, sites: list[Site]) -> nn.Module:
-        """The layer cut and healed, with both streams moved through it."""
+    def layer(self, index: int, layer: nn.Module, following: Callable[[], nn.Module]) -> nn.Module:
+        """The layer cut and healed, with both streams moved through it.
+
+        While processes of a group add up the sums of its last refit, the dense stream moves on through
+        `following`, the next layer. Not with reconstruction, because training needs both streams at the same
+        depth.
+        """
+        sites, reconstruction = self.by_layer.get(index, []), self.healing.reconstruction
         # A copy, because the dense stream needs the layer as it was until its last batch is through. Cutting
         # and refitting exchange weights, so those that stay can be shared; training changes them in place.
-        weights = () if self.healing.reconstruction is not None else (*layer.parameters(), *layer.buffers())
+        weights = () if reconstruction is not None else (*layer.parameters(), *layer.buffers())
         healed = copy.deepcopy(layer, {id(weight): weight for weight in weights})
         self.probes = {}
-        with fused_norms(layer, healed):
-            targets = self._dense_pass(index, layer, sites)
+        targets = self._dense_pass(index, layer) if self._ahead is None else self._ahead
+        self._ahead = None
+        refit = _nothing
+        with fused_norms(healed):
             # The experts of one block are healed together, in one pass.
             for sublayer, together in groupby(sites, key=lambda site: site.sublayer.result):
-                self._heal(index, healed, list(together), targets.get(sublayer))
-            if sites and self.healing.reconstruction is not None:
+                refit()
+                refit = self._heal(index, healed, list(together), targets.get(sublayer))
+            if processes() > 1 and reconstruction is None and index < max(self.by_layer):
+                self._ahead = self._dense_pass(index + 1, following())
+            refit()
+            if sites and reconstruction is not None:
                 reconstruct(
                     healed,
                     lambda hidden: self.calls.run(index, healed, hidden),
                     self.streams,
                     self.offloading,
-                    self.healing.reconstruction,
+                    reconstruction,
                     seed=index,
                 )
             if not sites or not self._moves_on(sites[-1]):
@@ -87,7 +103,7 @@ class Surgeon:
         """Whether healing the site takes the pruned stream to the layer's end: no weight changes after it."""
         return site.ends_layer and self.healing.reconstruction is None
 
-    def _dense_pass(self, index: int, layer: nn.Module, sites: list[Site]) -> dict[str, Targets]:
+    def _dense_pass(self, index: int, layer: nn.Module) -> dict[str, Targets]:
         """Move the dense stream through a layer; return the targets of its sublayers, by Sublayer.result.
 
         Only the method `residual` has a dense stream; for others there are no targets.
@@ -95,25 +111,28 @@ class Surgeon:
         if self.healing.method != "residual":
             return {}
         # One site stands for all of its sublayer: they have one target.
-        first = {site.sublayer.result: site for site in reversed(sites)}
+        first = {site.sublayer.result: site for site in reversed(self.by_layer.get(index, []))}
         weighted = self.healing.reconstruction is not None
         targets = {result: Targets([], [] if weighted else None) for result in first}
-        for number, (hidden,) in enumerate(self.offloading.fetch(self.streams.dense)):
-            with watching(layer, list(first.values())) as seen:
-                self.streams.dense[number] = self.offloading.store(self.calls.run(index, layer, hidden))
-            for result, site in first.items():
-                watched, held = seen[site.name], targets[result]
-                # float32, because the difference of two streams is far smaller than either of them.
-                entering, made = watched.entering.float(), watched.result.float()
-                held.values.append(self.offloading.store(made + self.healing.alpha * entering))
-                if held.token_weights is not None:
-                    squared_length = (entering + made).square().sum(-1).clamp_min(NO_LENGTH)
-                    held.token_weights.append(self.offloading.store(squared_length.reciprocal()))
+        with fused_norms(layer):
+            for number, (hidden,) in enumerate(self.offloading.fetch(self.streams.dense)):
+                with watching(layer, list(first.values())) as seen:
+                    self.streams.dense[number] = self.offloading.store(self.calls.run(index, layer, hidden))
+                for result, site in first.items():
+                    watched, held = seen[site.name], targets[result]
+                    # float32, because the difference of two streams is far smaller than either of them.
+                    entering, made = watched.entering.float(), watched.result.float()
+                    held.values.append(self.offloading.store(made + self.healing.alpha * entering))
+                    if held.token_weights is not None:
+                        squared_length = (entering + made).square().sum(-1).clamp_min(NO_LENGTH)
+                        held.token_weights.append(self.offloading.store(squared_length.reciprocal()))
         return targets
 
-    def _heal(self, index: int, layer: nn.Module, sites: list[Site], targets: Targets | None) -> None:
-        """Refit the projections of a sublayer's sites on the pruned stream and cut the sites out of `layer`,
-        in place.
+    def _heal(
+        self, index: int, layer: nn.Module, sites: list[Site], targets: Targets | None
+    ) -> Callable[[], None]:
+        """Begin to refit the projections of a sublayer's sites on the pruned stream. The result waits for the
+        sums of all processes, refits, and cuts the sites out of `layer`, in place.
 
         targets: of the sublayer; None: each projection is held against its own output on the pruned stream.
         After the last site of a layer the pruned stream may move on: where nothing but the residual addition
@@ -145,22 +164,27 @@ class Surgeon:
                 if self._moves_on(site):
                     others.append(self.offloading.store(output - watched.output))
                     inputs.append(self.offloading.store(x))
-        for site in sites:
-            module = projections[site.name]
-            without = module.weight.detach().index_select(1, removed[site.name])
-            cut_layer(layer, site, self.masks[site.name])
-            sums, cut = moments.pop(site.name).over_processes(), module.weight.detach()
-            before = missed(sums, cut)
-            if self.probing:
-                module.weight.data, self.probes[site.name] = both_refits(
-                    sums, cut, without, self.healing.ridge
-                )
-            else:
-                module.weight.data = ridge_refit(sums, cut, self.healing.ridge)
-            after = missed_by_refit(sums, module.weight, cut, self.healing.ridge)
-            self.refits.append(Refit(index, site.name, before, after))
-        for number, (other, x) in enumerate(self.offloading.fetch(others, inputs)):
-            self.streams.pruned[number] = self.offloading.store(other + F.linear(x, last.weight))
+        sums_of = {site.name: moments.pop(site.name).over_processes() for site in sites}
+
+        def refit() -> None:
+            for site in sites:
+                module = projections[site.name]
+                without = module.weight.detach().index_select(1, removed[site.name])
+                cut_layer(layer, site, self.masks[site.name])
+                sums, cut = sums_of.pop(site.name)(), module.weight.detach()
+                before = missed(sums, cut)
+                if self.probing:
+                    module.weight.data, self.probes[site.name] = both_refits(
+                        sums, cut, without, self.healing.ridge
+                    )
+                else:
+                    module.weight.data = ridge_refit(sums, cut, self.healing.ridge)
+                after = missed_by_refit(sums, module.weight, cut, self.healing.ridge)
+                self.refits.append(Refit(index, site.name, before, after))
+            for number, (other, x) in enumerate(self.offloading.fetch(others, inputs)):
+                self.streams.pruned[number] = self.offloading.store(other + F.linear(x, last.weight))
+
+        return refit
 
     def _pruned_batches(
         self, targets: Targets | None
@@ -176,3 +200,7 @@ class Surgeon:
             weighted = (self.streams.pruned, targets.values, targets.token_weights)
             for hidden, target, token_weights in self.offloading.fetch(*weighted):
                 yield hidden, target, token_weights
+
+
+def _nothing() -> None:
+    """The refit where nothing is cut."""

@@ -111,8 +111,8 @@ class _Operation:
         layers, count = decoder_layers(self.model), max(self.by_layer) + 1
         surgeon = self._surgeon(healing)
 
-        def work(index: int, layer: nn.Module) -> nn.Module:
-            healed = surgeon.layer(index, layer, self.by_layer.get(index, []))
+        def work(index: int, layer: nn.Module, following: Callable[[], nn.Module]) -> nn.Module:
+            healed = surgeon.layer(index, layer, following)
             on_layer()
             return healed
 
@@ -141,10 +141,10 @@ class _Operation:
         )
         refits: dict[Site, Tensor] = {}
 
-        def work(index: int, layer: nn.Module) -> nn.Module:
+        def work(index: int, layer: nn.Module, following: Callable[[], nn.Module]) -> nn.Module:
             sites, healed, probe = self.by_layer.get(index, []), layer, layer
             if index <= last:
-                healed = surgeon.layer(index, layer, sites)
+                healed = surgeon.layer(index, layer, following)
                 probe = copy.deepcopy(healed)
                 for site in sites:
                     projection(probe, site).weight.data = surgeon.probes[site.name]
@@ -174,4 +174,4 @@ class _Operation:
         batches, weights = own_batches(self.sequences, self.mixture, self.batch_size)
         hidden, calls = enter(self.model, batches, self.offloading)
         streams = Streams(list(hidden) if healing.method == "residual" else [], list(hidden), weights)
-        return Surgeon(healing, self.masks, self.offloading, calls, streams, probing=probing)
+        return Surgeon(healing, self.masks, self.by_layer, self.offloading, calls, streams, probing=probing)
