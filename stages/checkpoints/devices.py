@@ -117,6 +117,8 @@ def process_group(device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
+        # What processes exchange goes before the work that it goes on beside.
+        os.environ.setdefault("TORCH_NCCL_HIGH_PRIORITY", "1")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield
