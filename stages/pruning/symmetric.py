@@ -12,7 +12,7 @@ from stages.pruning.parallel import from_owners, own_rows, processes
 STRIPS, NARROWEST = 16, 256
 # Columns of a block of a factorisation that is shared. A matrix of no more than FEWEST blocks is factorised
 # by every process for itself: less would be gained than exchanged.
-WIDTH, FEWEST = 1536, 4
+WIDTH, FEWEST = 1536, 6
 
 
 def strips(size: int) -> Iterator[tuple[int, int]]:

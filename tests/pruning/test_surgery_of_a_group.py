@@ -20,13 +20,13 @@ WAYS = {
     # All sequences in one step, because those of several are drawn by each process from its own.
     "trained": Healing("residual", 0.7, 0.1, Reconstruction(epochs=1, learning_rate=1e-4, batch_size=12)),
 }
-# Blocks of 4 columns, so that processes share the solution of every refit.
+# Blocks of 2 columns, so that processes share the solution of every refit.
 GROUP = """
 import functools, os, pathlib, sys, torch
 import torch.distributed as dist
 from stages.pruning import healing, symmetric
 from tests.pruning.test_surgery_of_a_group import WAYS, healed
-healing.solve = functools.partial(symmetric.solve, width=4)
+healing.solve = functools.partial(symmetric.solve, width=2)
 dist.init_process_group("gloo")
 found = {name: healed(way) for name, way in WAYS.items()}
 torch.save(found, pathlib.Path(sys.argv[1]) / os.environ["RANK"])
