@@ -143,7 +143,7 @@ def both_refits(moments: Moments, anchor: Tensor, removed: Tensor, ridge: float)
 
 def _fitted(moments: Moments, anchor: Tensor, ridge: float) -> Tensor:
     """This process's own rows of cross + anchor R."""
-    held = _wide(own_rows(anchor)) * _strength(_wide(moments.gram), ridge)
+    held = _wide(own_rows(anchor)) * _wide(_strength(moments.gram, ridge))
     return _wide(own_rows(moments.cross)) + held
 
 
