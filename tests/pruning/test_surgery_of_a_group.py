@@ -23,14 +23,13 @@ WAYS = {
 # Blocks of 2 columns, so that processes share the solution of every refit.
 GROUP = """
 import functools, os, pathlib, sys, torch
-import torch.distributed as dist
+from stages.checkpoints.devices import process_group
 from stages.pruning import healing, symmetric
 from tests.pruning.test_surgery_of_a_group import WAYS, healed
 healing.solve = functools.partial(symmetric.solve, width=2)
-dist.init_process_group("gloo")
-found = {name: healed(way) for name, way in WAYS.items()}
+with process_group(torch.device("cpu")):
+    found = {name: healed(way) for name, way in WAYS.items()}
 torch.save(found, pathlib.Path(sys.argv[1]) / os.environ["RANK"])
-dist.destroy_process_group()
 """
 
 Result = tuple[Healed, dict[str, Tensor]]
