@@ -68,9 +68,9 @@ def prune(
 
     device: computes, and holds one layer, its healed copies, one Gram matrix, and the batches of both streams
     as long as half of its memory is free (offloading.FREE); everything else stays in host memory.
-    on_layer: called after each layer. In a process group each process reads its own rows of the text and all
-    end with the same weights. Raises InputError where masks do not fit the model and where activations are
-    not finite.
+    on_layer: called after each layer. In a process group each process reads its own rows of the text, its
+    device holds the next layer and its targets too, and all end with the same weights. Raises InputError
+    where masks do not fit the model and where activations are not finite.
 
     Returns the method that healed, with what `auto` chose it by.
     """
