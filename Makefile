@@ -68,11 +68,11 @@ experiments: setup ## List the experiments: the settings that differ, and the ra
 
 # The experiments that this commit lacks; what is queued beside them runs too.
 GRID ?= small
-study: setup ## Run the grid of experiments in stages/experiments/study (GRID=small, hours) into data/study
+study: setup ## Run the grid of experiments in lab/study (GRID=small, hours) into data/study
 	@python -m stages.plan --check
-	@python -m stages.study queue --grid $(GRID)
+	@python -m lab.study.__main__ queue --grid $(GRID)
 	$(RUN_QUEUE)
-	@python -m stages.study collect --grid $(GRID)
+	@python -m lab.study.__main__ collect --grid $(GRID)
 
 REV ?= main
 compare: setup ## What changed since a commit (REV=main): params, metrics, figures
@@ -88,22 +88,22 @@ test-all: setup ## Run the slow tests too
 	$(PYTEST) -m "not gpu and not portability and not baselines"
 
 lint: setup ## Check style
-	ruff check stages tests
-	ruff format --check stages tests
+	ruff check secateurs stages lab tests
+	ruff format --check secateurs stages lab tests
 
 types: setup ## Check types
 	mypy
 
 format: setup ## Rewrite the code in the house style
-	ruff check --fix stages tests
-	ruff format stages tests
+	ruff check --fix secateurs stages lab tests
+	ruff format secateurs stages lab tests
 
 deps: setup ## Write the code that each stage imports into the dependencies of dvc.yaml
 	@python -m stages.deps
 
 SUITE ?= cpu
 bench: setup ## Measure speed and memory (SUITE=cpu, h200 or sizes); the JSON goes to data/bench
-	python -m tests.bench $(SUITE)
+	python -m lab.bench $(SUITE)
 
 # llama.cpp is built from source, in an environment of its own, which takes minutes the first time.
 .llama/.installed:
@@ -129,4 +129,4 @@ portability: setup .llama/.installed ## Export to GGUF and compare llama.cpp wit
 BASELINES ?=
 baselines: setup .baselines/.installed ## Prune by other programs and methods too; compare them in data/baselines
 	BASELINES_PYTHON=$(CURDIR)/.baselines/bin/python pytest -m baselines
-	@python -m stages.baselines --python .baselines/bin/python $(BASELINES)
+	@python -m lab.baselines.__main__ --python .baselines/bin/python $(BASELINES)

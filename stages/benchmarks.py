@@ -1,11 +1,12 @@
 """Stage: the items of the zero-shot tasks."""
 
-from stages.common import artifacts
-from stages.common.console import progress, stage, summary
+from secateurs.files.atomic import atomic
+from secateurs.progress import progress
+from secateurs.text.benchmark_items import read_items
+from stages.common.console import stage, summary
 from stages.common.locks import hold
-from stages.common.params import read_params
 from stages.common.paths import BENCHMARKS
-from stages.text.benchmark_items import read_items
+from stages.params.file import read_params
 
 
 @stage
@@ -13,7 +14,7 @@ def main() -> None:
     """Write the items of every task under `benchmarks` in params.yaml to data/benchmarks/TASK.jsonl."""
     benchmarks = read_params().benchmarks
     hold(BENCHMARKS)
-    with artifacts.atomic(BENCHMARKS) as directory:
+    with atomic(BENCHMARKS) as directory:
         directory.mkdir()
         for task, benchmark in progress(benchmarks.items(), label="benchmarks", unit="tasks"):
             (directory / f"{task}.jsonl").write_bytes(read_items(task, benchmark))

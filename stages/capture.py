@@ -2,20 +2,21 @@
 
 import click
 
-from stages.checkpoints.devices import process_group, resolve_device
-from stages.checkpoints.loading import load_model
-from stages.common.console import counter, is_first, stage, summary
+from secateurs.devices.placement import process_group, resolve_device
+from secateurs.families.experts import open_experts
+from secateurs.measure.round import measure
+from secateurs.progress import counter, is_first
+from stages.common.calibration import read_text
+from stages.common.checkpoints import load_model
+from stages.common.console import stage, summary
 from stages.common.dvc import key_of_stage
 from stages.common.launching import launch
 from stages.common.locks import hold
-from stages.common.params import read_params
 from stages.common.paths import CALIBRATION, MODEL, ROUNDS
-from stages.method.from_params import method_settings
-from stages.method.measure import measure
-from stages.pruning.experts import open_experts
+from stages.params.file import read_params
+from stages.params.method import method_settings
 from stages.rounds.captures import write_captures
 from stages.rounds.tensors import read_masks
-from stages.text.calibration import read_text
 
 
 @stage

@@ -11,12 +11,12 @@ import click
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer, set_seed
 
-from stages.checkpoints.devices import place
-from stages.checkpoints.loading import load_model, load_tokenizer
+from secateurs.devices.placement import place
+from secateurs.errors import InputError
+from secateurs.text.chat_template import render_chat
 from stages.common.artifacts import read_json
+from stages.common.checkpoints import load_model, load_tokenizer
 from stages.common.console import stage
-from stages.common.errors import InputError
-from stages.text.chat_template import render_chat
 
 Turn = dict[str, str]
 

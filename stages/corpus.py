@@ -1,14 +1,14 @@
 """Stage: calibration and held-out sequences of every domain."""
 
-from stages.checkpoints.loading import load_config, load_tokenizer
+from secateurs.text.corpus import build_corpus
 from stages.common import artifacts
+from stages.common.checkpoints import load_config, load_tokenizer
 from stages.common.console import stage, summary
+from stages.common.corpus_inputs import corpus_inputs
 from stages.common.locks import hold
-from stages.common.params import read_params
 from stages.common.paths import DATA, MODEL
+from stages.params.file import read_params
 from stages.planning.checks import check_context, check_ids
-from stages.text.corpus import build_corpus
-from stages.text.inputs import corpus_inputs
 
 
 @stage

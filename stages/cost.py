@@ -6,17 +6,17 @@ from typing import Any
 
 import click
 
-from stages.checkpoints.devices import place
-from stages.checkpoints.loading import load_config, load_model
-from stages.common.artifacts import write_json
+from secateurs.devices.placement import place
+from secateurs.evaluation.circumstances import circumstances
+from secateurs.evaluation.cost import measure_size
+from secateurs.evaluation.latency import compare_latency
+from secateurs.evaluation.memory import peak_memory
+from secateurs.files.json_file import write_json
+from stages.common.checkpoints import load_config, load_model
 from stages.common.console import stage, summary
 from stages.common.locks import hold
-from stages.common.params import read_params
 from stages.common.paths import EVALUATIONS
-from stages.evaluation.circumstances import circumstances
-from stages.evaluation.cost import measure_size
-from stages.evaluation.latency import compare_latency
-from stages.evaluation.memory import peak_memory
+from stages.params.file import read_params
 from stages.planning.checks import check_context
 
 

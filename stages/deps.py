@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from stages.common.artifacts import atomic
+from secateurs.errors import InputError
+from secateurs.files.atomic import atomic
 from stages.common.console import stage
-from stages.common.errors import InputError
 from stages.planning.dependencies import pipelines, with_code
 
 

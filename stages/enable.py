@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from stages.common.artifacts import atomic
+from secateurs.files.atomic import atomic
 from stages.common.console import stage
 from stages.planning.dependencies import TEMPLATES
 

@@ -3,15 +3,15 @@
 import os
 from pathlib import Path
 
-from stages.checkpoints.loading import load_tokenizer
-from stages.common.artifacts import atomic
+from secateurs.files.atomic import atomic
+from secateurs.gguf.llama_quantize import K_QUANTS, SOURCE_PRECISION, find_program, quantise
+from secateurs.gguf.writing import write_gguf
+from stages.common.checkpoints import load_tokenizer
 from stages.common.console import stage, summary
 from stages.common.hashes import check_hashes
 from stages.common.locks import hold
-from stages.common.params import Params, read_params
 from stages.common.paths import EXPORT, PRUNED
-from stages.exporting.gguf_file import write_gguf
-from stages.exporting.llama_quantize import K_QUANTS, SOURCE_PRECISION, find_program, quantise
+from stages.params.file import Params, read_params
 
 
 @stage

@@ -2,17 +2,18 @@
 
 import click
 
-from stages.checkpoints.loading import load_model
-from stages.common.artifacts import read_json, write_json
+from secateurs.choose.round import choose
+from secateurs.errors import InputError
+from secateurs.families.experts import open_experts
+from secateurs.files.json_file import write_json
+from stages.common.artifacts import read_json
+from stages.common.checkpoints import load_model
 from stages.common.console import stage, summary
 from stages.common.dvc import key_of_stage
-from stages.common.errors import InputError
 from stages.common.locks import hold
-from stages.common.params import read_params
 from stages.common.paths import MODEL, ROUNDS
-from stages.method.choose import choose
-from stages.method.from_params import method_settings
-from stages.pruning.experts import open_experts
+from stages.params.file import read_params
+from stages.params.method import method_settings
 from stages.rounds.captures import read_captures
 from stages.rounds.tensors import check_kept, read_masks, read_scores, write_masks, write_scores
 

@@ -1,15 +1,17 @@
 """Stage: the dense model, and the masks that remove nothing, where the first round starts."""
 
-from stages.checkpoints.dense import load_dense
-from stages.common import artifacts
+from secateurs.checkpoints.dense import load_dense
+from secateurs.families.experts import close_experts, open_experts
+from secateurs.files.atomic import atomic
+from secateurs.files.json_file import write_json
+from secateurs.kinds.chosen import chosen_sites
+from secateurs.kinds.sites import all_kept_masks
 from stages.common.console import stage, summary
 from stages.common.locks import hold
-from stages.common.params import DENSE, read_params
 from stages.common.paths import MODEL, ROUNDS
-from stages.method.sites import chosen_sites
+from stages.params.file import read_params
+from stages.params.rounds import DENSE
 from stages.planning.checks import check_context, check_early, check_template, check_vocabulary
-from stages.pruning.experts import close_experts, open_experts
-from stages.pruning.sites import all_kept_masks
 from stages.rounds.tensors import write_masks, write_scores
 
 ROUND = ROUNDS / DENSE
@@ -29,14 +31,14 @@ def main() -> None:
     check_vocabulary(tokenizer, model.config.vocab_size, params.model.name)
     check_template(tokenizer, params)
     close_experts(model)
-    with artifacts.atomic(MODEL) as directory:
+    with atomic(MODEL) as directory:
         model.save_pretrained(directory)
         tokenizer.save_pretrained(directory)
-    with artifacts.atomic(ROUND) as directory:
+    with atomic(ROUND) as directory:
         directory.mkdir()
         write_masks(directory / "masks.safetensors", masks)
         write_scores(directory / "scores.safetensors", {name: 0.0 * mask for name, mask in masks.items()})
-        artifacts.write_json(directory / "history.json", [])
+        write_json(directory / "history.json", [])
     parameters = sum(weight.numel() for weight in model.parameters())
     tied = ", embeddings and head in one matrix" if model.config.tie_word_embeddings else ""
     summary("model", f"{model.config.model_type}, {parameters / 1e6:,.1f} M parameters{tied}")

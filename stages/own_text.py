@@ -1,16 +1,17 @@
 """Stage: text that the dense model writes itself, to recover the pruned one by (optional pipeline)."""
 
-from stages.checkpoints.devices import place
-from stages.checkpoints.loading import load_config, load_model, load_tokenizer
-from stages.common.artifacts import atomic, write_documents
+from secateurs.devices.placement import place
+from secateurs.files.atomic import atomic
+from secateurs.text.dialogues import write_dialogues
+from secateurs.text.own import write_plain
+from secateurs.text.turns import NO_OWN_DIALOGUES, turns_of
+from stages.common.artifacts import write_documents
+from stages.common.checkpoints import load_config, load_model, load_tokenizer
 from stages.common.console import stage, summary
 from stages.common.locks import hold
-from stages.common.params import read_params
 from stages.common.paths import MODEL, OWN_TEXT
+from stages.params.file import read_params
 from stages.planning.checks import check_own_context
-from stages.text.dialogues import write_dialogues
-from stages.text.own import write_plain
-from stages.text.turns import NO_OWN_DIALOGUES, turns_of
 
 
 @stage

@@ -1,17 +1,18 @@
 """Stage: the report of a run as pages to read, as Markdown and as one HTML file."""
 
-from stages.checkpoints.origin import origin_of
-from stages.common.artifacts import atomic, read_json
+from secateurs.checkpoints.origin import origin_of
+from secateurs.files.atomic import atomic
+from stages.common.artifacts import read_json
 from stages.common.console import stage, summary
 from stages.common.locks import hold
-from stages.common.params import read_params
 from stages.common.paths import EVALUATIONS, HEALING, METRICS, PRUNED, REPORT_HTML, REPORT_MARKDOWN, ROUNDS
-from stages.evaluation.figures import draw_figures
-from stages.evaluation.html import to_html
-from stages.evaluation.markdown import to_markdown
-from stages.evaluation.metrics import read_evidence
-from stages.evaluation.page import build_page
-from stages.evaluation.provenance import provenance
+from stages.params.file import read_params
+from stages.reporting.figures import draw_figures
+from stages.reporting.html import to_html
+from stages.reporting.markdown import to_markdown
+from stages.reporting.metrics import read_evidence
+from stages.reporting.page import build_page
+from stages.reporting.provenance import provenance
 
 
 @stage

@@ -6,16 +6,17 @@ from typing import Any
 
 import click
 
-from stages.checkpoints.devices import place
-from stages.checkpoints.loading import load_model, load_tokenizer
-from stages.common.artifacts import read_sequences, write_json
+from secateurs.devices.placement import place
+from secateurs.evaluation.circumstances import circumstances
+from secateurs.evaluation.perplexity import DomainScore, geometric_mean, score_domains
+from secateurs.files.json_file import write_json
+from secateurs.inference.continuation import continue_prompts
+from stages.common.artifacts import read_sequences
+from stages.common.checkpoints import load_model, load_tokenizer
 from stages.common.console import stage, summary
 from stages.common.locks import hold
-from stages.common.params import read_params
 from stages.common.paths import EVALUATIONS, HELDOUT
-from stages.evaluation.circumstances import circumstances
-from stages.evaluation.continuation import continue_prompts
-from stages.evaluation.perplexity import DomainScore, geometric_mean, score_domains
+from stages.params.file import read_params
 
 
 @stage

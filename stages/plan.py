@@ -2,11 +2,11 @@
 
 import click
 
-from stages.checkpoints.devices import resolve_device
+from secateurs.choose.target import decoder_share
+from secateurs.devices.placement import resolve_device
 from stages.common.console import duration, stage
-from stages.common.params import PARAMS_FILE, Params, read_params
-from stages.method.from_params import budget_of
-from stages.method.target import decoder_share
+from stages.params.file import PARAMS_FILE, Params, read_params
+from stages.params.method import budget_of
 from stages.planning.architecture import Architecture, configured_architecture
 from stages.planning.checks import check_context, check_early
 from stages.planning.estimate import EFFICIENCY, Work, estimate_work, measure_speed, portions

@@ -7,12 +7,13 @@ import click
 import torch
 from transformers import PreTrainedModel
 
-from stages.checkpoints.loading import load_model, load_tokenizer
+from secateurs.errors import InputError
+from secateurs.gguf.llama_cpp import Passage, read_passages
+from secateurs.progress import progress
 from stages.common.artifacts import read_sequences
-from stages.common.console import progress, stage, summary
-from stages.common.errors import InputError
+from stages.common.checkpoints import load_model, load_tokenizer
+from stages.common.console import stage, summary
 from stages.common.paths import HELDOUT
-from stages.exporting.llama_cpp import Passage, read_passages
 
 # Of the perplexities: what half precision and another order of additions may make.
 TOLERANCE = 0.01

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import click
 
-from stages.checkpoints.origin import base_model, data_set
-from stages.common.artifacts import atomic, read_card
+from secateurs.checkpoints.origin import base_model, data_set
+from secateurs.files.atomic import atomic
+from stages.common.artifacts import read_card
 from stages.common.console import stage, summary
 from stages.common.hashes import check_hashes
 from stages.common.locks import hold
-from stages.common.params import read_params
 from stages.common.paths import DATA, EVALUATIONS, HEALING, PUBLISHED, ROUNDS
-from stages.evaluation.card import evaluated_card, front_matter
-from stages.evaluation.metrics import build_metrics, read_evidence
+from stages.params.file import read_params
+from stages.reporting.card import evaluated_card, front_matter
+from stages.reporting.metrics import build_metrics, read_evidence
 
 CARD = "README.md"
 

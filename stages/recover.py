@@ -11,25 +11,31 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stages.checkpoints.devices import SHARDED, place
-from stages.checkpoints.loading import load_model, load_tokenizer, saved_dtype
-from stages.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
-from stages.checkpoints.saving import in_precision, save_model, save_tokenizer
-from stages.common.artifacts import atomic, read_card, write_json
-from stages.common.console import counter, stage, summary
-from stages.common.errors import InputError
+from secateurs.checkpoints.loading import saved_dtype
+from secateurs.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
+from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
+from secateurs.devices import optimizer, precision
+from secateurs.devices.placement import SHARDED, place
+from secateurs.errors import InputError
+from secateurs.files.atomic import atomic
+from secateurs.files.json_file import write_json
+from secateurs.inference import divergence
+from secateurs.progress import counter
+from secateurs.recover import recovery, scales
+from secateurs.recover import training as course_of_training
+from secateurs.recover.recovery import recover, trained_parameters
+from secateurs.recover.training import Check, Course, Snapshot, Training, together
+from stages.common.artifacts import read_card
+from stages.common.calibration import read_text
+from stages.common.checkpoints import load_model, load_tokenizer
+from stages.common.console import stage, summary
 from stages.common.locks import hold
-from stages.common.params import Params, read_params
 from stages.common.paths import MODEL, PRUNED, RECOVERED, RECOVERY_TEXT
-from stages.pruning import divergence, optimizer, precision, recovery, scales
-from stages.pruning import training as course_of_training
-from stages.pruning.recovery import recover, trained_parameters
-from stages.pruning.training import Check, Course, Snapshot, Training, together
+from stages.params.file import Params, read_params
 from stages.recovering.card import ALL, Recovery, recovered_card
 from stages.recovering.curves import CURVES, following
 from stages.recovering.snapshots import Save, clear, read_snapshot, saving, snapshot_path
 from stages.recovering.text import by_kind, leave_out, recovery_mixture, rows_left_out, shares_of_kinds
-from stages.text.calibration import read_text
 
 CODE = tuple(
     Path(str(module.__file__))

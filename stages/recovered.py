@@ -1,12 +1,13 @@
 """Stage: the recovered model's measures and their ratios to the dense model's (optional pipeline)."""
 
-from stages.common.artifacts import read_json, write_json
+from secateurs.files.json_file import write_json
+from stages.common.artifacts import read_json
 from stages.common.console import headline, stage, summary
 from stages.common.locks import hold
-from stages.common.params import read_params
 from stages.common.paths import EVALUATIONS, HEALING, RECOVERED, RECOVERED_METRICS, ROUNDS
-from stages.evaluation.metrics import Metrics, build_metrics, read_evidence
-from stages.evaluation.sections import headline_rows
+from stages.params.file import read_params
+from stages.reporting.metrics import Metrics, build_metrics, read_evidence
+from stages.reporting.sections import headline_rows
 
 COLUMNS = ("", "dense", "recovered", "ratio")
 

@@ -2,14 +2,15 @@
 
 import math
 
+from secateurs.settings.groups import OWN_KINDS
+from secateurs.text.corpus import build_heldout, build_rest
 from stages.common.artifacts import read_documents, write_sequences
 from stages.common.console import stage, summary
+from stages.common.corpus_inputs import corpus_inputs
 from stages.common.locks import hold
-from stages.common.params import OWN_KINDS, Params, read_params
 from stages.common.paths import OWN_TEXT, RECOVERY_TEXT
+from stages.params.file import Params, read_params
 from stages.recovering.text import recovery_mixture, rows_left_out
-from stages.text.corpus import build_heldout, build_rest
-from stages.text.inputs import corpus_inputs
 
 
 @stage

@@ -2,10 +2,11 @@
 
 import click
 
-from stages.common.artifacts import atomic, read_json, write_json
+from secateurs.files.atomic import atomic
+from secateurs.files.json_file import write_json
+from stages.common.artifacts import read_json
 from stages.common.console import headline, stage, summary
 from stages.common.locks import hold
-from stages.common.params import read_params
 from stages.common.paths import (
     EVALUATIONS,
     FIGURE_DATA,
@@ -17,13 +18,14 @@ from stages.common.paths import (
     REPORT_MARKDOWN,
     ROUNDS,
 )
-from stages.evaluation.blocks import COLUMNS
-from stages.evaluation.comparison import compare
-from stages.evaluation.figure_data import figure_tables
-from stages.evaluation.figures import draw_figures
-from stages.evaluation.metrics import build_metrics, read_evidence
-from stages.evaluation.revision import read_commit, read_workspace
-from stages.evaluation.sections import headline_rows
+from stages.params.file import read_params
+from stages.reporting.blocks import COLUMNS
+from stages.reporting.comparison import compare
+from stages.reporting.figure_data import figure_tables
+from stages.reporting.figures import draw_figures
+from stages.reporting.metrics import build_metrics, read_evidence
+from stages.reporting.revision import read_commit, read_workspace
+from stages.reporting.sections import headline_rows
 
 
 @stage

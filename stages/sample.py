@@ -1,14 +1,15 @@
 """Stage: text sampled from the dense model, for calibration only."""
 
-from stages.checkpoints.devices import place
-from stages.checkpoints.loading import load_config, load_model, load_tokenizer
+from secateurs.devices.placement import place
+from secateurs.settings.sources import DIALOGUE_DOMAIN, GENERATED
+from secateurs.text.generated import generate
 from stages.common import artifacts
+from stages.common.checkpoints import load_config, load_model, load_tokenizer
 from stages.common.console import stage, summary
 from stages.common.locks import hold
-from stages.common.params import DIALOGUE_DOMAIN, GENERATED, read_params
 from stages.common.paths import MODEL, SOURCES
+from stages.params.file import read_params
 from stages.planning.checks import check_dialogues
-from stages.text.generated import generate
 
 
 @stage

@@ -2,14 +2,14 @@
 
 import click
 
+from secateurs.errors import InputError
+from secateurs.text.domains import documents
 from stages.common import artifacts
 from stages.common.console import stage, summary
 from stages.common.dvc import key_of_stage
-from stages.common.errors import InputError
 from stages.common.locks import hold
-from stages.common.params import PARAMS_FILE, read_params
 from stages.common.paths import SOURCES
-from stages.text.domains import documents
+from stages.params.file import PARAMS_FILE, read_params
 
 
 @stage

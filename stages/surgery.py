@@ -5,26 +5,29 @@ from dataclasses import asdict
 import torch
 from transformers import PreTrainedModel
 
-from stages.checkpoints.devices import passing_through, process_group, resolve_device
-from stages.checkpoints.loading import load_model, load_tokenizer, saved_dtype
-from stages.checkpoints.model_card import Measures, model_card
-from stages.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
-from stages.checkpoints.saving import in_precision, save_model, save_tokenizer
-from stages.common.artifacts import read_json, write_json
-from stages.common.atomic import atomic
-from stages.common.console import counter, is_first, stage, summary
+from secateurs.checkpoints.loading import saved_dtype
+from secateurs.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
+from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
+from secateurs.devices.placement import passing_through, process_group, resolve_device
+from secateurs.families.decoder import decoder_layers, decoder_parameters
+from secateurs.families.experts import close_experts, open_experts
+from secateurs.files.atomic import atomic
+from secateurs.files.json_file import write_json
+from secateurs.heal.heal import operate
+from secateurs.inference.loss import sequence_losses
+from secateurs.progress import counter, is_first
+from secateurs.text.portions import healing_text
+from stages.common.artifacts import read_json
+from stages.common.calibration import read_text
+from stages.common.checkpoints import load_model, load_tokenizer
+from stages.common.console import stage, summary
 from stages.common.launching import launch
 from stages.common.locks import hold
-from stages.common.params import read_params
 from stages.common.paths import CALIBRATION, HEALING, MODEL, PRUNED, ROUNDS
-from stages.method.from_params import method_settings
-from stages.method.operate import operate
-from stages.method.text import healing_text
-from stages.pruning.decoder import decoder_layers, decoder_parameters
-from stages.pruning.experts import close_experts, open_experts
-from stages.pruning.loss import sequence_losses
+from stages.params.file import read_params
+from stages.params.method import method_settings
+from stages.reporting.model_card import Measures, model_card
 from stages.rounds.tensors import check_kept, read_masks
-from stages.text.calibration import read_text
 
 
 @stage

@@ -10,13 +10,13 @@ from typing import Any
 import click
 from ruamel.yaml import YAML
 
-from stages.common.artifacts import atomic
+from secateurs.errors import InputError
+from secateurs.files.atomic import atomic
 from stages.common.console import stage
 from stages.common.dvc import run_dvc
-from stages.common.errors import InputError
-from stages.evaluation.comparison import flatten
-from stages.evaluation.markdown import markdown_table
-from stages.evaluation.sweep import draw_sweep, sweep_table, trial, varied
+from stages.reporting.comparison import flatten
+from stages.reporting.markdown import markdown_table
+from stages.reporting.sweep import draw_sweep, sweep_table, trial, varied
 
 PARAMS = "params.yaml"
 METRICS = "data/metrics.json"

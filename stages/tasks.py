@@ -4,18 +4,19 @@ from pathlib import Path
 
 import click
 
-from stages.checkpoints.devices import place
-from stages.checkpoints.loading import load_model, load_tokenizer
-from stages.common.artifacts import AnswerRow, write_answers, write_json
+from secateurs.devices.placement import place
+from secateurs.evaluation.circumstances import circumstances
+from secateurs.evaluation.scores import headline_metric
+from secateurs.evaluation.zero_shot import Score, score_tasks
+from secateurs.files.json_file import write_json
+from stages.common.artifacts import AnswerRow, write_answers
+from stages.common.asking import asking_of, items_of
+from stages.common.checkpoints import load_model, load_tokenizer
 from stages.common.console import stage, summary
 from stages.common.hashes import check_hashes
 from stages.common.locks import hold
-from stages.common.params import read_params
 from stages.common.paths import BENCHMARKS, EVALUATIONS
-from stages.evaluation.asking import asking_of, items_of
-from stages.evaluation.circumstances import circumstances
-from stages.evaluation.scores import headline_metric
-from stages.evaluation.zero_shot import Score, score_tasks
+from stages.params.file import read_params
 
 
 @stage

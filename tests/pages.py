@@ -10,8 +10,8 @@ TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in GUIDES}
 
 README = "tests/test_readme.py"
 RERUN = "tests/test_rerun.py"
-STUDY = "tests/experiments/study"
-BASELINES = "tests/experiments/baselines"
+STUDY = "tests/lab/study"
+BASELINES = "tests/lab/baselines"
 QUEUE_RUNS = f"{RERUN}::test_a_sweep_ends_in_a_table_and_a_figure"
 SPREADS = f"{README}::test_dvcs_queue_takes_workers"
 # Commands of the page on sharing: a run is pushed to a folder, cloned and pulled.
@@ -92,7 +92,7 @@ RUN_BY = {
         ["make baselines", 'make baselines BASELINES="--baseline wanda-sp --share 0.3"'],
         f"{README}::test_make_baselines_passes_its_options_on",
     ),
-    "python -m stages.baseline_table": (
+    "python -m lab.baselines.at_once.__main__": (
         f"{BASELINES}/test_at_once.py::test_every_row_is_made_or_says_why_not_and_is_not_made_twice"
     ),
     'make baselines BASELINES="--table left-out --jobs 4"': (
@@ -114,9 +114,9 @@ RUN_BY = {
         ["make sweep", 'make sweep SWEEP="-S mask.metric=fisher,wanda" BY=mask.metric'],
         f"{README}::test_make_sweep_passes_its_settings_on",
     ),
-    "make bench SUITE=cpu": "tests/bench/test_bench.py::test_rows_are_kept_beside_those_measured_before",
-    "python -m torch.distributed.run --standalone --nproc-per-node 2 -m tests.bench parallel --only 7B": (
-        "tests/bench/test_bench.py::test_two_processes_side_by_side_do_the_work_of_one"
+    "make bench SUITE=cpu": "tests/lab/bench/test_bench.py::test_rows_are_kept_beside_those_measured_before",
+    "python -m torch.distributed.run --standalone --nproc-per-node 2 -m lab.bench parallel --only 7B": (
+        "tests/lab/bench/test_bench.py::test_two_processes_side_by_side_do_the_work_of_one"
     ),
     "dvc exp run --run-all": f"{RERUN}::test_a_study_comes_out_alike_through_dvc_and_in_one_process",
     "dvc exp run --run-all --jobs 2": QUEUE_RUNS,
@@ -130,14 +130,14 @@ RUN_BY = {
         f"{README}::test_make_study_runs_what_the_page_shows",
     ),
     **dict.fromkeys(
-        [f"python -m stages.study {command}" for command in ("plan", "queue", "collect")],
+        [f"python -m lab.study.__main__ {command}" for command in ("plan", "queue", "collect")],
         f"{STUDY}/test_experiments.py::test_a_study_is_queued_run_once_and_collected",
     ),
-    "python -m stages.study queue --axis metric": (
+    "python -m lab.study.__main__ queue --axis metric": (
         f"{STUDY}/test_grid.py::test_an_axis_alone_keeps_the_names_of_what_it_shares"
     ),
     **dict.fromkeys(
-        [f"python -m stages.study {command} --grid large" for command in ("run", "page")],
+        [f"python -m lab.study.__main__ {command} --grid large" for command in ("run", "page")],
         f"{STUDY}/test_in_process.py::test_a_run_goes_on_where_it_stopped_and_ends_in_a_page",
     ),
     **dict.fromkeys(SHARING, f"{RERUN}::test_a_colleague_gets_the_pruned_model_without_running_anything"),

@@ -11,12 +11,17 @@ import torch
 from ruamel.yaml import YAML
 from transformers import PreTrainedModel
 
-from stages.common.artifacts import Sequence, write_json
-from stages.pruning.sites import all_kept_masks
+from secateurs.files.json_file import write_json
+from secateurs.kinds.sites import all_kept_masks
+from secateurs.text.documents import Sequence
 from stages.rounds.tensors import write_masks, write_scores
 
 ROOT = Path(__file__).parent.parent
 PARAMS = ROOT / "params.yaml"
+# All modules of the project.
+MODULES = sorted(
+    file for package in ("secateurs", "stages", "lab") for file in (ROOT / package).rglob("*.py")
+)
 BINARIES = Path(sys.executable).parent
 # What the model card says of a model that tests make up: the keys of `model` besides its source.
 LABEL = {"name": "tiny", "licence": "none", "base_model": None}

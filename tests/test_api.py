@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from stages.pruning.decoder import decoder_parameters
+from secateurs.families.decoder import decoder_parameters
 from tests.project import ROOT
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
@@ -69,11 +69,11 @@ def test_the_program_prunes_a_model_of_ones_own(installed: Path, tmp_path: Path)
 
 def test_what_is_installed_is_what_the_program_imports(installed: Path, tmp_path: Path) -> None:
     found = subprocess.run(
-        [sys.executable, "-c", "import stages.method.prune as module; print(module.__file__)"],
+        [sys.executable, "-c", "import secateurs.prune as module; print(module.__file__)"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(installed)},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert Path(found.stdout.strip()) == installed / "stages/method/prune.py"
+    assert Path(found.stdout.strip()) == installed / "secateurs/prune.py"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from secateurs.errors import InputError
 from stages.common.dvc import key_of_stage
-from stages.common.errors import InputError
-from stages.common.params import read_params
+from stages.params.file import read_params
 from tests.project import ROOT, change, read_yaml, write_params
 from tests.test_dvc_yaml import stages_of_dvc_yaml
 
@@ -52,7 +52,8 @@ def repro(directory: Path, target: str) -> str:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project's own dvc.yaml and code, under DVC."""
     directory = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "stages", directory / "stages")
+    for package in ("secateurs", "stages"):
+        shutil.copytree(ROOT / package, directory / package)
     for name in ("dvc.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, directory / name)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -8,12 +8,12 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from stages.common.schema import sources as params
-from stages.evaluation.tasks import TASKS
-from stages.method.prune import Pruned
-from stages.method.settings import Settings
+from secateurs.evaluation.tasks import TASKS
+from secateurs.prune import Pruned
+from secateurs.settings import sources as params
+from secateurs.settings.method import Settings
 from tests.pages import TEXTS, rows
-from tests.project import ROOT
+from tests.project import MODULES
 
 OWN_TEXT, API, TROUBLE = (TEXTS[f"docs/{name}.md"] for name in ("own-text", "api", "troubleshooting"))
 
@@ -75,7 +75,7 @@ def test_every_field_of_the_python_interface_is_in_its_table(head: str, kind: ty
 def strings() -> list[str]:
     """The strings of the code, docstrings left out, an expression inside one being `…`."""
     found = []
-    for file in (ROOT / "stages").rglob("*.py"):
+    for file in MODULES:
         tree = ast.parse(file.read_text(encoding="utf-8"))
         told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
@@ -92,7 +92,8 @@ def strings() -> list[str]:
 
 def messages() -> list[str]:
     tables = re.findall(r"^\| (`.+?) \| ", TROUBLE, flags=re.MULTILINE)
-    return [message.strip() for cell in tables for message in named(cell)]
+    # A stage puts the file's name before the key that an error of the library begins with.
+    return [message.strip().removeprefix("params.yaml: ") for cell in tables for message in named(cell)]
 
 
 def test_there_are_messages() -> None:

@@ -12,12 +12,13 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from ruamel.yaml import YAML
 
-from stages.common import params
-from stages.common.errors import InputError
-from stages.common.schema import base, groups, sources
+from secateurs.errors import InputError
+from secateurs.settings import base, groups, sources
 from stages.deps import main as deps
+from stages.params import file as params
 from stages.planning.dependencies import (
     CANNOT_CHANGE_A_RESULT,
+    CODE,
     closure,
     code_of,
     imports,
@@ -25,7 +26,7 @@ from stages.planning.dependencies import (
     stage_file,
     with_code,
 )
-from tests.project import ROOT
+from tests.project import MODULES, ROOT
 
 
 def stages_of_dvc_yaml() -> dict[str, dict[str, Any]]:
@@ -41,14 +42,15 @@ def stages_of_dvc_yaml() -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("name", stages_of_dvc_yaml())
 def test_a_stage_depends_on_every_module_that_it_imports(name: str) -> None:
     stage = stages_of_dvc_yaml()[name]
-    listed = [dep for dep in stage["deps"] if dep.startswith("stages/")]
+    listed = [dep for dep in stage["deps"] if dep.startswith(CODE)]
     assert listed == code_of(stage_file(name, stage), ROOT), "run `make deps`"
 
 
 @pytest.mark.parametrize("name", ["sources", "report"])
 def test_the_import_closure_holds_every_module_that_python_really_loads(name: str) -> None:
     # Python itself is the independent reference: what it has loaded after the import.
-    code = f"import stages.{name}, sys; print(*(m for m in sys.modules if m.startswith('stages.')))"
+    ours = "m.startswith(('secateurs.', 'stages.'))"
+    code = f"import stages.{name}, sys; print(*(m for m in sys.modules if {ours}))"
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
@@ -124,7 +126,7 @@ def test_what_is_left_out_as_unable_to_change_a_result_exists() -> None:
 
 @pytest.mark.parametrize("name", ["sample", "perplexity", "tasks", "cost"])
 def test_a_new_model_family_runs_nothing_again_that_does_not_read_the_table(name: str) -> None:
-    assert "stages/pruning/layouts.py" not in stages_of_dvc_yaml()[name]["deps"]
+    assert "secateurs/families/layouts.py" not in stages_of_dvc_yaml()[name]["deps"]
 
 
 def test_every_template_of_the_package_is_a_dependency_of_a_stage() -> None:
@@ -138,7 +140,7 @@ def test_every_template_of_the_package_is_a_dependency_of_a_stage() -> None:
 
 
 def test_package_init_files_are_empty() -> None:
-    assert all(file.stat().st_size == 0 for file in (ROOT / "stages").rglob("__init__.py"))
+    assert all(file.stat().st_size == 0 for file in MODULES if file.name == "__init__.py")
 
 
 def test_a_file_directly_in_stages_runs_and_says_whether_it_is_a_stage_or_a_tool() -> None:
@@ -150,18 +152,18 @@ def test_a_file_directly_in_stages_runs_and_says_whether_it_is_a_stage_or_a_tool
 
 
 def test_no_import_leads_back_to_where_it_began() -> None:
-    files = [file.relative_to(ROOT).as_posix() for file in (ROOT / "stages").rglob("*.py")]
+    files = [file.relative_to(ROOT).as_posix() for file in MODULES]
     TopologicalSorter({file: imports(file, ROOT) for file in files}).prepare()  # raises CycleError
 
 
 def test_no_file_has_more_than_250_lines() -> None:
-    for file in (ROOT / "stages").rglob("*.py"):
+    for file in MODULES:
         assert len(file.read_text(encoding="utf-8").splitlines()) <= 250, file
 
 
 def test_nothing_imports_a_file_that_is_run() -> None:
     runnable = {file.stem for file in (ROOT / "stages").glob("*.py")} - {"__init__"}
-    for file in sorted((ROOT / "stages").rglob("*.py")):
+    for file in MODULES:
         name = file.relative_to(ROOT).as_posix()
         # Each file's own imports: a file reached by a longer way is imported by the last one on it.
         imported = imports(name, ROOT) - {name}

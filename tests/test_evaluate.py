@@ -7,8 +7,9 @@ import pytest
 from click import Command
 from click.testing import CliRunner
 
+from secateurs.text.documents import Sequence
 from stages import cost, perplexity, tasks
-from stages.common.artifacts import Sequence, read_answers, write_sequences
+from stages.common.artifacts import read_answers, write_sequences
 from tests.evaluation.test_tasks import ITEMS, write_items
 from tests.project import ROOT, read_yaml, write_params
 

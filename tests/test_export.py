@@ -12,19 +12,20 @@ from gguf import GGUFReader
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
+from secateurs.checkpoints.dense import load_dense
+from secateurs.checkpoints.saving import save_model
+from secateurs.errors import InputError
+from secateurs.families.layouts import ATTENTION, MLP, QUERY_HEADS
+from secateurs.gguf.vocabulary import PRE_TOKENIZERS
+from secateurs.gguf.writing import write_gguf
+from secateurs.kinds.cutting import cut
+from secateurs.kinds.sites import all_kept_masks
+from secateurs.settings.sources import PathModel
+from secateurs.text.documents import Sequence
 from stages import portability
-from stages.checkpoints.dense import load_dense
-from stages.checkpoints.saving import save_model
-from stages.common.artifacts import Sequence, write_sequences
-from stages.common.errors import InputError
-from stages.common.params import PathModel
-from stages.exporting.gguf_file import write_gguf
-from stages.exporting.gguf_tokenizer import PRE_TOKENIZERS
-from stages.pruning.cutting import cut
-from stages.pruning.layouts import ATTENTION, MLP, QUERY_HEADS
-from stages.pruning.sites import all_kept_masks
+from stages.common.artifacts import write_sequences
+from tests.families.test_families import half_masks, tiny
 from tests.project import ROOT, run_make
-from tests.pruning.test_families import half_masks, tiny
 from tests.tiny import make_tiny_tokenizer
 
 TEXT = "The quick brown fox's 123 jumps, over the lazy dog:\n\n  twice in 2024!  And again it jumps over it."

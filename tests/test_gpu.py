@@ -7,18 +7,18 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from stages.checkpoints import devices
-from stages.checkpoints.devices import passing_through, place
-from stages.pruning.capture import capture
-from stages.pruning.healing import Moments
-from stages.pruning.loss import sequence_losses
-from stages.pruning.norms import fused_norms
-from stages.pruning.settings import Heal, Healed, Healing
-from stages.pruning.sites import sites_of
-from stages.pruning.surgery import prune
-from stages.text.writing import write
-from tests.pruning.test_surgery import IDS, random_masks
-from tests.text.test_writing import PROMPTS, likeliest
+from secateurs.devices import placement as devices
+from secateurs.devices.placement import passing_through, place
+from secateurs.heal.ridge import Moments
+from secateurs.heal.surgery import prune
+from secateurs.inference.loss import sequence_losses
+from secateurs.inference.norms import fused_norms
+from secateurs.inference.writing import write
+from secateurs.kinds.sites import sites_of
+from secateurs.measure.capture import capture
+from secateurs.settings.healing import Heal, Healed, Healing
+from tests.heal.test_surgery import IDS, random_masks
+from tests.inference.test_writing import PROMPTS, likeliest
 from tests.tiny import make_tiny_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]

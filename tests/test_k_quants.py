@@ -10,14 +10,14 @@ from click.testing import CliRunner
 from gguf import GGUFReader
 from transformers import AutoModelForCausalLM
 
+from secateurs.errors import InputError
+from secateurs.families.layouts import MLP
+from secateurs.gguf.llama_quantize import K_QUANTS, find_program, quantise
+from secateurs.gguf.writing import PRECISIONS
+from secateurs.settings.groups import Export
 from stages import export
-from stages.common.errors import InputError
-from stages.common.schema.groups import Export
-from stages.exporting.gguf_file import PRECISIONS
-from stages.exporting.llama_quantize import K_QUANTS, find_program, quantise
-from stages.pruning.layouts import MLP
+from tests.families.test_families import half_masks, tiny
 from tests.project import change, read_yaml, write_params
-from tests.pruning.test_families import half_masks, tiny
 from tests.test_export import checkpoint, written
 
 PROGRAM = os.environ.get("LLAMA_QUANTIZE", "")

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from stages import plan
-from stages.common.params import read_params
+from stages.params.file import read_params
 from tests.project import PARAMS
 
 

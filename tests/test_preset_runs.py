@@ -21,12 +21,13 @@ from transformers import (
 )
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
+from secateurs.archives.members import read_members
+from secateurs.checkpoints.loading import load_model
+from secateurs.families.decoder import decoder_parameters
+from secateurs.kinds.sites import sites_of, unit_parameters
+from secateurs.settings.sources import PackageContent
 from stages import benchmarks, capture, corpus, mask, model, sample, sources, surgery
-from stages.archives.members import read_members
-from stages.checkpoints.loading import load_model
-from stages.common.params import PackageContent, Params, read_params
-from stages.pruning.decoder import decoder_parameters
-from stages.pruning.sites import sites_of, unit_parameters
+from stages.params.file import Params, read_params
 from tests.project import model_at, read_yaml, write_params
 from tests.test_presets import PRESETS, PUBLISHED, ROOT, published_config
 from tests.tiny import make_tiny_tokenizer

@@ -7,12 +7,13 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from stages.common.params import HubDomain, HubModel, PackageContent, PackageModel, read_params
-from stages.pruning.allocation import Candidate, Limits, uniform_masks
-from stages.pruning.decoder import decoder_parameters
-from stages.pruning.sites import sites_of, unit_parameters
-from stages.pruning.sizes import widths
-from stages.text.task_items import ADAPTERS, RUNS_CODE
+from secateurs.choose.allocation import Candidate, Limits, uniform_masks
+from secateurs.families.decoder import decoder_parameters
+from secateurs.kinds.sites import sites_of, unit_parameters
+from secateurs.kinds.sizes import widths
+from secateurs.settings.sources import HubDomain, HubModel, PackageContent, PackageModel
+from secateurs.text.task_items import ADAPTERS, RUNS_CODE
+from stages.params.file import read_params
 from tests.project import ROOT
 
 PRESETS = ROOT / "stages/presets"

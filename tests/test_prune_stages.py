@@ -15,18 +15,20 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from secateurs.checkpoints.loading import load_model
+from secateurs.families.decoder import decoder_parameters
+from secateurs.kinds.sizes import widths
+from secateurs.prune import prune_model
+from secateurs.text.documents import Sequence
 from stages import capture, mask, model, surgery
-from stages.checkpoints.loading import load_model
-from stages.common.artifacts import Sequence, read_json, read_sequences, write_sequences
-from stages.common.params import read_params
+from stages.common.artifacts import read_json, read_sequences, write_sequences
+from stages.common.calibration import read_text
 from stages.common.paths import HEALING
-from stages.method.from_params import method_settings
-from stages.method.prune import prune_model
-from stages.pruning.decoder import decoder_parameters
-from stages.pruning.sizes import widths
+from stages.params.file import read_params
+from stages.params.method import method_settings
 from stages.rounds.captures import read_captures
 from stages.rounds.tensors import read_masks, read_scores
-from stages.text.calibration import read_text
+from tests.families.test_families import tiny
 from tests.project import (
     change,
     model_at,
@@ -36,7 +38,6 @@ from tests.project import (
     write_dense_round,
     write_params,
 )
-from tests.pruning.test_families import tiny
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 CHANGES: dict[str, Any] = {

@@ -6,9 +6,9 @@ from huggingface_hub import ModelCard
 from ruamel.yaml import YAML
 
 from stages.publish import main
-from tests.evaluation.evidence import write_evidence
-from tests.evaluation.test_card import BEFORE
 from tests.project import PARAMS
+from tests.stages.reporting.evidence import write_evidence
+from tests.stages.reporting.test_card import BEFORE
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
-from stages.baselines import main as baselines
+from lab.baselines.__main__ import main as baselines
+from lab.study.grid import grid
 from stages.common.console import headline
-from stages.common.params import Params, read_params
-from stages.evaluation.sections import headline_rows
-from stages.experiments.study.grid import grid
+from stages.params.file import Params, read_params
+from stages.reporting.sections import headline_rows
 from tests.pages import GUIDES, RUN_BY, TEXTS, blocks, commands, recipes, rows
 from tests.project import PARAMS, ROOT, read_yaml, run_make
 
@@ -89,7 +89,7 @@ def test_make_recover_runs_its_own_pipeline() -> None:
 def test_make_study_runs_what_the_page_shows() -> None:
     text = run_make("study", "JOBS=2", "--dry-run")
     lines = [line.removesuffix(" --grid small") for line in text.splitlines()]
-    block = next(block for block in blocks(EXPERIMENTS, "sh") if "stages.study queue" in block)
+    block = next(block for block in blocks(EXPERIMENTS, "sh") if "lab.study.__main__ queue" in block)
     named = [line.split("#")[0].strip() for line in block.splitlines()]
     assert [line for line in lines if line in named] == named[1:]
     params = read_yaml()
@@ -102,7 +102,7 @@ def test_make_baselines_passes_its_options_on() -> None:
     for form in forms:
         text = run_make(*shlex.split(form)[1:], "--dry-run")
         (options,) = shlex.split(form.partition("BASELINES=")[2])
-        assert f"python -m stages.baselines --python .baselines/bin/python {options}\n" in text
+        assert f"python -m lab.baselines.__main__ --python .baselines/bin/python {options}\n" in text
         # What it passes on, the command takes.
         baselines.make_context("baselines", ["--python", "x", *options.split()])
 

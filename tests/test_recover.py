@@ -17,20 +17,21 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from secateurs.checkpoints.proof import Proof
+from secateurs.checkpoints.saving import save_model
+from secateurs.files.json_file import write_json
+from secateurs.kinds.cutting import cut
+from secateurs.kinds.sites import all_kept_masks
+from secateurs.recover import snapshots
+from secateurs.recover.training import Check, Course, Snapshot
+from secateurs.settings.healing import Healed
 from stages import recover, recovered
-from stages.checkpoints.model_card import Measures, model_card
-from stages.checkpoints.proof import Proof
-from stages.checkpoints.saving import save_model
-from stages.common.artifacts import write_json, write_sequences
-from stages.common.params import read_params
-from stages.pruning.cutting import cut
-from stages.pruning.settings import Healed
-from stages.pruning.sites import all_kept_masks
-from stages.pruning.training import Check, Course, Snapshot
-from stages.recovering import snapshots
-from tests.evaluation.evidence import evaluation, history, write_evaluation, write_evidence
+from stages.common.artifacts import write_sequences
+from stages.params.file import read_params
+from stages.reporting.model_card import Measures, model_card
 from tests.project import ROOT, change, random_sequences, read_yaml, write_params
-from tests.pruning.test_recovery import TRAINING
+from tests.recover.test_recovery import TRAINING
+from tests.stages.reporting.evidence import evaluation, history, write_evaluation, write_evidence
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 CHANGES: dict[str, Any] = {
@@ -55,7 +56,7 @@ WEIGHTS = Path("data/recovered/model.safetensors")
 KILLED = """
 import os, signal
 from stages import recover
-from stages.recovering import snapshots
+from secateurs.recover import snapshots
 
 snapshots.SECONDS, snapshots.SHARE = 0.0, 1e9
 write = snapshots.write_snapshot

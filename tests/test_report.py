@@ -7,8 +7,8 @@ from click.testing import CliRunner, Result
 
 from stages.page import main as page
 from stages.report import main as report
-from tests.evaluation.evidence import write_evidence
 from tests.project import PARAMS
+from tests.stages.reporting.evidence import write_evidence
 
 
 def set_up(directory: Path) -> None:

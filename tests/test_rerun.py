@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from stages.experiments.study.results import read_results
+from lab.study.results import read_results
 from stages.planning.dependencies import pipelines
 from tests.project import (
     ENVIRONMENT,
@@ -339,7 +339,7 @@ axes:
 def test_a_study_comes_out_alike_through_dvc_and_in_one_process(project: Project) -> None:
     project.commit()
     (project.directory / "axes.yaml").write_text(STUDY, encoding="utf-8")
-    study = ["python", "-m", "stages.study"]
+    study = ["python", "-m", "lab.study.__main__"]
     assert "queued 3 of 3" in project.run([*study, "queue", "--axes", "axes.yaml"])
     ran = stages_run(project.run(["dvc", "exp", "run", "--run-all"]))
     # The default run is in the cache, and every experiment's held-out text and dense evaluation too; only the

@@ -10,13 +10,13 @@ import pytest
 from click import Command
 from click.testing import CliRunner, Result
 
+from secateurs.checkpoints.loading import load_model, load_tokenizer
 from stages import benchmarks, capture, corpus, mask, model, own_text, recovery_corpus, sample, sources
-from stages.checkpoints.loading import load_model, load_tokenizer
 from stages.common.artifacts import read_documents, read_sequences
 from stages.rounds.captures import read_captures
 from tests.bad_inputs.local import ITEM
+from tests.families.test_families import tiny
 from tests.project import lines_of, model_at, read_yaml, write_params
-from tests.pruning.test_families import tiny
 from tests.text.test_dialogues import chat_tokenizer
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 

@@ -5,7 +5,6 @@ names the file; a writer works under a temporary name and renames at the end, so
 """
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.common.atomic import atomic as atomic
-from stages.common.errors import InputError
+from secateurs.errors import InputError
+from secateurs.files.atomic import atomic
+from secateurs.text.documents import Document, Sequence
 from stages.common.hashes import AGAIN as AGAIN
 from stages.common.hashes import check_hash
 
@@ -37,28 +37,6 @@ ANSWERS_SCHEMA = pa.schema(
         ("text", pa.string()),
     ]
 )
-
-
-@dataclass(frozen=True)
-class Document:
-    """A piece of text and the id by which it is split; chat: the text is a conversation as JSON."""
-
-    document: str
-    text: str
-    chat: bool = False
-
-
-@dataclass(frozen=True)
-class Sequence:
-    """A row of the corpus: `input_ids` has exactly the corpus's sequence length.
-
-    answers: of a row of the model's own dialogues, which of its tokens are answers; empty for other text.
-    """
-
-    domain: str
-    documents: tuple[str, ...]
-    input_ids: tuple[int, ...]
-    answers: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,17 +97,6 @@ def read_answers(path: Path) -> list[AnswerRow]:
     return [AnswerRow(**row) for row in _read_table(path, ANSWERS_SCHEMA)]
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Write JSON, keys in the order given, with a final newline. Raises InputError for NaN and infinity."""
-    key = not_finite(data)
-    if key is not None:
-        raise InputError(f"{path}: {key}: would not be a finite number; set compute.dtype: float32")
-    with atomic(path) as temporary:
-        temporary.write_text(
-            json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-        )
-
-
 def read_card(checkpoint: Path) -> str:
     """Read the model card of a checkpoint of this pipeline."""
     check_hash(checkpoint / "README.md")
@@ -148,18 +115,6 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not found; run `dvc repro`") from None
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON: {error}") from None
-
-
-def not_finite(data: Any) -> str | None:
-    """Where in nested data the first number stands that is not finite, as `a.b.0`; None without one."""
-    items = data.items() if isinstance(data, Mapping) else enumerate(data) if isinstance(data, list) else ()
-    for key, value in items:
-        if isinstance(value, float) and not math.isfinite(value):
-            return str(key)
-        inner = not_finite(value)
-        if inner is not None:
-            return f"{key}.{inner}"
-    return None
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:

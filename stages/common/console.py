@@ -4,17 +4,16 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import ParamSpec
 
 import click
 import psutil
-from tqdm import tqdm
 
-from stages.common.errors import InputError
+from secateurs.errors import InputError
 from stages.common.locks import release
+from stages.params.file import in_file
 
 P = ParamSpec("P")
-T = TypeVar("T")
 
 
 def stage(function: Callable[P, None]) -> click.Command:
@@ -27,33 +26,11 @@ def stage(function: Callable[P, None]) -> click.Command:
         try:
             function(*args, **kwargs)
         except InputError as error:
-            raise click.ClickException(str(error)) from None
+            raise click.ClickException(in_file(error)) from None
         finally:
             release()
 
     return click.command(help=function.__doc__)(run)
-
-
-def is_first() -> bool:
-    """Whether this process writes and shows progress: the only one, or the first under torchrun."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def progress(items: Iterable[T], label: str, unit: str, total: int | None = None) -> "tqdm[T]":
-    """A progress bar over items, with rate and remaining time; silent where stderr is not a terminal."""
-    return tqdm(items, desc=label, unit=f" {unit}", total=total, **_bar())
-
-
-def counter(label: str, unit: str, total: int, *, thousands: bool = False) -> "tqdm[NoReturn]":
-    """The same bar for work that reports its own steps: call its `update(count)`.
-
-    thousands: counts and rates are written as 12.3k, for units of which there are many.
-    """
-    return tqdm(desc=label, unit=f" {unit}", total=total, unit_scale=thousands, **_bar())
-
-
-def _bar() -> dict[str, Any]:
-    return {"disable": None if is_first() else True, "leave": False, "dynamic_ncols": True}
 
 
 def summary(stage_name: str, text: str) -> None:

@@ -5,7 +5,7 @@ import shlex
 import subprocess
 import sys
 
-from stages.common.errors import InputError
+from secateurs.errors import InputError
 
 
 def run_dvc(*arguments: str) -> str:

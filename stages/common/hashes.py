@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
+from secateurs.errors import InputError
 from stages.common.dvc import run_dvc
-from stages.common.errors import InputError
 
 LOCK = Path("dvc.lock")
 # A stage that is forced makes its output anew.

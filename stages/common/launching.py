@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 
-from stages.common.schema.groups import Compute
+from secateurs.settings.groups import Compute
 
 
 def launch(compute: Compute, module: str, *arguments: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from filelock import FileLock, Timeout
 
-from stages.common.errors import InputError
+from secateurs.errors import InputError
 from stages.common.paths import DATA
 
 LOCKS = DATA / ".locks"

@@ -11,12 +11,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from stages.checkpoints.loading import UNREADABLE, unreadable
-from stages.common.errors import InputError
-from stages.common.local_files import located
-from stages.common.params import PARAMS_FILE, FileLabel, HubModel, ModelSource, PathModel
+from secateurs.checkpoints.loading import UNREADABLE, unreadable
+from secateurs.errors import InputError
+from secateurs.families.layouts import family_of
+from secateurs.files.local_files import located
+from secateurs.settings.sources import FileLabel, HubModel, ModelSource, PathModel
 from stages.common.paths import MODEL
-from stages.pruning.layouts import family_of
+from stages.params.file import PARAMS_FILE
 
 LOCK = Path("dvc.lock")
 WEIGHTS = ".safetensors"

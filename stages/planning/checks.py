@@ -9,22 +9,21 @@ from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from stages.checkpoints.folder import check_file, check_folder
-from stages.common.errors import InputError
-from stages.common.local_files import find_files, located
-from stages.common.params import (
+from secateurs.checkpoints.folder import check_file, check_folder
+from secateurs.errors import InputError
+from secateurs.files.local_files import find_files, located
+from secateurs.settings.sources import (
     DIALOGUE_DOMAIN,
-    PARAMS_FILE,
     SELF_DOMAIN,
     PackageBenchmark,
-    Params,
     PathBenchmark,
     PathDomain,
     PathModel,
 )
+from secateurs.text.benchmark_items import read_local_items
+from secateurs.text.task_items import check_task
 from stages.common.paths import DATA
-from stages.text.benchmark_items import read_local_items
-from stages.text.task_items import check_task
+from stages.params.file import PARAMS_FILE, Params, in_file
 
 
 def check_early(params: Params) -> None:
@@ -38,7 +37,7 @@ def check_early(params: Params) -> None:
         try:
             check(params)
         except InputError as error:
-            problems.append(str(error))
+            problems.append(in_file(error))
     if problems:
         raise InputError("\n".join(problems))
 

@@ -10,21 +10,29 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from stages.common.errors import InputError
+from secateurs.errors import InputError
 
 # The rule for what is left out: these files and folders say how a setting is checked, how an error is worded,
 # what a terminal shows, which inputs are refused, and who waits for whom. None of them holds a value or
 # computes one, so none can change what a stage writes, and neither can what only they import.
 CANNOT_CHANGE_A_RESULT = (
-    "stages/checkpoints/folder.py",
+    "secateurs/checkpoints/folder.py",
+    "secateurs/errors.py",
+    "secateurs/progress.py",
+    "secateurs/settings/base.py",
+    "secateurs/settings/groups.py",
+    "secateurs/settings/sources.py",
     "stages/common/console.py",
-    "stages/common/errors.py",
     "stages/common/locks.py",
-    "stages/common/params.py",
-    "stages/common/problems.py",
-    "stages/common/schema/",
+    "stages/params/across.py",
+    "stages/params/file.py",
+    "stages/params/problems.py",
+    "stages/params/rounds.py",
     "stages/planning/checks.py",
 )
+# The packages whose modules a stage may import; nothing in them imports lab/.
+PACKAGES = ("secateurs", "stages")
+CODE = tuple(f"{package}/" for package in PACKAGES)
 
 
 # What `python -m stages.enable` makes a dvc.yaml of. DVC looks for files of that name everywhere, and lists
@@ -40,7 +48,7 @@ def pipelines(root: Path) -> list[Path]:
 def with_code(text: str, root: Path) -> str:
     """The text of a dvc.yaml with the code of each stage's `deps` as the imports have it now.
 
-    Paths below `stages/` are replaced, sorted, and come first; other dependencies, comments and order stay.
+    Paths below PACKAGES are replaced, sorted, and come first; other dependencies, comments and order stay.
     Raises InputError for a stage whose command runs no module of this project.
     """
     yaml = YAML()
@@ -58,7 +66,7 @@ def with_code(text: str, root: Path) -> str:
 
 def _replace(deps: Any, code: list[str]) -> None:
     # Item by item, because a comment belongs to a position in the list, and moves only when items do.
-    for position in reversed([n for n, path in enumerate(deps) if path.startswith("stages/")]):
+    for position in reversed([n for n, path in enumerate(deps) if path.startswith(CODE)]):
         del deps[position]
     for position, path in enumerate(code):
         deps.insert(position, path)
@@ -96,7 +104,11 @@ def closure(file: str, root: Path, ends: tuple[str, ...] = ()) -> set[str]:
 def imports(file: str, root: Path) -> set[str]:
     """The project's modules that `file` itself imports, as paths below `root`."""
     names = _imported_names((root / file).read_text(encoding="utf-8"))
-    files = {f"{name.replace('.', '/')}.py" for name in names if name.startswith("stages.")}
+    files = {
+        f"{name.replace('.', '/')}.py"
+        for name in names
+        if name.startswith(tuple(f"{package}." for package in PACKAGES))
+    }
     return {one for one in files if (root / one).exists()}
 
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from stages.common.params import DIALOGUE_DOMAIN, SELF_DOMAIN, Params
-from stages.common.text import times
-from stages.evaluation.cost import macs_per_token
-from stages.method.from_params import budget_of
-from stages.method.target import decoder_share
-from stages.pruning.decoder import decoder_parameters
-from stages.pruning.experts import open_experts
-from stages.pruning.sites import sites_of
+from secateurs.choose.target import decoder_share
+from secateurs.evaluation.cost import macs_per_token
+from secateurs.families.decoder import decoder_parameters
+from secateurs.families.experts import open_experts
+from secateurs.kinds.sites import sites_of
+from secateurs.settings.sources import DIALOGUE_DOMAIN, SELF_DOMAIN
+from secateurs.text.rows import times
+from stages.params.file import Params
+from stages.params.method import budget_of
 
 # Forward and backward passes reach this fraction of the speed of large matrix products: measured in the
 # default run on two cores and, on an H200, with Qwen2.5-7B's shapes (data/bench).

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from stages.common.params import PARAMS_FILE, Params
+from stages.params.file import PARAMS_FILE, Params
 from stages.planning.estimate import measure_speed
 
 # float32 may be this much slower before it is no longer the better choice on a CPU.

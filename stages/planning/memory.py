@@ -3,11 +3,11 @@
 import torch
 from transformers import PreTrainedModel
 
-from stages.common.params import Params
-from stages.method.from_params import budget_of
-from stages.method.target import decoder_share
+from secateurs.choose.target import decoder_share
+from secateurs.families.decoder import decoder_layers, decoder_parameters
+from stages.params.file import Params
+from stages.params.method import budget_of
 from stages.planning.estimate import portions
-from stages.pruning.decoder import decoder_layers, decoder_parameters
 
 # Bytes of a float32, which targets and logits are in whatever the weights are in.
 FLOAT = 4

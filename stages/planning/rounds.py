@@ -6,8 +6,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from stages.common.artifacts import atomic
-from stages.common.params import DENSE
+from secateurs.files.atomic import atomic
+from stages.params.rounds import DENSE
 
 CURVES = {
     "linear": lambda time: time,

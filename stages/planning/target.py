@@ -4,11 +4,11 @@ import copy
 
 from transformers import PreTrainedModel
 
-from stages.common.params import Params
-from stages.method.from_params import budget_of
-from stages.method.target import check_target, decoder_share, weight_bytes, written
-from stages.pruning.decoder import decoder_parameters
-from stages.pruning.experts import open_experts
+from secateurs.choose.target import check_target, decoder_share, weight_bytes, written
+from secateurs.families.decoder import decoder_parameters
+from secateurs.families.experts import open_experts
+from stages.params.file import Params
+from stages.params.method import budget_of
 
 
 def check_budget(params: Params, model: PreTrainedModel) -> None:

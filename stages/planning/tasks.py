@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from stages.common.errors import InputError
-from stages.common.params import PARAMS_FILE, Params
-from stages.text.task_items import check_code, check_task
+from secateurs.errors import InputError
+from secateurs.text.task_items import check_code, check_task
+from stages.params.file import PARAMS_FILE, Params, in_file
 
 ANSWERED = {"multiple_choice", "loglikelihood", "generate_until"}
 # Metrics of single items, whose mean lm-eval takes where a task does not say how.
@@ -28,7 +28,7 @@ def check_tasks(params: Params) -> None:
             check_task(task)
             check_code(task, params.evaluate.run_generated_code)
         except InputError as error:
-            problems.append(str(error))
+            problems.append(in_file(error))
     if problems:
         raise InputError("\n".join(problems))
 

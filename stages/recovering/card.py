@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stages.checkpoints.model_card import runtimes
-from stages.checkpoints.proof import Proof
-from stages.pruning.training import Training
+from secateurs.checkpoints.proof import Proof
+from secateurs.recover.training import Training
+from stages.reporting.model_card import runtimes
 
 ALL = "all"
 

@@ -8,7 +8,7 @@ the table that DVCLive would go on from.
 from collections.abc import Callable
 from pathlib import Path
 
-from stages.pruning.training import Course
+from secateurs.recover.training import Course
 
 CURVES = Path("data/recovery")
 LOSS, DIVERGENCE = "loss.tsv", "divergence.tsv"

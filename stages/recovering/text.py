@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from stages.common.errors import InputError
-from stages.common.params import OWN_KINDS, Params
+from secateurs.errors import InputError
+from secateurs.settings.groups import OWN_KINDS
+from stages.params.file import Params
 
 CALIBRATION_KIND = "calibration text"
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stages.common.errors import InputError
+from secateurs.errors import InputError
+from secateurs.measure.capture import DomainCapture
+from secateurs.measure.statistics import ChannelStatistics
 from stages.common.hashes import AGAIN
-from stages.pruning.capture import DomainCapture
-from stages.pruning.statistics import ChannelStatistics
 from stages.rounds.tensors import read_tensors, write_tensors
 
 STATISTICS = frozenset(field.name for field in fields(ChannelStatistics))

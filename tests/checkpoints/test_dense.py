@@ -8,17 +8,17 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from stages.checkpoints.dense import load_dense
-from stages.checkpoints.loading import load_model
-from stages.common.errors import InputError
-from stages.common.params import PathModel
+from secateurs.checkpoints.dense import load_dense
+from secateurs.checkpoints.loading import load_model
+from secateurs.errors import InputError
+from secateurs.settings.sources import PathModel
 from tests.text.loopback import environment, hub
 
 SCRIPT = """
 import sys
-from stages.checkpoints.dense import load_dense
-from stages.common.errors import InputError
-from stages.common.params import HubModel
+from secateurs.checkpoints.dense import load_dense
+from secateurs.errors import InputError
+from secateurs.settings.sources import HubModel
 for name in sys.argv[1:]:
     try:
         model, _ = load_dense(HubModel(source="hub", id=name, revision="main", name="n", licence="l"))

@@ -10,8 +10,8 @@ import sentencepiece
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stages.checkpoints.dense import load_dense
-from stages.common.params import PathModel
+from secateurs.checkpoints.dense import load_dense
+from secateurs.settings.sources import PathModel
 from tests.bad_inputs.test_models import change_config
 from tests.project import LABEL
 from tests.tiny import make_tiny_model

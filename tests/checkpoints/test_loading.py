@@ -9,13 +9,13 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from stages.checkpoints.dense import load_dense
-from stages.checkpoints.loading import load_config, load_model, load_tokenizer, saved_dtype
-from stages.checkpoints.saving import save_model
-from stages.common.errors import InputError
-from stages.common.params import PathModel
-from stages.pruning.cutting import cut
-from stages.pruning.sites import all_kept_masks
+from secateurs.checkpoints.dense import load_dense
+from secateurs.checkpoints.loading import load_config, load_model, load_tokenizer, saved_dtype
+from secateurs.checkpoints.saving import save_model
+from secateurs.errors import InputError
+from secateurs.kinds.cutting import cut
+from secateurs.kinds.sites import all_kept_masks
+from secateurs.settings.sources import PathModel
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 

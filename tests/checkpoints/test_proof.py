@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stages.checkpoints.loading import load_model, load_tokenizer
-from stages.checkpoints.proof import ACROSS_DEVICES, TOLERANCE, difference, prove_load
-from stages.checkpoints.saving import save_model
-from stages.common.errors import InputError
-from stages.pruning.cutting import cut
-from stages.pruning.sites import all_kept_masks
+from secateurs.checkpoints.loading import load_model, load_tokenizer
+from secateurs.checkpoints.proof import ACROSS_DEVICES, TOLERANCE, difference, prove_load
+from secateurs.checkpoints.saving import save_model
+from secateurs.errors import InputError
+from secateurs.kinds.cutting import cut
+from secateurs.kinds.sites import all_kept_masks
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 IDS = torch.arange(24).view(2, 12)
@@ -74,7 +74,7 @@ def test_a_modelling_file_that_needs_this_project_is_not_proved(tmp_path: Path) 
     make_tiny_tokenizer().save_pretrained(tmp_path)
     assert prove_load(model, tmp_path, IDS, SHOWN).loaded == "PrunedLlamaForCausalLM"
     file = tmp_path / "modeling_pruned.py"
-    file.write_text(f"import stages.common.errors\n{file.read_text()}")
+    file.write_text(f"import secateurs.errors\n{file.read_text()}")
     with pytest.raises(
         InputError, match=r"data/pruned: the checkpoint does not load in a fresh process: .*stages"
     ):

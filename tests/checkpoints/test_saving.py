@@ -11,10 +11,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from stages.checkpoints.old_names import old_names
-from stages.checkpoints.saving import in_precision, save_model, save_tokenizer
-from stages.pruning.layouts import MLP
-from tests.pruning.test_families import IDS, half_masks, logits, opened, pruned, tiny
+from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
+from secateurs.families.layouts import MLP
+from secateurs.families.old_names import old_names
+from tests.families.test_families import IDS, half_masks, logits, opened, pruned, tiny
 from tests.tiny import make_tiny_tokenizer
 
 THETA = {"rope_type": "default", "rope_theta": 500000.0}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stages.checkpoints.dense import load_dense
+from secateurs.checkpoints.dense import load_dense
 from tests.bad_inputs.test_models import POINTER, WEIGHTS, change_config, parts
 from tests.checkpoints.test_folder import source
 from tests.tiny import make_tiny_model

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from stages.common.errors import InputError
-from stages.evaluation.cost import macs_per_token, measure_size, weight_bytes
-from stages.evaluation.memory import peak_memory
-from tests.pruning.test_families import tiny
+from secateurs.errors import InputError
+from secateurs.evaluation.cost import macs_per_token, measure_size, weight_bytes
+from secateurs.evaluation.memory import peak_memory
+from tests.families.test_families import tiny
 
 # conftest's tiny Llama: vocabulary 258, hidden 32, intermediate 48, 3 layers, 4 heads and 2 KV heads of 8.
 LAYER_LINEAR = 32 * 32 + 2 * (32 * 16) + 32 * 32 + 3 * (32 * 48)
@@ -30,7 +30,7 @@ def test_untied_head_counts_as_parameters_and_not_as_more_work(tiny_model, dense
 
 def test_a_token_works_in_the_experts_it_is_sent_to():
     dense, one, two = (macs_per_token(tiny("mixtral", num_experts_per_tok=count)) for count in (0, 1, 2))
-    # tests/pruning/test_families.py: 2 layers, hidden 32, experts of 24 channels, gated.
+    # tests/families/test_families.py: 2 layers, hidden 32, experts of 24 channels, gated.
     assert (two - one, one - dense) == (2 * 3 * 32 * 24, 2 * 3 * 32 * 24)
 
 

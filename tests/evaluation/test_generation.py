@@ -5,9 +5,9 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
 
-from stages.evaluation import generation
-from stages.evaluation.generation import before_first, end_tokens, generate
-from stages.text import writing
+from secateurs.evaluation import generation
+from secateurs.evaluation.generation import before_first, end_tokens, generate
+from secateurs.inference import writing
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 PROMPTS = ["a", "one two", "what is this, and why?", "b" * 40, "one two", ""]

@@ -3,8 +3,8 @@ from collections.abc import Callable
 import pytest
 from transformers import LlamaForCausalLM
 
-from stages.common.errors import InputError
-from stages.evaluation.latency import compare_latency, run_once
+from secateurs.errors import InputError
+from secateurs.evaluation.latency import compare_latency, run_once
 
 
 def watched(model: LlamaForCausalLM, name: str, calls: list[tuple[str, int]]) -> LlamaForCausalLM:

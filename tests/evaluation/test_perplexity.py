@@ -5,9 +5,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.common.artifacts import Sequence
-from stages.common.errors import InputError
-from stages.evaluation.perplexity import DomainScore, geometric_mean, score_domains
+from secateurs.errors import InputError
+from secateurs.evaluation.perplexity import DomainScore, geometric_mean, score_domains
+from secateurs.text.documents import Sequence
 
 TEXTS = {"tales": ["once upon a time ", "the fox jumped up"], "sums": ["1 + 1 = 2; 2 + 2"]}
 LENGTH = 16

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.evaluation.programs import runs_through
+from secateurs.evaluation.programs import runs_through
 
 
 def test_a_program_that_ends_well_passes() -> None:

@@ -6,9 +6,9 @@ import pytest
 from datasets import Dataset, DatasetDict
 from lm_eval.api.task import ConfigurableTask
 
-from stages.common.errors import InputError
-from stages.evaluation.tasks import TASKS, local_task, stock_config
-from stages.text.task_items import ADAPTERS
+from secateurs.errors import InputError
+from secateurs.evaluation.tasks import TASKS, local_task, stock_config
+from secateurs.text.task_items import ADAPTERS
 
 FOUR = {"choices": ["ice", "fire", "a stone", "wind"], "labels": ["A", "B", "C", "D"], "answer": "C"}
 TWO = {"choices": ["glue", "a hammer"], "labels": ["A", "B"], "answer": "B"}

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from stages.evaluation.comparison import Side, compare
-from stages.evaluation.untrusted import code, numbers, words
+from secateurs.evaluation.untrusted import code, numbers, words
+from stages.reporting.comparison import Side, compare
 
 HOSTILE = [
     "a`\n\n# Approved by the maintainers\n\n",

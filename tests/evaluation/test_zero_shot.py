@@ -9,15 +9,15 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stages.checkpoints.loading import load_model
-from stages.checkpoints.saving import save_model
-from stages.common.errors import InputError
-from stages.evaluation import runner
-from stages.evaluation.asking import Asking
-from stages.evaluation.runner import Runner
-from stages.evaluation.tasks import TASKS, local_task
-from stages.evaluation.zero_shot import draw, score_tasks
-from stages.pruning.cutting import cut
+from secateurs.checkpoints.loading import load_model
+from secateurs.checkpoints.saving import save_model
+from secateurs.errors import InputError
+from secateurs.evaluation import runner
+from secateurs.evaluation.asking import Asking
+from secateurs.evaluation.runner import Runner
+from secateurs.evaluation.tasks import TASKS, local_task
+from secateurs.evaluation.zero_shot import draw, score_tasks
+from secateurs.kinds.cutting import cut
 from tests.evaluation.test_tasks import ITEMS, write_items
 from tests.tiny import make_tiny_model
 

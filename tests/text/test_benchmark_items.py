@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from stages.common.errors import InputError
-from stages.common.params import PathBenchmark, StockBenchmark
-from stages.text.benchmark_items import adapted_items, parse_items, read_items
+from secateurs.errors import InputError
+from secateurs.settings.sources import PathBenchmark, StockBenchmark
+from secateurs.text.benchmark_items import adapted_items, parse_items, read_items
 from tests.bad_inputs.local import ITEM
 
 LINE = json.dumps(ITEM).encode()

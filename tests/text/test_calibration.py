@@ -2,8 +2,8 @@
 
 import pytest
 
-from stages.common.errors import InputError
-from stages.text.calibration import pack_text
+from secateurs.errors import InputError
+from secateurs.text.calibration import pack_text
 from tests.tiny import make_tiny_tokenizer
 
 

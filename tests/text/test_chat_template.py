@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from stages.common.errors import InputError
-from stages.text import chat_template
-from stages.text.chat_template import TemplateRefusalError, render_chat
+from secateurs.errors import InputError
+from secateurs.text import chat_template
+from secateurs.text.chat_template import TemplateRefusalError, render_chat
 from tests.tiny import make_tiny_tokenizer
 
 TURNS = [{"role": "user", "content": "Good morning"}]

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.common.artifacts import Document
-from stages.common.errors import InputError
-from stages.common.params import Corpus
-from stages.text.corpus import build_corpus, build_rest, split_documents
-from stages.text.overlap import ngrams
-from stages.text.packing import Piece, Tokens, pack
-from stages.text.turns import Dialogue, Turns, from_json, to_json
+from secateurs.errors import InputError
+from secateurs.settings.groups import Corpus
+from secateurs.text.corpus import build_corpus, build_rest, split_documents
+from secateurs.text.documents import Document
+from secateurs.text.overlap import ngrams
+from secateurs.text.packing import Piece, Tokens, pack
+from secateurs.text.turns import Dialogue, Turns, from_json, to_json
 
 BYTES = Tokens(
     lambda text: list(text.encode()),

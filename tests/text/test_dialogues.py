@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from stages.common.artifacts import Document
-from stages.common.errors import InputError
-from stages.common.params import Dialogues
-from stages.text import chat_template, dialogues
-from stages.text.dialogues import write_dialogues
-from stages.text.turns import Dialogue, Turns, from_json, to_json, turns_of
+from secateurs.errors import InputError
+from secateurs.settings.groups import Dialogues
+from secateurs.text import chat_template, dialogues
+from secateurs.text.dialogues import write_dialogues
+from secateurs.text.documents import Document
+from secateurs.text.turns import Dialogue, Turns, from_json, to_json, turns_of
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 TEMPLATE = (

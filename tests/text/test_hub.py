@@ -9,9 +9,9 @@ from tests.text.loopback import COMMIT, environment, hub
 LINES = b"".join(b'{"text": "Document %d.", "number": %d}\n' % (index, index) for index in range(5))
 SCRIPT = """
 import json, sys
-from stages.common.errors import InputError
-from stages.common.params import HubDomain
-from stages.text.domains import documents
+from secateurs.errors import InputError
+from secateurs.settings.sources import HubDomain
+from secateurs.text.domains import documents
 for fields in json.loads(sys.argv[1]):
     domain = HubDomain.model_validate({"source": "hub", "config": None, "documents": 2, **fields})
     try:

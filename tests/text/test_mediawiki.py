@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.common.errors import InputError
-from stages.text import mediawiki
-from stages.text.mediawiki import _without_references, plain_text, read_mediawiki
+from secateurs.errors import InputError
+from secateurs.text import mediawiki
+from secateurs.text.mediawiki import _without_references, plain_text, read_mediawiki
 
 PAGE = "<page><title>{title}</title><ns>{ns}</ns>{extra}<revision><text>{text}</text></revision></page>"
 

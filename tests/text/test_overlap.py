@@ -3,7 +3,7 @@ import unicodedata
 
 import pytest
 
-from stages.text.overlap import ngrams, ngrams_of_items
+from secateurs.text.overlap import ngrams, ngrams_of_items
 
 
 def test_runs_ignore_case_and_punctuation() -> None:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from stages.common.params import OwnText
-from stages.text.own import write_plain
+from secateurs.settings.groups import OwnText
+from secateurs.text.own import write_plain
 from tests.project import read_yaml
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 

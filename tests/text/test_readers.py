@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.common.artifacts import Document
-from stages.common.errors import InputError
-from stages.common.params import FieldReader, PlainReader
-from stages.text.readers import read, spread
+from secateurs.errors import InputError
+from secateurs.settings.sources import FieldReader, PlainReader
+from secateurs.text.documents import Document
+from secateurs.text.readers import read, spread
 
 
 def plain(form: str, files: dict[str, bytes], limit: int = 100) -> list[Document]:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from stages.common.artifacts import Document
-from stages.common.errors import InputError
-from stages.common.params import Sample
-from stages.text import sampling
-from stages.text.sampling import go_on, sample_documents
+from secateurs.errors import InputError
+from secateurs.settings.groups import Sample
+from secateurs.text import sampling
+from secateurs.text.documents import Document
+from secateurs.text.sampling import go_on, sample_documents
 from tests.project import read_yaml
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 

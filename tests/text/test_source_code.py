@@ -1,4 +1,4 @@
-from stages.text.source_code import read_docstrings, read_python
+from secateurs.text.source_code import read_docstrings, read_python
 
 PROSE = "Words about it. " * 20
 

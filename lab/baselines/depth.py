@@ -1,0 +1,78 @@
+"""Depth pruning: whole decoder layers are removed, a control that every width method has to beat."""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from lab.baselines.walk import Sequences, batches, streams
+from secateurs.errors import InputError
+from secateurs.families.decoder import decoder_layers
+
+
+def block_influence(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
+    """Drop the layers of least influence, 1 - cos(h before, h after): ShortGPT (Men et al. 2024)."""
+    influence = influences(model, sequences)
+    drop_layers(model, influence.argsort(stable=True)[: layers_to_drop(model, share)].tolist())
+
+
+def angular(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
+    """Drop the consecutive layers over which the stream turns least (Gromov et al. 2024)."""
+    count = layers_to_drop(model, share)
+    first = int(turns(model, sequences, count).argmin())
+    drop_layers(model, list(range(first, first + count)))
+
+
+def influences(model: PreTrainedModel, sequences: Sequences) -> Tensor:
+    """Block influence, 1 - mean over tokens of cos(input, output) of each layer, float64 [layers]."""
+    total = torch.zeros(len(decoder_layers(model)), dtype=torch.float64)
+    tokens = 0
+    for batch in batches(sequences):
+        states = streams(model, batch)
+        cosines = [F.cosine_similarity(*pair, dim=-1).double().sum() for pair in pairwise(states)]
+        total += torch.stack(cosines).cpu()
+        tokens += batch.numel()
+    return 1 - total / tokens
+
+
+def turns(model: PreTrainedModel, sequences: Sequences, count: int) -> Tensor:
+    """Mean angle / pi between h_l and h_(l + count) at each last token, float64 [layers + 1 - count]."""
+    total = torch.zeros(len(decoder_layers(model)) + 1 - count, dtype=torch.float64)
+    sequence_count = 0
+    for batch in batches(sequences):
+        last = [state[:, -1].double() for state in streams(model, batch)]
+        pairs = zip(last, last[count:], strict=False)
+        cosines = torch.stack([F.cosine_similarity(before, after, dim=-1) for before, after in pairs])
+        total += (cosines.clamp(-1, 1).arccos() / math.pi).sum(dim=1).cpu()
+        sequence_count += len(batch)
+    return total / sequence_count
+
+
+def layers_to_drop(model: PreTrainedModel, share: float) -> int:
+    """The number of layers nearest to `share` of them. Raises InputError where that is none or all."""
+    layers = len(decoder_layers(model))
+    count = round(share * layers)
+    if not 0 < count < layers:
+        raise InputError(f"share: {share}: is {count} of {layers} layers; some must go and some stay")
+    return count
+
+
+def drop_layers(model: PreTrainedModel, numbers: list[int]) -> None:
+    """Remove decoder layers in place; config and the layers' own numbers follow."""
+    layers = decoder_layers(model)
+    kept = [index for index in range(len(layers)) if index not in numbers]
+    types = getattr(model.config, "layer_types", None)
+    for index in sorted(numbers, reverse=True):
+        del layers[index]
+    for index, layer in enumerate(layers):
+        parts: list[Any] = [module for module in layer.modules() if hasattr(module, "layer_idx")]
+        for part in parts:
+            # Attention finds its part of the cache by it.
+            part.layer_idx = index
+    model.config.num_hidden_layers = len(kept)
+    if types is not None:
+        model.config.layer_types = [types[index] for index in kept]

@@ -1,0 +1,114 @@
+"""2SSP (Sandri et al. 2025): channels of the mlp by norms, then whole attention sublayers by perplexity.
+
+Re-implemented after the paper and what its authors' program does by default.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lab.baselines.selection import budget_of, without_least
+from lab.baselines.walk import Sequences, batches
+from secateurs.errors import InputError
+from secateurs.families.decoder import decoder_layers
+from secateurs.families.layouts import MLP
+from secateurs.inference.hooks import hooked
+from secateurs.inference.loss import sequence_losses
+from secateurs.kinds.cutting import cut
+from secateurs.kinds.sites import output_projection, sites_of, unit_parameters
+
+# The paper's exponent divides the ratio of the two sublayers' sizes by this.
+ALPHA = 1.5
+
+
+def two_stages(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
+    """Remove `share` of the decoder's parameters in place, the same number of channels from every layer.
+
+    Stage one keeps the channels j of greatest mean over sequences of ||x_j||, x the input of the mlp's output
+    projection. Stage two removes one attention after the other, each time that without which the loss on the
+    first batch of the text is least.
+    """
+    layers: Any = decoder_layers(model)
+    attentions = attentions_to_remove(model, share)
+    sites = sites_of(model, (MLP,))
+    costs = sum(unit_parameters(model, site) for site in sites)
+    rest = budget_of(model, share) - attentions * _size(layers[0].self_attn)
+    channels = round(rest / costs)
+    if not 0 <= channels < sites[0].units:
+        raise InputError(f"share: {share}: {channels} of {sites[0].units} channels a layer; choose another")
+    cut(model, {name: without_least(norms, channels) for name, norms in mean_norms(model, sequences).items()})
+    first = batches(sequences)[0]
+    for _ in range(attentions):
+        _remove_least(model, first)
+
+
+def attentions_to_remove(model: PreTrainedModel, share: float) -> int:
+    """How many stage two removes, the paper's equation 5: round(layers * share^(mlp / attention / ALPHA)).
+
+    mlp, attention: parameters of a layer's. With eight times the attention's parameters in the mlp it is none
+    below a share of about a half.
+    """
+    layers: Any = decoder_layers(model)
+    ratio = _size(layers[0].mlp) / _size(layers[0].self_attn)
+    count: int = round(len(layers) * share ** (ratio / ALPHA))
+    return count
+
+
+def mean_norms(model: PreTrainedModel, sequences: Sequences) -> dict[str, Tensor]:
+    """Mean over sequences of ||x_j||, the norm over a sequence's tokens, float64 [channels] by site name."""
+    sites = sites_of(model, (MLP,))
+    norms: dict[str, Tensor] = {site.name: torch.zeros(site.channels, dtype=torch.float64) for site in sites}
+    count = sum(map(len, sequences.values()))
+
+    def adding(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            lengths = torch.linalg.vector_norm(inputs[0], dim=1, dtype=torch.float32)
+            norms[name] += lengths.sum(dim=0).double().cpu()
+
+        return add
+
+    with torch.no_grad(), hooked((output_projection(model, site), adding(site.name)) for site in sites):
+        for batch in batches(sequences):
+            model.base_model(input_ids=batch.to(model.device), use_cache=False)
+    return {name: total / count for name, total in norms.items()}
+
+
+class NoAttention(nn.Module):
+    """In the place of an attention sublayer: adds nothing to the stream, and keeps the cache's count."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__()
+        self.layer_idx = index
+
+    def forward(self, hidden_states: Tensor, **others: Any) -> tuple[Tensor, None]:
+        """Zeros of the shape of the hidden states [batch, tokens, d]."""
+        cache = others.get("past_key_values")
+        if cache is not None:
+            batch, tokens = hidden_states.shape[:2]
+            nothing = hidden_states.new_zeros(batch, 1, tokens, 1)
+            cache.update(nothing, nothing, self.layer_idx)
+        return torch.zeros_like(hidden_states), None
+
+
+@torch.no_grad()
+def _remove_least(model: PreTrainedModel, batch: Tensor) -> None:
+    layers: Any = decoder_layers(model)
+    losses: dict[int, float] = {}
+    for index, layer in enumerate(layers):
+        attention = layer.self_attn
+        if isinstance(attention, NoAttention):
+            continue
+        layer.self_attn = NoAttention(index)
+        losses[index] = float(sequence_losses(model, batch.to(model.device)).mean())
+        layer.self_attn = attention
+    least = min(losses, key=lambda index: losses[index])
+    layers[least].self_attn = NoAttention(least)
+    # Its norm has nothing left to feed.
+    layers[least].input_layernorm = nn.Identity()
+
+
+def _size(module: nn.Module) -> int:
+    return sum(weight.numel() for weight in module.parameters())

@@ -1,0 +1,103 @@
+"""Models of real shapes with random weights: speed and memory do not depend on the values."""
+
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedModel, Qwen2Config
+
+from secateurs.families.decoder import decoder_layers
+from secateurs.families.layouts import MLP
+from secateurs.kinds.cutting import cut
+from secateurs.kinds.sites import Masks, all_kept_masks, sites_of
+
+SHAPES: dict[str, PretrainedConfig] = {
+    "SmolLM2-135M": LlamaConfig(
+        vocab_size=49152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        tie_word_embeddings=True,
+    ),
+    "Qwen2.5-0.5B": Qwen2Config(
+        vocab_size=151936,
+        hidden_size=896,
+        intermediate_size=4864,
+        num_hidden_layers=24,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        max_position_embeddings=32768,
+    ),
+    "Qwen2.5-1.5B": Qwen2Config(
+        vocab_size=151936,
+        hidden_size=1536,
+        intermediate_size=8960,
+        num_hidden_layers=28,
+        num_attention_heads=12,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        max_position_embeddings=32768,
+    ),
+    "Qwen2.5-7B": Qwen2Config(
+        vocab_size=152064,
+        hidden_size=3584,
+        intermediate_size=18944,
+        num_hidden_layers=28,
+        num_attention_heads=28,
+        num_key_value_heads=4,
+        tie_word_embeddings=False,
+        max_position_embeddings=32768,
+    ),
+    "Qwen2.5-32B": Qwen2Config(
+        vocab_size=152064,
+        hidden_size=5120,
+        intermediate_size=27648,
+        num_hidden_layers=64,
+        num_attention_heads=40,
+        num_key_value_heads=8,
+        tie_word_embeddings=False,
+        max_position_embeddings=32768,
+    ),
+}
+
+
+def random_model(shape: str, dtype: torch.dtype, device: torch.device, **changes: int) -> PreTrainedModel:
+    """A frozen model of the shape, made on the device; `changes` override fields of its config."""
+    config = SHAPES[shape].__class__(**{**SHAPES[shape].to_dict(), **changes, "layer_types": None})
+    torch.manual_seed(0)
+    with torch.device(device):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    frozen: PreTrainedModel = model.eval().requires_grad_(False)
+    return frozen
+
+
+def head_weights(model: PreTrainedModel) -> int:
+    """Weights of the output embeddings."""
+    head: Any = model.get_output_embeddings()  # transformers' types leave out that these have a weight
+    return int(head.weight.numel())
+
+
+def random_text(model: PreTrainedModel, sequences: int, tokens: int) -> torch.Tensor:
+    """Token ids, int64 [sequences, tokens]."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, model.config.vocab_size, (sequences, tokens), generator=generator)
+
+
+def masks_at(model: PreTrainedModel, sparsity: float, multiple: int = 64) -> Masks:
+    """Uniform mlp masks that remove `sparsity` of the decoder's parameters, or as much as widths allow."""
+    layer = decoder_layers(model)[0]
+    whole = sum(parameter.numel() for parameter in layer.parameters())
+    masks = all_kept_masks(model)
+    for site in sites_of(model, (MLP,)):
+        removed = sparsity * whole / (3 * model.config.hidden_size)
+        kept = int((site.units - removed) // multiple * multiple)
+        masks[site.name] = torch.arange(site.units) < kept
+    return masks
+
+
+def cut_model(model: PreTrainedModel, sparsity: float) -> PreTrainedModel:
+    """The model, cut in place."""
+    cut(model, masks_at(model, sparsity))
+    return model

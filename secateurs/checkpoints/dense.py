@@ -1,0 +1,190 @@
+"""The dense model, loaded from the source that params.yaml names.
+
+Code that comes with a model is never run: only architectures that transformers itself knows are loaded.
+"""
+
+import contextlib
+import functools
+import io
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import gguf
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from secateurs.archives.joining import join_members
+from secateurs.checkpoints.folder import check_config, check_file, check_folder
+from secateurs.checkpoints.heads import share_head
+from secateurs.checkpoints.loading import UNREADABLE, check_weights, read_tokenizer, tell_tie, unreadable
+from secateurs.checkpoints.weight_files import compare_sets
+from secateurs.errors import InputError, SettingError
+from secateurs.families.layouts import family_of
+from secateurs.files.local_files import located
+from secateurs.settings.sources import HubModel, ModelSource, PackageModel, PathModel
+
+GGUF = ".gguf"
+
+
+@dataclass(frozen=True)
+class _Location:
+    """What transformers needs to find a model, and how errors call it."""
+
+    name: str
+    shown: str
+    revision: str = "main"
+    gguf_file: str | None = None
+
+
+def load_dense(
+    source: ModelSource, on_config: Callable[[PretrainedConfig], object] = lambda config: None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load model and tokenizer; a GGUF file is dequantised to float32, other weights keep their dtype.
+
+    `on_config` is called with the config before weights are fetched, and may refuse it.
+    Where a GGUF file holds the embeddings once more as the head, both are one matrix again (see share_head).
+    The token for a gated model comes from the environment (HF_TOKEN). Raises InputError naming the key of
+    params.yaml when the model cannot be read, its weights are not those that its config tells
+    of, or, before they are fetched, when its architecture cannot be pruned.
+    """
+    # A model from the hub can take an hour, so a terminal shows the libraries' bars; a log does not need
+    # them.
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    with _locate(source) as location, _parsed_once():
+        with _quiet(), _naming(location):
+            config = _read_config(location)
+        on_config(config)
+        with _quiet(), _naming(location):
+            model, tokenizer, report = _load(location, config)
+        check_weights(model, report, location.shown)
+        if isinstance(source, PathModel) and not location.gguf_file:
+            with _naming(location):
+                compare_sets(Path(location.name), getattr(config, "transformers_weights", None))
+    if location.gguf_file:
+        share_head(model)
+    tell_tie(model)
+    _forget_origin(model)
+    return model, tokenizer
+
+
+@contextlib.contextmanager
+def _locate(source: ModelSource) -> Iterator[_Location]:
+    if isinstance(source, PackageModel):
+        shown = f"model.member: {source.member}"
+        with TemporaryDirectory(prefix="secateurs-") as directory:
+            file = Path(directory) / f"model{GGUF}"
+            join_members(source, "model", file)
+            yield _Location(directory, shown, gguf_file=file.name)
+    elif isinstance(source, HubModel):
+        yield _Location(source.id, f"model.id: {source.id}", source.revision)
+    else:
+        path = located(source.path, "model.path")
+        shown = f"model.path: {source.path}"
+        if not path.exists():
+            raise SettingError(f"{shown}: no such file or directory")
+        is_file = path.is_file()
+        try:
+            (check_file if is_file else check_folder)(path)
+        except (InputError, OSError) as error:
+            raise SettingError(f"{shown}: {error}") from None
+        yield _Location(
+            str(path.parent if is_file else path), shown, gguf_file=path.name if is_file else None
+        )
+
+
+@contextlib.contextmanager
+def _naming(location: _Location) -> Iterator[None]:
+    """Make of whatever a library raises an InputError that names the key of params.yaml."""
+    try:
+        yield
+    except InputError as error:
+        raise SettingError(f"{location.shown}: {error}") from None
+    except UNREADABLE as error:
+        raise SettingError(unreadable(location.shown, error)) from None
+
+
+def _options(location: _Location) -> dict[str, Any]:
+    options: dict[str, Any] = {"revision": location.revision, "trust_remote_code": False}
+    return options | ({"gguf_file": location.gguf_file} if location.gguf_file else {})
+
+
+def _read_config(location: _Location) -> PretrainedConfig:
+    config: PretrainedConfig = AutoConfig.from_pretrained(location.name, **_options(location))
+    family_of(config)
+    if not location.gguf_file:
+        check_config(config.to_dict())
+    _use_plain_attention(config)
+    return config
+
+
+def _load(
+    location: _Location, config: PretrainedConfig
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
+    # The config is passed on, because otherwise these calls parse a GGUF file again, for seconds.
+    options = _options(location)
+    tokenizer = read_tokenizer(location.name, config=config, **options)
+    dtype = torch.float32 if location.gguf_file else "auto"
+    # transformers' type annotations leave out the pair that it returns with output_loading_info.
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        location.name, config=config, dtype=dtype, output_loading_info=True,
+        # Refused all the same, by check_weights, which names them.
+        ignore_mismatched_sizes=True, **options,
+    )  # fmt: skip
+    model, report = loaded
+    # It goes into tokenizer_config.json, and would say there whether HF_HUB_OFFLINE was set for this run.
+    if "local_files_only" in tokenizer.init_kwargs:
+        tokenizer.init_kwargs["local_files_only"] = False
+    return model, tokenizer, report
+
+
+def _use_plain_attention(config: PretrainedConfig) -> None:
+    """Forget, in place, a kernel for attention that needs another package, or code from the hub.
+
+    It changes speed, not results; transformers then takes its own.
+    """
+    if config._attn_implementation not in {None, "eager", "sdpa"}:
+        config._attn_implementation = None
+
+
+def _forget_origin(model: PreTrainedModel) -> None:
+    """Make the model one of plain weights, without a trace of the file or folder it was read from."""
+    for name in ("quantization_config", "auto_map", "_model_name_or_path"):
+        if hasattr(model.config, name):
+            delattr(model.config, name)
+    # transformers refuses to save a model that still names the quantiser it was read with.
+    vars(model).pop("hf_quantizer", None)
+    model.config._name_or_path = ""
+
+
+@contextlib.contextmanager
+def _parsed_once() -> Iterator[None]:
+    """In the context a GGUF file is parsed the first time it is opened, and not again.
+
+    transformers opens it for the config, for the tokenizer and for the weights, and a parse takes seconds for
+    each 50,000 tokens of the vocabulary.
+    """
+    reader = gguf.GGUFReader
+    vars(gguf)["GGUFReader"] = functools.cache(reader)
+    try:
+        yield
+    finally:
+        vars(gguf)["GGUFReader"] = reader
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' own bar for GGUF files, which it always draws, off anything but a terminal."""
+    with contextlib.redirect_stderr(sys.stderr if sys.stderr.isatty() else io.StringIO()):
+        yield

@@ -1,0 +1,205 @@
+"""Loading of the checkpoints that this pipeline writes."""
+
+import json
+import pickle
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from secateurs.checkpoints.folder import check_there
+from secateurs.checkpoints.modelling_file import MODELLING_FILE, known_code
+from secateurs.errors import InputError
+
+# What the libraries raise for files that are missing, broken or of another kind.
+UNREADABLE = (
+    OSError, RuntimeError, ValueError, KeyError, TypeError, ImportError, EOFError,
+    AttributeError, AssertionError, ArithmeticError, IndexError,
+    struct.error, SafetensorError, pickle.UnpicklingError, StrictDataclassError,
+)  # fmt: skip
+
+
+def load_model(directory: Path, dtype: str) -> PreTrainedModel:
+    """Load a checkpoint of this pipeline into host memory: evaluation mode, weights frozen.
+
+    Raises InputError when it cannot be read, brings code that is not this project's, lacks weights, has more
+    of them than its config tells of, or has some that are not finite.
+    """
+    check_there(directory)
+    logging.disable_progress_bar()
+    try:
+        # transformers' type annotations leave out the pair that it returns with output_loading_info.
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            directory,
+            dtype=getattr(torch, dtype),
+            local_files_only=True,
+            trust_remote_code=has_own_code(directory),
+            output_loading_info=True,
+            # Reported like the others, by name and shapes.
+            ignore_mismatched_sizes=True,
+        )
+    except UNREADABLE as error:
+        raise InputError(unreadable(str(directory), error)) from None
+    model, report = loaded
+    check_weights(model, report, str(directory))
+    tell_tie(model)
+    frozen: PreTrainedModel = model.eval().requires_grad_(False)
+    return frozen
+
+
+def load_config(directory: Path) -> PretrainedConfig:
+    """Load the config of a checkpoint; InputError when it cannot be read."""
+    check_there(directory)
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(directory, local_files_only=True)
+    except UNREADABLE as error:
+        raise InputError(unreadable(str(directory), error)) from None
+    return config
+
+
+def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a checkpoint; InputError when it cannot be read."""
+    check_there(directory)
+    try:
+        return read_tokenizer(directory, local_files_only=True)
+    except UNREADABLE as error:
+        raise InputError(unreadable(str(directory), error)) from None
+
+
+def read_tokenizer(name: str | Path, **options: Any) -> PreTrainedTokenizerBase:
+    """What AutoTokenizer reads, without code of its own; one of UNREADABLE where it cannot."""
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            name, **options | {"trust_remote_code": False}
+        )
+    except UNREADABLE:
+        raise
+    # The library below it, of another language, raises nothing more special.
+    except Exception as error:
+        raise ValueError(f"tokenizer.json: {error}") from None
+    return tokenizer
+
+
+def check_weights(model: PreTrainedModel, report: Mapping[str, Any], where: str) -> None:
+    """Raise InputError if weights are missing, unexpected, of other shapes, or not finite.
+
+    report: what transformers says of the loading. It makes random weights for those that are missing or of
+    other shapes than the config tells, and drops those that the config does not tell of: the model would be
+    another one than was given.
+    """
+    if report["missing_keys"]:
+        raise InputError(f"{where}: weights are missing: {_few(sorted(report['missing_keys']))}")
+    others = sorted(report["mismatched_keys"])
+    if others:
+        shapes = [f"{name} {list(there)}, not {list(told)}" for name, there, told in others]
+        raise InputError(f"{where}: weights have other shapes than its config tells: {_few(shapes)}")
+    unexpected = report["unexpected_keys"]
+    if unexpected:
+        raise InputError(
+            f"{where}: its config does not tell of weights in its files: {_few(sorted(unexpected))}; without "
+            "them it would be another model"
+        )
+    broken = [name for name, weight in model.named_parameters() if not _is_finite(weight)]
+    if broken:
+        raise InputError(f"{where}: weights are not finite: {_few(broken)}")
+
+
+def _is_finite(weight: torch.Tensor) -> bool:
+    # A sum reads the weights once and makes no mask of them. It proves only that all are finite, because that
+    # of finite ones may overflow.
+    return bool(torch.isfinite(weight.sum(dtype=torch.float32))) or bool(torch.isfinite(weight).all())
+
+
+def unreadable(where: str, error: Exception) -> str:
+    """A message with the first line of a library's error, which is the one that says what is wrong."""
+    if isinstance(error, pickle.UnpicklingError):
+        return (
+            f"{where}: cannot be loaded: a .bin file of it is damaged, or holds more than weights, which is "
+            "not read because it could run code; fetch it again, or convert it to safetensors"
+        )
+    if isinstance(error, SafetensorError):
+        return f"{where}: cannot be loaded: a .safetensors file of it is damaged ({error}); fetch it again"
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    if isinstance(error, KeyError):
+        return f"{where}: cannot be loaded: {error} is missing in its files, or unknown to transformers"
+    if isinstance(error, StrictDataclassError):
+        return f"{where}: cannot be loaded: config.json: {lines[-1].strip()}"
+    if isinstance(error, AttributeError | AssertionError | ArithmeticError | IndexError):
+        return f"{where}: cannot be loaded: a value in its config files cannot be right: {lines[0]}"
+    if "tiktoken" in lines[0]:
+        return (
+            f"{where}: cannot be loaded: its tokenizer.model is damaged, or of no known kind; fetch it again"
+        )
+    return f"{where}: cannot be loaded: {lines[0]}"
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def tell_tie(model: PreTrainedModel) -> None:
+    """Have the config say of embeddings and head what is so: whether they are one matrix.
+
+    A file may hold a head of its own although the config ties it. transformers 5 then loads both, and would
+    save them with that config; transformers 4 and the GGUF would tie them.
+    """
+    head: Any = model.get_output_embeddings()
+    embeddings: Any = model.get_input_embeddings()
+    if head is not None:
+        model.config.tie_word_embeddings = head.weight is embeddings.weight
+
+
+def saved_dtype(directory: Path) -> torch.dtype:
+    """The dtype of a checkpoint's weights, as its config.json has it. Raises InputError where it has none."""
+    config = _config(directory)
+    dtype = getattr(torch, str(config.get("dtype", config.get("torch_dtype"))), None)
+    if not isinstance(dtype, torch.dtype):
+        raise InputError(f"{directory}/config.json: dtype: not there; run the stage that writes it again")
+    return dtype
+
+
+def has_own_code(directory: Path) -> bool:
+    """Whether a checkpoint comes with the modelling file that this project writes, and with that alone.
+
+    Raises InputError for one that has the file's name and another content. Other code is not run: what
+    transformers knows itself loads without.
+    """
+    own = _config(directory).get("auto_map")
+    if not isinstance(own, dict):
+        return False
+    if str(own.get("AutoModelForCausalLM", "")).partition(".")[0] != Path(MODELLING_FILE).stem:
+        return False
+    file = directory / MODELLING_FILE
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        text = ""
+    known = known_code(text)
+    if known is None or own != known.auto_map:
+        raise InputError(
+            f"{file}: not the modelling file that this version writes, so it is not run; prune the model anew"
+        )
+    return True
+
+
+def _config(directory: Path) -> dict[str, Any]:
+    """The config of a checkpoint; empty where it cannot be read, which transformers then says."""
+    try:
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}

@@ -1,0 +1,206 @@
+"""One decoder layer after the other cut and healed, with the streams of the dense and of the pruned model."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from secateurs.devices.offloading import Offloading
+from secateurs.devices.parallel import processes
+from secateurs.heal.reconstruction import reconstruct
+from secateurs.heal.ridge import Moments, both_refits, missed, missed_by_refit, ridge_refit
+from secateurs.heal.streams import Calls, Streams, projection, silenced, watching
+from secateurs.inference.norms import fused_norms
+from secateurs.kinds.cutting import cut_layer
+from secateurs.kinds.sites import Masks, Site, channel_mask
+from secateurs.settings.healing import Healing, Refit
+
+# The smallest squared length that an error is divided by.
+NO_LENGTH = 1e-6
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the refits of one sublayer are held against, a tensor for each batch, in host memory.
+
+    values: result + alpha h of the dense model, float32 [batch, tokens, d]. token_weights: float32
+    [batch, tokens], optional: without them all tokens of a batch count alike.
+    """
+
+    values: list[Tensor]
+    token_weights: list[Tensor] | None
+
+
+class Surgeon:
+    """The two streams at the depth reached so far, and what every layer is healed with.
+
+    With `probing`, for the method `residual`, each projection is also refitted as least_squares would, on the
+    same pruned stream: what it takes besides is one product for each batch. `probes` has those of the last
+    layer, by site name.
+    """
+
+    def __init__(
+        self,
+        healing: Healing,
+        masks: Masks,
+        by_layer: Mapping[int, list[Site]],
+        offloading: Offloading,
+        calls: Calls,
+        streams: Streams,
+        *,
+        probing: bool = False,
+    ) -> None:
+        self.healing, self.masks, self.by_layer, self.offloading = healing, masks, by_layer, offloading
+        self.calls, self.streams, self.probing = calls, streams, probing
+        self.refits: list[Refit] = []
+        self.probes: dict[str, Tensor] = {}
+        # The targets of the next layer, where the dense stream is through it already.
+        self._ahead: dict[str, Targets] | None = None
+
+    def layer(self, index: int, layer: nn.Module, following: Callable[[], nn.Module]) -> nn.Module:
+        """The layer cut and healed, with both streams moved through it.
+
+        While processes of a group add up the sums of its last refit, the dense stream moves on through
+        `following`, the next layer. Not with reconstruction, because training needs both streams at the same
+        depth.
+        """
+        sites, reconstruction = self.by_layer.get(index, []), self.healing.reconstruction
+        # A copy, because the dense stream needs the layer as it was until its last batch is through. Cutting
+        # and refitting exchange weights, so those that stay can be shared; training changes them in place.
+        weights = () if reconstruction is not None else (*layer.parameters(), *layer.buffers())
+        healed = copy.deepcopy(layer, {id(weight): weight for weight in weights})
+        self.probes = {}
+        targets = self._dense_pass(index, layer) if self._ahead is None else self._ahead
+        self._ahead = None
+        refit = _nothing
+        with fused_norms(healed):
+            # The experts of one block are healed together, in one pass.
+            for sublayer, together in groupby(sites, key=lambda site: site.sublayer.result):
+                refit()
+                refit = self._heal(index, healed, list(together), targets.get(sublayer))
+            if processes() > 1 and reconstruction is None and index < max(self.by_layer):
+                self._ahead = self._dense_pass(index + 1, following())
+            refit()
+            if sites and reconstruction is not None:
+                reconstruct(
+                    healed,
+                    lambda hidden: self.calls.run(index, healed, hidden),
+                    self.streams,
+                    self.offloading,
+                    reconstruction,
+                    seed=index,
+                )
+            if not sites or not self._moves_on(sites[-1]):
+                for number, (hidden,) in enumerate(self.offloading.fetch(self.streams.pruned)):
+                    self.streams.pruned[number] = self.offloading.store(self.calls.run(index, healed, hidden))
+        return healed
+
+    def _moves_on(self, site: Site) -> bool:
+        """Whether healing the site takes the pruned stream to the layer's end: no weight changes after it."""
+        return site.ends_layer and self.healing.reconstruction is None
+
+    def _dense_pass(self, index: int, layer: nn.Module) -> dict[str, Targets]:
+        """Move the dense stream through a layer; return the targets of its sublayers, by Sublayer.result.
+
+        Only the method `residual` has a dense stream; for others there are no targets.
+        """
+        if self.healing.method != "residual":
+            return {}
+        # One site stands for all of its sublayer: they have one target.
+        first = {site.sublayer.result: site for site in reversed(self.by_layer.get(index, []))}
+        weighted = self.healing.reconstruction is not None
+        targets = {result: Targets([], [] if weighted else None) for result in first}
+        with fused_norms(layer):
+            for number, (hidden,) in enumerate(self.offloading.fetch(self.streams.dense)):
+                with watching(layer, list(first.values())) as seen:
+                    self.streams.dense[number] = self.offloading.store(self.calls.run(index, layer, hidden))
+                for result, site in first.items():
+                    watched, held = seen[site.name], targets[result]
+                    # float32, because the difference of two streams is far smaller than either of them.
+                    entering, made = watched.entering.float(), watched.result.float()
+                    held.values.append(self.offloading.store(made + self.healing.alpha * entering))
+                    if held.token_weights is not None:
+                        squared_length = (entering + made).square().sum(-1).clamp_min(NO_LENGTH)
+                        held.token_weights.append(self.offloading.store(squared_length.reciprocal()))
+        return targets
+
+    def _heal(
+        self, index: int, layer: nn.Module, sites: list[Site], targets: Targets | None
+    ) -> Callable[[], None]:
+        """Begin to refit the projections of a sublayer's sites on the pruned stream. The result waits for the
+        sums of all processes, refits, and cuts the sites out of `layer`, in place.
+
+        targets: of the sublayer; None: each projection is held against its own output on the pruned stream.
+        After the last site of a layer the pruned stream may move on: where nothing but the residual addition
+        follows, the projection's part of the output is exchanged and no further pass is needed.
+        """
+        projections = {site.name: projection(layer, site) for site in sites}
+        last = projections[sites[-1].name]
+        moments, kept, removed = {}, {}, {}
+        for name, site in ((site.name, site) for site in sites):
+            weight, mask = projections[name].weight, channel_mask(site, self.masks[name])
+            kept[name] = mask.nonzero().squeeze(1).to(weight.device)
+            removed[name] = (~mask).nonzero().squeeze(1).to(weight.device)
+            probed = len(removed[name]) if self.probing else 0
+            moments[name] = Moments(len(kept[name]), len(weight), weight.device, removed=probed)
+        # Where targets are the dense stream's, and nothing but the addition follows, no one asks for W x.
+        unasked = targets is not None and self._moves_on(sites[-1])
+        others, inputs = [], []
+        for number, (hidden, target, token_weights) in enumerate(self._pruned_batches(targets)):
+            with watching(layer, sites) as seen, silenced(last) if unasked else nullcontext():
+                output = self.calls.run(index, layer, hidden)
+            for site in sites:
+                watched = seen[site.name]
+                goal = watched.output if target is None else watched.goal(target, self.healing.alpha)
+                # Removed channels do not reach the others: the uncut layer's kept inputs are the cut layer's.
+                # Not index_select, which takes four times as long along the last axis of three.
+                x = watched.x[..., kept[site.name]]
+                gone = watched.x[..., removed[site.name]] if self.probing else None
+                moments[site.name].add(x, goal, self.streams.weights[number], token_weights, gone)
+                if self._moves_on(site):
+                    others.append(self.offloading.store(output - watched.output))
+                    inputs.append(self.offloading.store(x))
+        sums_of = {site.name: moments.pop(site.name).over_processes() for site in sites}
+
+        def refit() -> None:
+            for site in sites:
+                module = projections[site.name]
+                without = module.weight.detach().index_select(1, removed[site.name])
+                cut_layer(layer, site, self.masks[site.name])
+                sums, cut = sums_of.pop(site.name)(), module.weight.detach()
+                before = missed(sums, cut)
+                if self.probing:
+                    module.weight.data, self.probes[site.name] = both_refits(
+                        sums, cut, without, self.healing.ridge
+                    )
+                else:
+                    module.weight.data = ridge_refit(sums, cut, self.healing.ridge)
+                after = missed_by_refit(sums, module.weight, cut, self.healing.ridge)
+                self.refits.append(Refit(index, site.name, before, after))
+            for number, (other, x) in enumerate(self.offloading.fetch(others, inputs)):
+                self.streams.pruned[number] = self.offloading.store(other + F.linear(x, last.weight))
+
+        return refit
+
+    def _pruned_batches(
+        self, targets: Targets | None
+    ) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
+        """Each batch of the pruned stream on the device, with its target and its token weights, if any."""
+        if targets is None:
+            for (hidden,) in self.offloading.fetch(self.streams.pruned):
+                yield hidden, None, None
+        elif targets.token_weights is None:
+            for hidden, target in self.offloading.fetch(self.streams.pruned, targets.values):
+                yield hidden, target, None
+        else:
+            weighted = (self.streams.pruned, targets.values, targets.token_weights)
+            for hidden, target, token_weights in self.offloading.fetch(*weighted):
+                yield hidden, target, token_weights
+
+
+def _nothing() -> None:
+    """The refit where nothing is cut."""

@@ -1,0 +1,42 @@
+"""What a model writes when it is given the beginning of a text: a check that no number replaces."""
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from secateurs.inference.attention import many_shapes
+
+PROMPTS = (
+    "The water cycle describes how water moves",
+    "def is_prime(n):\n",
+    "Question: A train covers 60 miles in 1.5 hours. What is its average speed?\nAnswer:",
+)
+NEW_TOKENS = 40
+
+
+def continue_prompts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, str]]:
+    """Greedy continuations of fixed prompts, as {prompt, continuation}."""
+    return [{"prompt": prompt, "continuation": _continue(model, tokenizer, prompt)} for prompt in PROMPTS]
+
+
+@torch.inference_mode()
+@many_shapes()
+def _continue(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
+    encoded = tokenizer(prompt, return_tensors="pt").to(model.device)
+    given = encoded["input_ids"].shape[1]
+    generator: Any = model  # transformers adds `generate` to its classes out of the type checker's sight
+    output = generator.generate(
+        input_ids=encoded["input_ids"],
+        attention_mask=encoded["attention_mask"],
+        max_new_tokens=NEW_TOKENS,
+        do_sample=False,
+        # A checkpoint may come with sampling settings of its own; they have no part in greedy decoding.
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        pad_token_id=tokenizer.eos_token_id,
+    )
+    text = tokenizer.decode(output[0, given:], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    assert isinstance(text, str)
+    return text

@@ -1,0 +1,99 @@
+"""The whole method in memory: rounds of measuring and choosing, then one operation.
+
+The DVC stages are the same steps with files between them (capture, mask, surgery).
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from secateurs.checks import checked
+from secateurs.choose.round import choose
+from secateurs.devices.placement import copied
+from secateurs.families.experts import close_experts, open_experts
+from secateurs.heal.heal import operate
+from secateurs.kinds.sites import Masks, all_kept_masks
+from secateurs.measure.capture import DomainCapture
+from secateurs.measure.round import measure
+from secateurs.settings.healing import Healed
+from secateurs.settings.method import Settings
+from secateurs.text.rows import Text
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A pruned model with what led to it.
+
+    model: in host memory, in the dense model's dtype, in evaluation mode with frozen weights. masks: bool
+    [units] by site name over the dense model's units, True = kept. history: an entry for each round, ready
+    for JSON. healing: what it did.
+    """
+
+    model: PreTrainedModel
+    masks: dict[str, Tensor]
+    history: list[dict[str, Any]]
+    healing: Healed
+
+
+TakeRound = Callable[[PreTrainedModel, Masks, Text, Settings, str], dict[str, DomainCapture]]
+"""As `measure`, but the dense model stays as it is."""
+
+
+def take_round_of_a_copy(
+    dense: PreTrainedModel, masks: Masks, text: Text, settings: Settings, round_name: str
+) -> dict[str, DomainCapture]:
+    """A round's statistics, taken of a copy of the dense model that is cut and then dropped."""
+    return measure(copied(dense, settings.device), masks, text, settings, round_name)
+
+
+def prune_model(
+    model: PreTrainedModel,
+    text: Text,
+    settings: Settings,
+    *,
+    on_step: Callable[[str], object] = lambda name: None,
+    take_round: TakeRound = take_round_of_a_copy,
+) -> Pruned:
+    """Prune channels of a dense model over several rounds and heal what is left, without training.
+
+    model: a decoder of a supported family; it stays as it is. text: calibration text
+    (text.calibration.pack_text makes it of strings). `on_step` is called with the name
+    of each round, and with "surgery", before it begins. `take_round` may keep what it measures and give it
+    again, where several prunings have rounds in common. Host memory holds the model three times over during a
+    round.
+
+    Raises InputError for settings out of their range, text that is not the model's, a family, a budget or
+    widths that cannot be pruned, and activations that are not finite.
+    """
+    settings = checked(settings, text, vocabulary=_vocabulary(model))
+    # Rounds chain through masks, not models: the copy that a round measures is dropped afterwards.
+    dense = open_experts(_in_host_memory(copy.deepcopy(model)))
+    masks: dict[str, Tensor] = all_kept_masks(dense)
+    scores = {name: torch.zeros(len(mask), dtype=torch.float64) for name, mask in masks.items()}
+    history = []
+    for round_name in settings.rounds:
+        on_step(round_name)
+        captures = take_round(dense, masks, text, settings, round_name)
+        choice = choose(dense, captures, masks, scores, settings, round_name)
+        masks, scores = choice.masks, choice.scores
+        history.append(choice.history)
+    on_step("surgery")
+    healing = operate(dense, masks, text, settings)
+    return Pruned(close_experts(dense), masks, history, healing)
+
+
+def _in_host_memory(model: PreTrainedModel) -> PreTrainedModel:
+    """The model in evaluation mode with frozen weights, on the CPU: captures and surgery want it there."""
+    moved: Any = model  # transformers' types leave out the argument of `to`
+    ready: PreTrainedModel = moved.to("cpu").eval().requires_grad_(False)
+    return ready
+
+
+def _vocabulary(model: PreTrainedModel) -> int:
+    embeddings: Any = model.get_input_embeddings()  # transformers' types leave out that these have a weight
+    return len(embeddings.weight)

@@ -1,0 +1,132 @@
+"""A model's chat template, run within limits: it is a program that comes with the model.
+
+transformers runs it in Jinja's sandbox, from which it cannot reach the machine, but in which it can loop for
+ever or fill the memory. A process of its own has so much of both and no more.
+"""
+
+import json
+import multiprocessing
+import resource
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import psutil
+from jinja2.exceptions import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from secateurs.errors import InputError
+
+SECONDS = 10.0
+MEMORY = 2**30
+
+
+class TemplateRefusalError(InputError):
+    """The template says itself that it does not take such turns."""
+
+
+def render_chat(
+    tokenizer: PreTrainedTokenizerBase,
+    turns: Sequence[Mapping[str, str]],
+    *,
+    add_generation_prompt: bool = False,
+    continue_final_message: bool = False,
+) -> str:
+    """The text that a tokenizer's chat template makes of turns, each with `role` and `content`.
+
+    Raises TemplateRefusalError with what the template says where it refuses them, InputError where it takes
+    more than SECONDS or MEMORY bytes.
+    """
+    options = {
+        "add_generation_prompt": add_generation_prompt,
+        "continue_final_message": continue_final_message,
+    }
+    child = _CHILDREN.get(tokenizer)
+    if child is None or child.template != tokenizer.chat_template:
+        _let_go(tokenizer)
+        child = _CHILDREN[tokenizer] = _Child(tokenizer)
+    answer = None
+    try:
+        answer = child.ask(turns, options)
+    finally:
+        if answer is None:
+            _let_go(tokenizer)
+    if "text" not in answer:
+        raise TemplateRefusalError(answer["refused"])
+    return str(answer["text"])
+
+
+_REMEDY = "take `chat_template` out of the model's files, or use another model"
+
+
+class _Child:
+    """A copy of this process, which has the tokenizer already, and renders one conversation after the other.
+
+    It ends with this process. To start one for each conversation took a tenth of a second for each.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.template = tokenizer.chat_template
+        context = multiprocessing.get_context("fork")
+        self.connection, other = context.Pipe()
+        self.process = context.Process(
+            target=_serve, args=(other, self.connection, tokenizer), daemon=True, name="chat template"
+        )
+        self.process.start()
+        other.close()
+
+    def ask(self, turns: Sequence[Mapping[str, str]], options: Mapping[str, bool]) -> dict[str, Any]:
+        """{"text": …} or {"refused": …}; InputError where a limit is reached, after which it is of no use."""
+        try:
+            self.connection.send_bytes(json.dumps([[dict(turn) for turn in turns], options]).encode())
+            if not self.connection.poll(SECONDS):
+                raise InputError(f"the model's chat template takes more than {SECONDS:g} s; {_REMEDY}")
+            answer: dict[str, Any] = json.loads(self.connection.recv_bytes())
+        except (EOFError, OSError):
+            raise InputError(
+                f"the model's chat template takes more than {MEMORY:,} bytes; {_REMEDY}"
+            ) from None
+        return answer
+
+    def stop(self) -> None:
+        """End it, whatever it is at."""
+        self.connection.close()
+        self.process.kill()
+        self.process.join()
+
+
+_CHILDREN: WeakKeyDictionary[PreTrainedTokenizerBase, _Child] = WeakKeyDictionary()
+
+
+def _let_go(tokenizer: PreTrainedTokenizerBase) -> None:
+    child = _CHILDREN.pop(tokenizer, None)
+    if child is not None:
+        child.stop()
+
+
+def _serve(connection: Connection, parents: Connection, tokenizer: PreTrainedTokenizerBase) -> None:
+    # Held here too, it would keep this process from seeing that the other one is gone.
+    parents.close()
+    # Ctrl-C is for the other process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Where the system cannot limit memory, time is limited alone.
+    with suppress(ValueError, OSError):
+        most = psutil.Process().memory_info().vms + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    with suppress(EOFError, MemoryError):
+        while True:
+            turns, options = json.loads(connection.recv_bytes())
+            connection.send_bytes(json.dumps(_rendered(tokenizer, turns, options)).encode())
+
+
+def _rendered(
+    tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], options: dict[str, Any]
+) -> dict[str, str]:
+    try:
+        # transformers' types have one value for all options.
+        return {"text": str(tokenizer.apply_chat_template(turns, tokenize=False, **options))}
+    except (TemplateError, ValueError, TypeError, KeyError, OverflowError) as error:
+        return {"refused": (str(error).strip() or type(error).__name__).splitlines()[0]}

@@ -1,0 +1,72 @@
+"""Questions that a chat model writes, and its answers to them."""
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from secateurs.settings.groups import Dialogues, Written
+from secateurs.text.documents import Document
+from secateurs.text.sampling import go_on
+from secateurs.text.turns import Dialogue, Turns, to_json
+
+
+def write_dialogues(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    turns: Turns,
+    settings: Dialogues,
+    *,
+    count: int,
+    batch_size: int,
+    key: str,
+) -> list[Document]:
+    """At most `count` conversations of a question and its answer (see text/conversations.py).
+
+    The requests of the settings are gone through again and again: each is put to the model as a user's words,
+    and what it answers is a question; where a request is empty, the question is what the model writes where
+    its template expects the user's words. One of the closings is put after every question that was asked for.
+    A question that does not end within its tokens is left out, and so is one without an answer; an answer
+    stops at its tokens. The random numbers depend on `key` and the number of the dialogue alone.
+    """
+    ends = _ends(tokenizer, turns)
+
+    def ids(text: str) -> list[int]:
+        found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return found
+
+    def text(found: list[int]) -> str:
+        return str(tokenizer.decode(found, skip_special_tokens=True)).strip()
+
+    def written(prompts: list[str], how: Written, what: str) -> list[list[int]]:
+        return go_on(
+            model,
+            [ids(prompt) for prompt in prompts],
+            how.tokens,
+            temperature=how.temperature,
+            min_p=how.min_p,
+            batch_size=batch_size,
+            key=f"{what}:{key}",
+            ends=ends,
+            label=what,
+        )
+
+    requests = [settings.requests[number % len(settings.requests)] for number in range(count)]
+    prompts = [turns.before + (request + turns.between if request else "") for request in requests]
+    questions = {}
+    for number, found in enumerate(written(prompts, settings.question, "questions")):
+        question = text(found)
+        if question and found[-1] in ends:
+            # In turn within what each request was answered, so that all closings meet all requests.
+            closing = settings.closings[number // len(settings.requests) % len(settings.closings)]
+            questions[number] = question + (closing if requests[number] else "")
+    asked = [turns.before + question + turns.between for question in questions.values()]
+    answers = written(asked, settings.answer, "answers")
+    return [
+        Document(f"dialogue-{number}", to_json(Dialogue(question, text(found), found[-1] in ends)), chat=True)
+        for (number, question), found in zip(questions.items(), answers, strict=True)
+        if text(found)
+    ]
+
+
+def _ends(tokenizer: PreTrainedTokenizerBase, turns: Turns) -> frozenset[int]:
+    """The tokens that end a turn: the special ones, and what the template puts after the user's words."""
+    after: list[int] = tokenizer(turns.between, add_special_tokens=False)["input_ids"]
+    return frozenset({*tokenizer.all_special_ids, *after[:1]})

@@ -1,0 +1,32 @@
+"""The text of a domain, wherever params.yaml says that it comes from."""
+
+from secateurs.archives.members import read_members
+from secateurs.errors import InputError, SettingError
+from secateurs.files.local_files import read_files
+from secateurs.settings.sources import Domain, HubDomain, PackageDomain, PathDomain
+from secateurs.text.documents import Document
+from secateurs.text.readers import read
+
+
+def documents(name: str, domain: Domain) -> list[Document]:
+    """At most `domain.documents` documents with unique ids; InputError when there are none."""
+    key = f"domains.{name}"
+    if isinstance(domain, HubDomain):
+        # `datasets` takes seconds to import, and most domains do without it.
+        from secateurs.text.hub import read_dataset
+
+        found = read_dataset(domain, key)
+    elif isinstance(domain, PackageDomain):
+        found = _read(read_members(domain, key), domain, f"{key}.member")
+    else:
+        found = _read(read_files(domain.path, f"{key}.path"), domain, f"{key}.path")
+    if not found:
+        raise SettingError(f"{key}: no text in its files; check {key}.reader")
+    return found
+
+
+def _read(files: dict[str, bytes], domain: PackageDomain | PathDomain, key: str) -> list[Document]:
+    try:
+        return read(files, domain.reader, domain.documents)
+    except InputError as error:
+        raise SettingError(f"{key}: {error}") from None

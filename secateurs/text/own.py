@@ -1,0 +1,27 @@
+"""Texts that a model writes for its own recovery."""
+
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from secateurs.families.boundaries import start
+from secateurs.settings.groups import OwnText
+from secateurs.text.documents import Document
+from secateurs.text.sampling import go_on
+
+
+def write_plain(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: OwnText, where: Path
+) -> list[Document]:
+    """`settings.plain` texts of `settings.tokens` tokens each; not those of the sample stage."""
+    written = go_on(
+        model,
+        [[start(tokenizer, where)]] * settings.plain,
+        settings.tokens,
+        temperature=settings.temperature,
+        batch_size=settings.batch_size,
+        key=f"texts:{settings.seed}",
+        label="texts",
+    )
+    texts = tokenizer.batch_decode(written, skip_special_tokens=False)
+    return [Document(f"text-{number}", text) for number, text in enumerate(texts)]

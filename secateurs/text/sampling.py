@@ -1,0 +1,139 @@
+"""Text that a model writes itself, from its own distribution."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from secateurs.errors import SettingError
+from secateurs.families.boundaries import start
+from secateurs.inference.norms import fused_norms
+from secateurs.inference.writing import write
+from secateurs.progress import progress
+from secateurs.settings.groups import Sample
+from secateurs.text.documents import Document
+
+# Steps between two looks at which texts have ended, which the device has to wait for.
+LOOK = 16
+
+
+def sample_documents(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Sample, where: Path
+) -> list[Document]:
+    """`settings.documents` texts of `settings.tokens` tokens each, sampled from the whole distribution.
+
+    Each starts as text/boundaries.py says that a text starts; where: the directory the tokenizer is from.
+    An end-of-text token does not stop a document: it is kept in the text, and what the model writes next
+    follows. A document's random numbers depend on the seed and its own number only, not on its batch.
+    Raises InputError where the model's logits are no numbers.
+    """
+    written = go_on(
+        model,
+        [[start(tokenizer, where)]] * settings.documents,
+        settings.tokens,
+        temperature=settings.temperature,
+        batch_size=settings.batch_size,
+        key=str(settings.seed),
+    )
+    texts = tokenizer.batch_decode(written, skip_special_tokens=False)
+    return [Document(f"sample-{number}", text) for number, text in enumerate(texts)]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How a token is drawn: see go_on."""
+
+    temperature: float
+    min_p: float
+
+
+def go_on(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    tokens: int,
+    *,
+    temperature: float,
+    batch_size: int,
+    key: str,
+    min_p: float = 0.0,
+    ends: frozenset[int] = frozenset(),
+    label: str = "sample",
+) -> list[list[int]]:
+    """What the model writes after each prompt of token ids: `tokens` ids, or fewer up to one of `ends`.
+
+    Sampled at `temperature`, of tokens that are at least `min_p` times as likely as the likeliest one. The
+    random numbers of a prompt depend on `key` and its place in the list alone, not on the batch it is in.
+    Prompts of unequal length are padded on the left.
+    """
+    written: list[list[int]] = []
+    draw = Draw(temperature, min_p)
+    steps = -(-len(prompts) // batch_size) * tokens
+    with fused_norms(model), progress(range(steps), label=label, unit="tokens") as bar:
+        for first in range(0, len(prompts), batch_size):
+            batch = prompts[first : first + batch_size]
+            draws = torch.stack([_draws(key, first + row, tokens) for row in range(len(batch))])
+            # MPS has no float64.
+            draws = draws.to("cpu" if model.device.type == "mps" else model.device)
+
+            def choose(logits: Tensor, rows: Tensor, step: int, draws: Tensor = draws) -> Tensor:
+                return _choose(logits, draws[rows.to(draws.device), step], draw)
+
+            written += write(
+                model, batch, tokens, choose, look=LOOK, ends=ends, show=lambda steps, _: bar.update(steps)
+            )
+    return written
+
+
+def _draws(key: str, number: int, tokens: int) -> Tensor:
+    """A text's uniform random numbers, one a token, drawn on the CPU: the same on every device."""
+    digest = hashlib.blake2b(f"{key}:{number}".encode(), digest_size=7).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest))
+    return torch.rand(tokens, generator=generator, dtype=torch.float64)
+
+
+def _choose(logits: Tensor, draws: Tensor, draw: Draw) -> Tensor:
+    """[batch] token ids, where the draws are: where the cumulative probability first exceeds the draw."""
+    # In float64, because rounding must not depend on how a device sums float32.
+    where = draws.device
+    best = logits.amax(dim=-1)
+    if not bool(torch.isfinite(best).all()):
+        raise SettingError(
+            f"compute.dtype: {str(logits.dtype).removeprefix('torch.')}: the model's logits "
+            "are not finite, so its text would be noise; use bfloat16 or float32"
+        )
+    if draw.min_p:
+        return _among_the_likely(logits.to(where), best.to(where), draws, draw)
+    return _among_all(logits.to(where), draws, draw)
+
+
+def _among_all(logits: Tensor, draws: Tensor, draw: Draw) -> Tensor:
+    cumulative = (logits.double() / draw.temperature).softmax(dim=-1).cumsum(dim=-1)
+    chosen = torch.searchsorted(cumulative, draws[:, None] * cumulative[:, -1:], right=True)
+    return chosen[:, 0].clamp(max=logits.shape[-1] - 1)
+
+
+def _among_the_likely(logits: Tensor, best: Tensor, draws: Tensor, draw: Draw) -> Tensor:
+    """The same where few tokens are left: those of all rows, in one list, are all that is added up.
+
+    best: the largest logit of each row. A running sum over the whole vocabulary in float64 takes longer than
+    the model does.
+    """
+    smallest = math.log(draw.min_p)
+    # In float32 a few too many, which the exact ratios then leave out.
+    rows, ids = ((logits.float() - best[:, None].float()) / draw.temperature >= smallest - 0.01).nonzero(
+        as_tuple=True
+    )
+    ratios = (logits[rows, ids].double() - best[rows].double()) / draw.temperature
+    left = ratios >= smallest
+    rows, ids = rows[left], ids[left]
+    cumulative = ratios[left].exp().cumsum(dim=0)
+    ends = torch.bincount(rows, minlength=len(logits)).cumsum(dim=0)
+    after = cumulative[ends - 1]
+    before = torch.cat([after.new_zeros(1), after[:-1]])
+    places = torch.searchsorted(cumulative, before + draws * (after - before), right=True)
+    return ids[places.clamp(max=ends - 1)]

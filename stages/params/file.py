@@ -1,0 +1,124 @@
+"""params.yaml: its groups together, the checks that span them, and how it is read.
+
+The types of the groups are in common/schema. No field of any has a default: the file is the only place where
+a value comes from, so none of this can change a result, and none is a dependency of a stage.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from secateurs.errors import InputError, SettingError
+from secateurs.settings.base import Group, Name
+from secateurs.settings.groups import (
+    Capture,
+    Compute,
+    Corpus,
+    Evaluate,
+    Export,
+    Mask,
+    Prune,
+    Recover,
+    Round,
+    Sample,
+    Surgery,
+)
+from secateurs.settings.sources import (
+    GENERATED,
+    Benchmark,
+    Domain,
+    ModelSource,
+)
+from stages.params.across import healing_problems, measure_problems, mixture_problems, tries_healing
+from stages.params.problems import problems_of
+from stages.params.rounds import chain, round_problems
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class Params(Group):
+    """The whole of params.yaml, with the checks that span groups."""
+
+    model: ModelSource
+    domains: Annotated[dict[Name, Domain], Field(min_length=1)]
+    sample: Sample
+    benchmarks: dict[Name, Benchmark]
+    corpus: Corpus
+    mixture: dict[Name, Annotated[float, Field(ge=0)]]
+    compute: Compute
+    capture: Capture
+    mask: Mask
+    prune: Prune
+    rounds: Annotated[dict[Name, Round], Field(min_length=1)]
+    surgery: Surgery
+    evaluate: Evaluate
+    recover: Recover
+    export: Export
+
+    @model_validator(mode="after")
+    def _check(self) -> "Params":
+        problems = [
+            *mixture_problems(self.domains, self.mixture),
+            *round_problems(self.rounds, self.surgery.after),
+            *measure_problems(self.mask, self.capture, self.evaluate, len(self.benchmarks)),
+            *healing_problems(self.surgery, self.capture, self.corpus),
+            *self.prune.problems(),
+            *self.recover.problems(),
+        ]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def chooses_healing(self) -> bool:
+        """Whether surgery tries several ways of healing; reconstruction starts from the residual refit."""
+        return tries_healing(self.surgery)
+
+    def round(self, name: str) -> Round:
+        """A round by its name; InputError where there is none."""
+        if name not in self.rounds:
+            raise InputError(
+                f"{PARAMS_FILE}: rounds.{name}: no such round; there are {', '.join(self.rounds)}"
+            )
+        return self.rounds[name]
+
+    def counted(self) -> dict[str, float]:
+        """`mixture` without text of the model's own that does not count: then none is made.
+
+        Any other domain of weight 0 stays, because it is measured and scored.
+        """
+        return {name: weight for name, weight in self.mixture.items() if weight or name not in GENERATED}
+
+    def chain(self) -> list[str]:
+        """The rounds from the first to `surgery.after`; stops where a cycle would begin."""
+        return chain(self.rounds, self.surgery.after)
+
+
+def in_file(error: InputError) -> str:
+    """What an error says, with this file's name before the key of a setting."""
+    return f"{PARAMS_FILE}: {error}" if isinstance(error, SettingError) else str(error)
+
+
+def read_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check the whole of params.yaml (YAML 1.2).
+
+    Raises InputError that lists every problem as `file: key: value: what would be right`.
+    """
+    try:
+        data = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; run from the project's root") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply to be read; see params.yaml of the project") from None
+    except YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {error}") from None
+    try:
+        return Params.model_validate(data)
+    except ValidationError as error:
+        raise InputError("\n".join(problems_of(path, error))) from None

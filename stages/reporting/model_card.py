@@ -1,0 +1,123 @@
+"""The README.md that travels with a pruned checkpoint."""
+
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any
+
+import transformers
+from ruamel.yaml import YAML
+
+from secateurs.checkpoints.origin import base_model, origin_of
+from secateurs.checkpoints.proof import Proof
+from secateurs.settings.healing import Healed
+from stages.params.file import Params
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Parameters of the decoder layers and of all, and the mean calibration loss in nats per token."""
+
+    decoder: int
+    parameters: int
+    loss: float
+
+
+def model_card(
+    params: Params,
+    history: list[dict[str, Any]],
+    sequence_length: int,
+    before: Measures,
+    after: Measures,
+    healed: Healed,
+    proof: Proof,
+) -> str:
+    """Markdown with the hub's front matter.
+
+    history: the entries of the rounds; before, after: the dense and the pruned model's measures;
+    healed: what healing did; proof: how the checkpoint was loaded back.
+    """
+    model, surgery, last = params.model, params.surgery, history[-1]
+    prune = last["prune"]
+    mixture = ", ".join(f"{name} {weight:g}" for name, weight in params.mixture.items() if weight)
+    base = base_model(model)
+    front = {
+        "license": model.licence,
+        **({"base_model": base} if base else {}),
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+    }
+    lines = ["---", *_yaml(front | {"tags": ["pruned"]}), "---", ""]
+    lines += [
+        f"# {model.name}, pruned by {1 - after.decoder / before.decoder:.0%}",
+        "",
+        f"{model.name} ({origin_of(model)}) with whole channels removed by Secateurs.",
+        f"The base model's licence, {model.licence}, applies. Evaluate it on your own task before use.",
+        "",
+        "| | dense | pruned | ratio |",
+        "| --- | ---: | ---: | ---: |",
+        f"| parameters | {before.parameters:,} | {after.parameters:,} "
+        f"| {after.parameters / before.parameters:.3f} |",
+        f"| of which decoder layers | {before.decoder:,} | {after.decoder:,} "
+        f"| {after.decoder / before.decoder:.3f} |",
+        f"| loss on text that healing fitted, nats per token | {before.loss:.3f} | {after.loss:.3f} "
+        f"| {after.loss / before.loss:.3f} |",
+        "",
+        "## How it was made",
+        "",
+        f"- {len(history)} rounds of capture and mask by `{last['metric']}`, {prune['widths']} widths "
+        f"(multiples of {prune['width_multiple']}), sites: {', '.join(prune['sites'])}",
+        f"- calibration: {max(last['sequences'].values())} sequences of {sequence_length} tokens "
+        f"from each of {sum(weight > 0 for weight in params.mixture.values())} domains ({mixture})",
+        f"- healing: `{healed.method}`, alpha {surgery.alpha:g}, ridge {surgery.ridge:g}, "
+        f"{surgery.sequences} sequences a domain{_reconstruction(params)}; no training end to end",
+        *_choice(surgery.choice_sequences, healed),
+        "",
+        "| round | decoder removed | calibration loss before it, mean over domains |",
+        "| --- | ---: | ---: |",
+    ]
+    for entry in history:
+        loss = sum(entry["loss"].values()) / len(entry["loss"])
+        lines.append(f"| {entry['round']} | {entry['sparsity']:.1%} | {loss:.3f} nats |")
+    lines += ["", "## Runtimes tried", "", *runtimes(proof)]
+    return "\n".join(lines) + "\n"
+
+
+def _choice(sequences: int, healed: Healed) -> list[str]:
+    if not healed.divergences:
+        return []
+    found = ", ".join(f"`{method}` {value:.4f}" for method, value in healed.divergences.items())
+    return [
+        f"- that healing was chosen by mean divergence from the dense model on {sequences} other sequences a "
+        f"domain, nats per token: {found}"
+    ]
+
+
+def _yaml(front: dict[str, Any]) -> list[str]:
+    """Lines of YAML, in the order given: what a value says stays a value."""
+    stream = StringIO()
+    yaml = YAML()
+    yaml.width = 10_000
+    yaml.dump(front, stream)
+    return stream.getvalue().splitlines()
+
+
+def _reconstruction(params: Params) -> str:
+    training = params.surgery.reconstruct
+    if not training.epochs:
+        return ""
+    return (
+        f"; then each layer trained against its dense original for {training.epochs} epochs of them "
+        f"(AdamW, learning rate {training.learning_rate:g}, {training.batch_size} sequences a step)"
+    )
+
+
+def runtimes(proof: Proof) -> list[str]:
+    """Lines that say what has loaded a checkpoint, and how well."""
+    own = "" if hasattr(transformers, proof.loaded) else ", with `trust_remote_code=True`"
+    return [
+        f"- transformers {proof.version}: loaded in a fresh process from these files alone (`{proof.loaded}`"
+        f"{own}); logits of {proof.tokens} tokens differ from the model in memory by {proof.difference:.1g} "
+        "of their spread, and the tokenizer gives the same ids",
+        "",
+        "No other runtime was tried on this checkpoint when it was written.",
+    ]

@@ -1,0 +1,31 @@
+"""What the report says of a run, section by section."""
+
+from stages.reporting import sections
+from stages.reporting.blocks import Headline, Page, Section, Text
+from stages.reporting.figure_data import figure_tables
+from stages.reporting.metrics import Evidence, Metrics
+
+
+def build_page(model_name: str, evidence: Evidence, metrics: Metrics, origin: Section) -> Page:
+    """Everything that the report says of a run. origin: where it comes from (provenance.provenance)."""
+    sparsity, rounds = metrics["pruned"]["sparsity"], len(evidence.rounds)
+    opening = Text(
+        f"{sparsity['decoder']:.1%} of the decoder layers' parameters removed ({sparsity['all']:.1%} of all "
+        f"parameters), in {rounds} round{'s' if rounds > 1 else ''}, channels ranked by "
+        f"`{metrics['calibration']['metric']}`. The pruned model is in `data/pruned`."
+    )
+    return Page(
+        f"{model_name}, pruned",
+        (opening, Headline(sections.headline_rows(metrics))),
+        (
+            sections.domains(evidence, metrics),
+            *sections.zero_shot(evidence),
+            sections.cost(evidence, metrics),
+            sections.rounds(evidence),
+            sections.layers(evidence),
+            sections.agreement(),
+            sections.continuations(evidence),
+            sections.data(figure_tables(evidence)),
+            origin,
+        ),
+    )

@@ -1,0 +1,159 @@
+"""A target in parameters or bytes: what it comes to, that it is met, and what is said where it cannot be."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from math import ceil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from secateurs.choose.target import PRECISIONS, check_target, decoder_share, weight_bytes
+from secateurs.errors import InputError
+from secateurs.families.decoder import decoder_parameters
+from secateurs.prune import prune_model
+from secateurs.settings.groups import PruneMemory
+from secateurs.settings.method import Budget, Memory
+from tests.test_prune import SMALL, tokens
+
+Make = Callable[..., LlamaForCausalLM]
+DENSE = Budget(width_multiple=1)
+
+
+def target(**given: object) -> Budget:
+    return replace(DENSE, **{"sparsity": None, **given})
+
+
+def test_a_share_is_taken_as_it_is(tiny_model: Make) -> None:
+    assert decoder_share(tiny_model(), replace(DENSE, sparsity=0.3)) == 0.3
+
+
+def test_parameters_of_the_whole_model_become_a_share_of_the_decoder(tiny_model: Make) -> None:
+    model = tiny_model()
+    budget = target(parameters=model.num_parameters() - 1000)
+    assert decoder_share(model, budget) * decoder_parameters(model) == pytest.approx(1000)
+
+
+def test_bytes_at_half_precision_are_twice_as_many_parameters(tiny_model: Make) -> None:
+    model = tiny_model()
+    aim = model.num_parameters() - 1000
+    by_bytes = target(memory=Memory(2 * aim, "bfloat16"))
+    assert decoder_share(model, by_bytes) == decoder_share(model, target(parameters=aim))
+
+
+def test_the_bytes_of_a_dtype_are_those_of_the_file(tiny_model: Make, tmp_path: Path) -> None:
+    tiny_model().to(torch.bfloat16).save_pretrained(tmp_path)
+    written = (tmp_path / "model.safetensors").stat().st_size
+    header = int.from_bytes((tmp_path / "model.safetensors").read_bytes()[:8], "little")
+    assert weight_bytes(tiny_model(), "bfloat16") == written - 8 - header
+
+
+def test_four_bits_leave_embeddings_at_eight_and_norms_at_32(tiny_model: Make) -> None:
+    model = tiny_model()
+    embeddings, norms = 258 * 32, 7 * 32
+    matrices = model.num_parameters() - embeddings - norms
+    assert weight_bytes(model, "q4_0") == ceil((4.5 * matrices + 8.5 * embeddings + 32 * norms) / 8)
+
+
+def test_params_name_the_same_precisions() -> None:
+    named = PruneMemory.model_json_schema()["properties"]["precision"]["enum"]
+    assert named == list(PRECISIONS)
+
+
+@pytest.mark.parametrize("widths", ["uniform", "per_layer"])
+def test_what_is_left_is_no_more_than_was_asked_for(tiny_model: Make, widths: str) -> None:
+    dense = tiny_model()
+    aim = dense.num_parameters() - 4000
+    budget = target(parameters=aim, widths=widths)
+    left = prune_model(dense, tokens("news"), replace(SMALL, budget=budget)).model.num_parameters()
+    # A step is a channel, uniformly one in each of the three layers.
+    assert aim - 3 * 3 * 32 < left <= aim
+
+
+def test_the_weights_take_no_more_bytes_than_were_asked_for(tiny_model: Make) -> None:
+    dense = tiny_model()
+    aim = weight_bytes(dense, "q4_0") - 2500
+    budget = target(memory=Memory(aim, "q4_0"))
+    pruned = prune_model(dense, tokens("news"), replace(SMALL, budget=budget)).model
+    assert aim - 3 * 3 * 32 * 4.5 / 8 < weight_bytes(pruned, "q4_0") <= aim
+
+
+def test_the_rounds_follow_the_target(tiny_model: Make) -> None:
+    dense = tiny_model()
+    share = decoder_share(dense, target(parameters=dense.num_parameters() - 6000))
+    by_share = prune_model(dense, tokens("news"), replace(SMALL, budget=replace(DENSE, sparsity=share)))
+    by_parameters = target(parameters=dense.num_parameters() - 6000)
+    pruned = prune_model(dense, tokens("news"), replace(SMALL, budget=by_parameters))
+    removed = [entry["sparsity"] for entry in pruned.history]
+    assert removed == [entry["sparsity"] for entry in by_share.history]
+    assert removed[0] < removed[1] < removed[2]
+
+
+def test_the_history_says_the_target_that_was_given_and_no_other(tiny_model: Make) -> None:
+    dense = tiny_model()
+    budget = target(parameters=dense.num_parameters() - 1000)
+    (*_, last) = prune_model(dense, tokens("news"), replace(SMALL, budget=budget)).history
+    assert last["prune"]["parameters"] == dense.num_parameters() - 1000
+    assert not {"sparsity", "memory"} & set(last["prune"])
+
+
+UNREACHABLE = {
+    "sparsity": replace(DENSE, sparsity=0.99),
+    "parameters": target(parameters=100),
+    "memory": target(memory=Memory(100, "q4_0")),
+}
+
+
+@pytest.mark.parametrize("name", UNREACHABLE)
+def test_the_nearest_target_is_named_and_can_be_met(tiny_model: Make, name: str) -> None:
+    model, budget = tiny_model(), UNREACHABLE[name]
+    with pytest.raises(InputError, match=rf"params\.yaml: prune\.{name}: .* prune\.floor: 0\.1") as caught:
+        check_target(model, budget)
+    (nearest,) = re.findall(rf"the nearest that can be met is prune\.{name}: (.+?); or", str(caught.value))
+    (number,) = re.findall(r"[\d.]+", nearest)[:1]
+    values = {
+        "sparsity": lambda: float(number),
+        "parameters": lambda: int(number),
+        "memory": lambda: Memory(int(number), "q4_0"),
+    }
+    check_target(model, replace(budget, **{name: values[name]()}))
+
+
+def test_the_nearest_parameters_are_the_fewest_that_can_be_met(tiny_model: Make) -> None:
+    model = tiny_model()
+    with pytest.raises(InputError) as caught:
+        check_target(model, UNREACHABLE["parameters"])
+    nearest = int(re.findall(r"is prune\.parameters: (\d+)", str(caught.value))[0])
+    with pytest.raises(InputError):
+        check_target(model, target(parameters=nearest - 1))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"parameters": 10**9}, r"parameters: 1000000000: the dense model has no more than [\d,]+ param"),
+        ({"memory": Memory(10**9, "q8_0")}, "precision: q8_0}: the dense model has no more than .* bytes"),
+    ],
+)
+def test_a_target_that_removes_nothing_is_refused(
+    tiny_model: Make, given: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        check_target(tiny_model(), target(**given))
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        (Budget(parameters=10), "budget: sparsity=0.2, parameters=10: give exactly one of"),
+        (Budget(sparsity=None), "budget: none: give exactly one of sparsity, parameters, memory"),
+        (target(parameters=0), "budget.parameters: 0: must be 1 or more"),
+        (target(memory=Memory(0, "float32")), "budget.memory.bytes: 0: must be 1 or more"),
+        (target(memory=Memory(9, "int3")), "budget.memory.precision: int3: must be one of float32"),
+    ],
+)
+def test_a_target_that_nobody_can_mean_is_refused(tiny_model: Make, budget: Budget, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        prune_model(tiny_model(), tokens("news"), replace(SMALL, budget=budget))

@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+
+from secateurs.errors import InputError
+from secateurs.files.local_files import read_files
+
+
+def test_names_do_not_depend_on_where_the_folder_is(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        inner = tmp_path / folder / "x"
+        inner.mkdir(parents=True)
+        (inner / "a.txt").write_bytes(b"text")
+        assert read_files(f"{tmp_path}/{folder}/**/*.txt", "domains.d.path") == {"x/a.txt": b"text"}
+
+
+def test_a_single_file_goes_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"text")
+    assert read_files(str(tmp_path / "a.txt"), "domains.d.path") == {"a.txt": b"text"}
+
+
+def test_nothing_found_is_refused_by_key(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"params.yaml: domains.d.path: .*/\*.txt: no such file$"):
+        read_files(f"{tmp_path}/*.txt", "domains.d.path")
+
+
+def test_a_folder_is_refused_with_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"to read all files of the folder, write .*/\*$"):
+        read_files(str(tmp_path), "domains.d.path")
+
+
+def test_brackets_are_no_pattern_where_the_name_exists(tmp_path: Path) -> None:
+    (tmp_path / "v[2]").mkdir()
+    (tmp_path / "v[2]/docs[1].jsonl").write_bytes(b"one")
+    (tmp_path / "v[2]/docs1.jsonl").write_bytes(b"two")
+    assert read_files(f"{tmp_path}/v[2]/docs[1].jsonl", "domains.d.path") == {"docs[1].jsonl": b"one"}
+    assert read_files(f"{tmp_path}/v[2]/*1.jsonl", "domains.d.path") == {"docs1.jsonl": b"two"}
+
+
+def test_brackets_are_a_pattern_where_no_such_name_exists(tmp_path: Path) -> None:
+    (tmp_path / "docs1.jsonl").write_bytes(b"one")
+    assert read_files(f"{tmp_path}/docs[12].jsonl", "domains.d.path") == {"docs1.jsonl": b"one"}

@@ -1,0 +1,141 @@
+"""Every bad setting is refused with the file, the key, the value and what would be right."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from secateurs.errors import InputError
+from stages.params import file as params
+from stages.params.file import read_params
+from stages.params.method import method_settings
+from tests.project import PARAMS, change, read_yaml, write_params
+
+
+def test_the_default_file_is_valid() -> None:
+    assert read_params(PARAMS).chain() == ["r1", "r2", "r3"]
+
+
+ZERO = {
+    f"mixture.{name}": 0.0
+    for name in ("encyclopedic", "news", "reviews", "code", "mathematics", "science", "reasoning", "self")
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prune.speed": 3}, "prune.speed: unknown key"),
+        ({"prune.sparsity": ...}, "prune: no target; add one of sparsity, parameters, memory"),
+        (
+            {"prune.parameters": 110_000_000},
+            "prune.sparsity: 0.2, prune.parameters: 110000000: only one target can be given",
+        ),
+        ({"prune.parameters": 0}, "prune.parameters: 0: Input should be greater than or equal to 1"),
+        ({"prune.memory": {"bytes": 9, "precision": "int3"}}, "prune.memory.precision: 'int3': Input should"),
+        ({"prune.memory": {"bytes": 9}}, "prune.memory.precision: missing"),
+        ({"prune.sparsity": "much"}, "prune.sparsity: 'much': "),
+        ({"prune.sparsity": 1.2}, "prune.sparsity: 1.2: Input should be less than 1"),
+        ({"mask.metric": "best"}, "mask.metric: 'best': Input should be 'fisher', 'taylor'"),
+        ({"capture.batch_size": True}, "capture.batch_size: True: "),
+        ({"model.package": ["a==1", "b"]}, "model.package.1: 'b': "),
+        ({"model.package": []}, "model.package: []: "),
+        ({"domains.news.package": "gensim"}, "domains.news.package: 'gensim': "),
+        ({"domains.news.sha256": "abc"}, "domains.news.sha256: 'abc': "),
+        ({"domains.news.source": "ftp"}, "domains.news: "),
+        ({"domains.news.documents": 0}, "domains.news.documents: 0: "),
+        ({"domains.news.reader": {"format": "jsonl"}}, "domains.news.reader.field: missing"),
+        (ZERO, "mixture: all weights are 0"),
+        ({"mixture.news": -1.0}, "mixture.news: -1.0: "),
+        ({"mixture.news": float("inf")}, "mixture.news: inf: Input should be a finite number"),
+        ({"prune.sparsity": float("nan")}, "prune.sparsity: nan: Input should be a finite number"),
+        ({"sample.temperature": float("inf")}, "sample.temperature: inf: Input should be a finite number"),
+        ({"rounds.r1.progress": float("nan")}, "rounds.r1.progress: nan: Input should be a finite number"),
+        ({"surgery.ridge": float("inf")}, "surgery.ridge: inf: Input should be a finite number"),
+        ({"recover.clip": float("inf")}, "recover.clip: inf: Input should be a finite number"),
+        ({"mixture.news": 1e308, "mixture.code": 1e308}, "mixture: the sum of the weights is not finite"),
+        ({"mask.seed": 2**64}, "mask.seed: 18446744073709551616: Input should be less than 4294967296"),
+        ({"mixture.poetry": 1.0}, "mixture.poetry: no such domain"),
+        ({"mixture.news": ...}, "mixture: domain news has no weight"),
+        ({"rounds.r2.progress": 0.2}, "rounds.r2.progress: 0.2: must be more than the 0.34"),
+        ({"rounds.r3.progress": 0.9}, "rounds.r3.progress: 0.9: the last round must reach 1.0"),
+        ({"rounds.r2.after": "r9"}, "rounds.r2.after: r9: no such round; choose among dense, r1, r2, r3"),
+        ({"rounds.r2.after": "r2"}, "rounds.r2.after: r2: a round cannot follow itself"),
+        ({"rounds.r3.after": "r1"}, "rounds: r2 not on the way"),
+        ({"surgery.after": "r7"}, "surgery.after: r7: no such round; rounds are r1, r2, r3"),
+        ({"capture.gradients": False}, "mask.metric: taylor: needs gradients; set capture.gradients: true"),
+        ({"surgery.sequences": 99}, "surgery.sequences: 99: more than corpus.calibration_sequences"),
+        ({"prune.sites": ["mlp", "mlp"]}, "a site is named twice"),
+        ({"prune.sites": []}, "prune.sites: []: "),
+        ({"prune.sites": ["attention", "query_heads"]}, "choose one of the two"),
+        (
+            {"surgery.heal": "none", "surgery.reconstruct.epochs": 1},
+            "surgery.heal: none: reconstruction starts from the residual refit",
+        ),
+        (
+            {"surgery.choice_sequences": 3},
+            "surgery.choice_sequences: 3: surgery.sequences: 22 leaves 2 of corpus.calibration_sequences: 24",
+        ),
+        ({"surgery.reconstruct.learning_rate": 0.0}, "surgery.reconstruct.learning_rate: 0.0: "),
+        ({"recover.steps": -1}, "recover.steps: -1: "),
+        ({"recover.learning_rate": 0}, "recover.learning_rate: 0: "),
+        ({"recover.warmup": 1.0}, "recover.warmup: 1.0: Input should be less than 1"),
+        ({"compute.device": "tpu"}, "compute.device: 'tpu': "),
+    ],
+)
+def test_a_bad_setting_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = write_params(tmp_path, change(read_yaml(), changes))
+    with pytest.raises(InputError) as caught:
+        read_params(path)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("named", [{"surgery.heal": "residual"}, {"surgery.reconstruct.epochs": 1}])
+def test_without_a_choice_healing_may_read_all_text(tmp_path: Path, named: dict[str, Any]) -> None:
+    params = read_params(write_params(tmp_path, change(read_yaml(), {"surgery.sequences": 24, **named})))
+    assert method_settings(params).surgery.healing.method == "residual"
+
+
+def test_a_target_that_is_not_given_is_not_written() -> None:
+    assert set(read_params(PARAMS).model_dump()["prune"]) == set(read_yaml()["prune"])
+
+
+def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
+    path = write_params(tmp_path, change(read_yaml(), {"prune.sparsity": 2.0, "corpus.ngram": 0}))
+    with pytest.raises(InputError) as caught:
+        read_params(path)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_cycle_of_rounds_is_refused(tmp_path: Path) -> None:
+    path = write_params(tmp_path, change(read_yaml(), {"rounds.r1.after": "r3"}))
+    with pytest.raises(InputError, match="rounds: r1 -> r2 -> r3 -> r1: a cycle"):
+        read_params(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not found; run from the project's root"):
+        read_params(tmp_path / "params.yaml")
+
+
+def test_yaml_that_does_not_parse_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("prune: [", encoding="utf-8")
+    with pytest.raises(InputError, match="not valid YAML"):
+        read_params(path)
+
+
+def test_a_number_too_large_for_yaml_is_not_finite_either(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    text = PARAMS.read_text(encoding="utf-8")
+    assert text.count("  news: 1.0\n") == 1
+    path.write_text(text.replace("  news: 1.0\n", "  news: 1e400\n"), encoding="utf-8")
+    with pytest.raises(InputError, match=r"mixture\.news: inf: Input should be a finite number"):
+        read_params(path)
+
+
+def test_every_number_of_params_is_finite() -> None:
+    models = [one for one in vars(params).values() if isinstance(one, type) and issubclass(one, params.Group)]
+    assert len(models) > 20
+    assert all(one.model_config["allow_inf_nan"] is False for one in models)

@@ -1,0 +1,60 @@
+"""The plan says what a target comes to, and refuses one that the model cannot meet."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from secateurs.errors import InputError
+from stages import plan
+from stages.params.file import Params
+from stages.planning.architecture import Architecture, read_shapes
+from stages.planning.estimate import estimate_work
+from stages.planning.target import check_budget, target_lines
+from tests.project import change, read_yaml
+from tests.tiny import make_tiny_model
+
+WHOLE = make_tiny_model().num_parameters()
+DECODER = sum(weight.numel() for weight in make_tiny_model().model.layers.parameters())
+
+
+def params(target: dict[str, Any], **changes: Any) -> Params:
+    data = change(read_yaml(), {"prune.sparsity": ..., "prune.width_multiple": 1, **changes})
+    data["prune"] |= target
+    return Params.model_validate(data)
+
+
+def test_parameters_are_shown_as_a_share_of_the_decoder_and_bytes_on_disk(dense_dir: Path) -> None:
+    text = " ".join(target_lines(params({"parameters": WHOLE - 3000}), read_shapes(dense_dir)))
+    assert f"prune.parameters: {WHOLE - 3000}: {3000 / DECODER:.1%} of the decoder's parameters go" in text
+    assert f"At most {WHOLE - 3000:,} of {WHOLE:,} parameters are left" in text
+    assert f"{4 * (WHOLE - 3000) / 1e6:,.1f} MB on disk in float32" in text
+
+
+def test_bytes_at_another_precision_are_shown_beside_those_on_disk(dense_dir: Path) -> None:
+    aim = params({"memory": {"bytes": 2 * (WHOLE - 3000), "precision": "bfloat16"}})
+    text = " ".join(target_lines(aim, read_shapes(dense_dir)))
+    assert f"{4 * (WHOLE - 3000) / 1e6:,.1f} MB on disk in float32" in text
+    assert f"At bfloat16 they take {2 * (WHOLE - 3000) / 1e6:,.1f} MB" in text
+
+
+def test_the_schedule_follows_the_target(dense_dir: Path) -> None:
+    found = Architecture(read_shapes(dense_dir), "here", 0)
+    lines = plan.schedule(params({"parameters": WHOLE - 3000}), found)
+    assert f"  dense -> r1: {0.34 * 3000 / DECODER:.1%} of the decoder's parameters removed" in lines
+
+
+def test_without_the_model_the_schedule_says_shares_of_what_is_to_go() -> None:
+    assert "  dense -> r1: 34.0% of what is to go removed" in plan.schedule(params({"parameters": 9}), None)
+
+
+def test_the_disk_is_that_of_the_target(dense_dir: Path) -> None:
+    stages = {
+        one.name: one for one in estimate_work(params({"parameters": WHOLE - 3000}), read_shapes(dense_dir))
+    }
+    assert stages["surgery"].disk == pytest.approx(4 * (WHOLE - 3000))
+
+
+def test_a_budget_that_the_shapes_cannot_meet_is_refused_before_there_are_weights(dense_dir: Path) -> None:
+    with pytest.raises(InputError, match=r"params\.yaml: prune\.parameters: 9: .*nearest"):
+        check_budget(params({"parameters": 9}), read_shapes(dense_dir))

@@ -1,0 +1,74 @@
+"""The card of an evaluated checkpoint, read back by the hub's own library."""
+
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from stages.reporting.card import evaluated_card, front_matter
+from stages.reporting.metrics import Evidence, build_metrics
+from tests.stages.reporting.evidence import read_back, write_evidence
+
+BEFORE = """\
+---
+license: mit
+---
+
+# tiny, pruned by 20%
+
+Evaluate it on your own task.
+
+## How it was made
+
+- one round
+
+## Runtimes tried
+
+none
+"""
+
+
+@pytest.fixture
+def evidence(tmp_path: Path) -> Evidence:
+    write_evidence(tmp_path)
+    return read_back(tmp_path)
+
+
+@pytest.fixture
+def card(evidence: Evidence) -> ModelCard:
+    domains = {"code": "acme/code", "news": "texts/news.txt"}
+    data = front_matter("tiny-pruned", "mit", "acme/tiny", domains, evidence)
+    return ModelCard(evaluated_card(BEFORE, data, evidence, build_metrics(evidence)))
+
+
+def test_the_hub_reads_the_base_model_and_every_result(card: ModelCard) -> None:
+    assert (card.data.base_model, card.data.license) == ("acme/tiny", "mit")
+    found = {one.dataset_name: one.metric_value for one in card.data.eval_results}
+    assert found == {
+        "code, held-out text": 12.5,
+        "news, held-out text": 12.5,
+        "piqa": 0.48,
+        "boolq": 0.32,
+    }
+    assert card.data.eval_results[0].dataset_type == "acme/code"
+
+
+def test_errors_and_numbers_of_items_go_with_the_accuracies(card: ModelCard) -> None:
+    names = [one.metric_name for one in card.data.eval_results if one.metric_type == "accuracy"]
+    assert names == ["acc_norm, 60 items, standard error 0.030", "acc, 60 items, standard error 0.040"]
+
+
+def test_results_stand_before_how_the_model_was_made(card: ModelCard) -> None:
+    headings = [line[3:] for line in card.content.splitlines() if line.startswith("## ")]
+    assert headings == ["Domains", "Zero-shot tasks", "Cost", "How it was made", "Runtimes tried"]
+    assert "| code | 10.00 | 12.50 | 1.250 |" in card.content
+    assert "float32 on cpu (2 threads)" in card.content
+
+
+def test_the_card_says_what_the_first_one_said(card: ModelCard) -> None:
+    assert "# tiny, pruned by 20%\n\nEvaluate it on your own task.\n" in card.content
+    assert card.content.endswith("- one round\n\n## Runtimes tried\n\nnone\n")
+
+
+def test_it_links_no_figure_that_the_checkpoint_lacks(card: ModelCard) -> None:
+    assert "![" not in card.content

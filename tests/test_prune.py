@@ -1,0 +1,193 @@
+"""The method in memory: what it returns, what it leaves alone, what it refuses."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import LlamaForCausalLM
+
+from secateurs.errors import InputError
+from secateurs.families.decoder import decoder_parameters
+from secateurs.prune import prune_model
+from secateurs.settings.healing import Healing, Reconstruction
+from secateurs.settings.method import Budget, Capture, Settings, Surgery
+from secateurs.text.rows import Text
+from stages.params.file import read_params
+from stages.params.method import method_settings
+from tests.project import PARAMS
+
+Make = Callable[..., LlamaForCausalLM]
+SMALL = Settings(
+    budget=Budget(width_multiple=1),
+    capture=Capture(sequences=1),
+    surgery=Surgery(sequences=2, choice_sequences=1),
+    device="cpu",
+)
+
+
+def tokens(*domains: str) -> Text:
+    generator = torch.Generator().manual_seed(0)
+    return Text({name: torch.randint(2, 258, (3, 12), generator=generator) for name in domains})
+
+
+def test_the_defaults_are_those_of_params() -> None:
+    params = read_params(PARAMS)
+    assert set(params.counted().values()) == {1.0}, "params.yaml no longer counts all domains alike"
+    assert replace(method_settings(params), mixture={}) == Settings()
+
+
+def test_it_removes_the_budget_and_leaves_the_dense_model_as_it_was(tiny_model: Make) -> None:
+    dense = tiny_model()
+    before = {name: weight.clone() for name, weight in dense.state_dict().items()}
+    pruned = prune_model(dense, tokens("news", "code"), SMALL)
+    share = 1 - decoder_parameters(pruned.model) / decoder_parameters(dense)
+    assert 0.2 <= share < 0.22
+    assert pruned.history[-1]["sparsity"] == pytest.approx(share)
+    assert [entry["round"] for entry in pruned.history] == ["r1", "r2", "r3"]
+    assert sum(int((~mask).sum()) for mask in pruned.masks.values()) == sum(
+        layer.mlp.gate_proj.out_features - small.mlp.gate_proj.out_features
+        for layer, small in zip(dense.model.layers, pruned.model.model.layers, strict=True)
+    )
+    assert all(torch.equal(weight, before[name]) for name, weight in dense.state_dict().items())
+    assert all(weight.requires_grad for weight in dense.parameters())
+
+
+def test_without_a_mixture_all_domains_count_alike(tiny_model: Make) -> None:
+    text = tokens("news", "code")
+    alike = prune_model(tiny_model(), text, replace(SMALL, mixture={"news": 1.0, "code": 1.0}))
+    default = prune_model(tiny_model(), text, SMALL)
+    one = prune_model(tiny_model(), text, replace(SMALL, mixture={"news": 1.0, "code": 0.0}))
+    weights = [pruned.model.model.layers[0].mlp.down_proj.weight for pruned in (alike, default, one)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_every_step_is_named_before_it_begins(tiny_model: Make) -> None:
+    steps: list[str] = []
+    prune_model(tiny_model(), tokens("news"), replace(SMALL, rounds={"only": 1.0}), on_step=steps.append)
+    assert steps == ["only", "surgery"]
+
+
+REFUSED: dict[str, Settings] = {
+    "settings: mixture: code: has text but no weight": Settings(mixture={"news": 1.0}),
+    "settings: mixture: poems: has no text; its domains are news, code": Settings(
+        mixture={"news": 1.0, "code": 1.0, "poems": 1.0}
+    ),
+    "settings: mixture: {'news': 0.0, 'code': 0.0}: weights must": Settings(
+        mixture={"news": 0.0, "code": 0.0}
+    ),
+    "settings: budget.sparsity: 1.2: must be above 0 and below 1": Settings(budget=Budget(sparsity=1.2)),
+    "settings: budget.floor: 0: must be above 0": Settings(budget=Budget(floor=0)),
+    "settings: budget.widths: narrow: must be": Settings(budget=Budget(widths="narrow")),  # type: ignore[arg-type]
+    "settings: budget.width_multiple: 0: must be 1": Settings(budget=Budget(width_multiple=0)),
+    "settings: budget.sites: ('heads',): must be some of": Settings(budget=Budget(sites=("heads",))),
+    "settings: budget.sites: ('attention', 'query_heads'): attention and": Settings(
+        budget=Budget(sites=("attention", "query_heads"))
+    ),
+    "settings: rounds: {'r1': 0.5}: the shares must rise": Settings(rounds={"r1": 0.5}),
+    "settings: rounds: {}: the shares must rise": Settings(rounds={}),
+    "settings: rounds: {'r1': 0.6, 'r2': 0.6, 'r3': 1.0}: the": Settings(
+        rounds={"r1": 0.6, "r2": 0.6, "r3": 1.0}
+    ),
+    "settings: metric: best: must be one of fisher, taylor": Settings(metric="best"),
+    "settings: capture.gradients: False: taylor needs them": Settings(capture=Capture(gradients=False)),
+    "settings: capture.sequences: 0: must be 1": Settings(capture=Capture(sequences=0)),
+    "settings: surgery.batch_size: 0: must be 1": Settings(surgery=Surgery(batch_size=0)),
+    "settings: surgery.healing.method: herbs: must be": Settings(
+        surgery=Surgery(Healing("herbs", 0.9, 0.15))  # type: ignore[arg-type]
+    ),
+    "settings: surgery.healing.alpha: 2: must be": Settings(surgery=Surgery(Healing("residual", 2, 0.15))),
+    "settings: surgery.healing.ridge: 0: must be": Settings(surgery=Surgery(Healing("residual", 0.9, 0))),
+    "settings: surgery.healing.reconstruction: starts from": Settings(
+        surgery=Surgery(Healing("least_squares", 0.9, 0.15, Reconstruction(1, 0.001, 1)))
+    ),
+    "settings: surgery.healing.reconstruction: Reconstruction(epochs=0": Settings(
+        surgery=Surgery(Healing("residual", 0.9, 0.15, Reconstruction(0, 0.001, 1)))
+    ),
+    "settings: device: gpu: must be": Settings(device="gpu"),
+    "params.yaml: compute.device: cuda:99: not on this machine": Settings(device="cuda:99"),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_settings_out_of_their_range_are_refused_before_anything_runs(tiny_model: Make, message: str) -> None:
+    steps: list[str] = []
+    with pytest.raises(InputError) as caught:
+        prune_model(tiny_model(), tokens("news", "code"), REFUSED[message], on_step=steps.append)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+    assert steps == []
+
+
+def test_too_little_text_to_choose_healing_by_is_refused_before_anything_runs(tiny_model: Make) -> None:
+    steps: list[str] = []
+    with pytest.raises(InputError, match=r"choice_sequences: 2: domain news has 3 .* healing reads 22"):
+        prune_model(tiny_model(), tokens("news"), Settings(), on_step=steps.append)
+    assert steps == []
+
+
+def test_all_problems_are_named_at_once(tiny_model: Make) -> None:
+    settings = Settings(metric="best", budget=Budget(sparsity=0, floor=2))
+    with pytest.raises(InputError) as caught:
+        prune_model(tiny_model(), tokens("news"), settings)
+    assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ({}, "text: has no domain"),
+        (
+            {"news": torch.full((2, 4), 258)},
+            "news: has token ids from 258 to 258, but the model has 258",
+        ),
+        ({"news": torch.full((2, 4), -1)}, "text: news: has token ids from -1 to -1"),
+        ({"news": torch.ones(4, dtype=torch.int64)}, r"text: news: torch.int64 \[4\]: must be int64"),
+        ({"news": torch.ones(2, 4)}, r"text: news: torch.float32 \[2, 4\]: must be int64"),
+        ({"news": torch.ones(0, 4, dtype=torch.int64)}, r"text: news: torch.int64 \[0, 4\]: must be"),
+    ],
+)
+def test_text_that_is_not_the_models_is_refused(
+    tiny_model: Make, text: dict[str, Tensor], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        prune_model(tiny_model(), Text(text), SMALL)
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        (
+            {"code": torch.ones(3, 12, dtype=torch.bool)},
+            "text: answers: code: .* for no ids: must be bool",
+        ),
+        (
+            {"news": torch.ones(3, 12)},
+            r"news: torch.float32 \[3, 12\] for ids \[3, 12\]: must",
+        ),
+        (
+            {"news": torch.ones(3, 11, dtype=torch.bool)},
+            r"torch.bool \[3, 11\] for ids \[3, 12\]: must be",
+        ),
+        ({"news": torch.zeros(3, 12, dtype=torch.bool)}, "text: answers: news: has no token of an answer"),
+    ],
+)
+def test_answers_that_are_not_those_of_the_text_are_refused(
+    tiny_model: Make, answers: dict[str, Tensor], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        prune_model(tiny_model(), Text(tokens("news").ids, answers), SMALL)
+
+
+def test_dialogues_count_by_their_answers_alone(tiny_model: Make) -> None:
+    text = tokens("news", "talk")
+    answers = torch.zeros(3, 12, dtype=torch.bool)
+    answers[:, 6:] = True
+    settings = replace(SMALL, mixture={"news": 1.0, "talk": 1.0}, rounds={"r1": 1.0})
+    whole = prune_model(tiny_model(), text, settings)
+    by_answers = prune_model(tiny_model(), Text(text.ids, {"talk": answers}), settings)
+    assert by_answers.history[0]["loss"]["news"] == whole.history[0]["loss"]["news"]
+    assert by_answers.history[0]["loss"]["talk"] != whole.history[0]["loss"]["talk"]
+    assert any(not torch.equal(mask, whole.masks[name]) for name, mask in by_answers.masks.items())
