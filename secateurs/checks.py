@@ -3,17 +3,15 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
-from typing import get_args
 
 import torch
 
 from secateurs.choose.target import PRECISIONS
 from secateurs.devices.placement import resolve_device
 from secateurs.errors import InputError
-from secateurs.kinds.sites import KINDS
-from secateurs.measure.importance import METRICS
+from secateurs.heal.methods import METHODS
+from secateurs.kinds.registry import NAMES, exclusions, kinds
 from secateurs.settings.groups import GRADIENT_METRICS, TARGETS
-from secateurs.settings.healing import Heal
 from secateurs.settings.method import Budget, Settings, Surgery
 from secateurs.text.portions import choice_text
 from secateurs.text.rows import Text
@@ -105,10 +103,10 @@ def _budget_problems(budget: Budget) -> Iterator[str]:
         yield f"settings: budget.widths: {budget.widths}: must be uniform or per_layer"
     if budget.width_multiple < 1:
         yield f"settings: budget.width_multiple: {budget.width_multiple}: must be 1 or more"
-    if not budget.sites or set(budget.sites) - set(KINDS) or len(set(budget.sites)) < len(budget.sites):
-        yield f"settings: budget.sites: {budget.sites}: must be some of {', '.join(KINDS)}, each once"
-    if {"attention", "query_heads"} <= set(budget.sites):
-        yield f"settings: budget.sites: {budget.sites}: attention and query_heads exclude each other"
+    if not budget.sites or set(budget.sites) - set(NAMES) or len(set(budget.sites)) < len(budget.sites):
+        yield f"settings: budget.sites: {budget.sites}: must be some of {', '.join(NAMES)}, each once"
+    for reason in exclusions(budget.sites):
+        yield f"settings: budget.sites: {budget.sites}: {reason}"
 
 
 def _round_problems(rounds: Mapping[str, float]) -> Iterator[str]:
@@ -119,8 +117,9 @@ def _round_problems(rounds: Mapping[str, float]) -> Iterator[str]:
 
 
 def _metric_problems(settings: Settings) -> Iterator[str]:
-    if settings.metric not in METRICS:
-        yield f"settings: metric: {settings.metric}: must be one of {', '.join(METRICS)}"
+    for kind in (kinds()[name] for name in settings.budget.sites if name in NAMES):
+        if settings.metric not in kind.metrics:
+            yield f"settings: metric: {settings.metric}: must be one of {', '.join(kind.metrics)}"
     if settings.metric in GRADIENT_METRICS and not settings.capture.gradients:
         yield f"settings: capture.gradients: False: {settings.metric} needs them; use True or another metric"
     for name in ("sequences", "batch_size"):
@@ -131,9 +130,9 @@ def _metric_problems(settings: Settings) -> Iterator[str]:
 
 def _surgery_problems(surgery: Surgery) -> Iterator[str]:
     healing, training = surgery.healing, surgery.healing.reconstruction
-    if healing.method not in get_args(Heal):
-        methods = ", ".join(get_args(Heal))
-        yield f"settings: surgery.healing.method: {healing.method}: must be one of {methods}"
+    methods = ("none", *METHODS, "auto")
+    if healing.method not in methods:
+        yield f"settings: surgery.healing.method: {healing.method}: must be one of {', '.join(methods)}"
     if not 0 <= healing.alpha <= 1:
         yield f"settings: surgery.healing.alpha: {healing.alpha}: must be between 0 and 1"
     if not healing.ridge > 0:

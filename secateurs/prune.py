@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -16,8 +15,9 @@ from secateurs.checks import checked
 from secateurs.choose.round import choose
 from secateurs.devices.placement import copied
 from secateurs.families.experts import close_experts, open_experts
-from secateurs.heal.heal import operate
-from secateurs.kinds.sites import Masks, all_kept_masks
+from secateurs.heal.heal import heal
+from secateurs.kinds.kind import Masks
+from secateurs.kinds.sites import all_kept_masks
 from secateurs.measure.capture import DomainCapture
 from secateurs.measure.round import measure
 from secateurs.settings.healing import Healed
@@ -74,7 +74,7 @@ def prune_model(
     # Rounds chain through masks, not models: the copy that a round measures is dropped afterwards.
     dense = open_experts(_in_host_memory(copy.deepcopy(model)))
     masks: dict[str, Tensor] = all_kept_masks(dense)
-    scores = {name: torch.zeros(len(mask), dtype=torch.float64) for name, mask in masks.items()}
+    scores: dict[str, Tensor] = {}
     history = []
     for round_name in settings.rounds:
         on_step(round_name)
@@ -83,7 +83,7 @@ def prune_model(
         masks, scores = choice.masks, choice.scores
         history.append(choice.history)
     on_step("surgery")
-    healing = operate(dense, masks, text, settings)
+    healing = heal(dense, masks, text, settings)
     return Pruned(close_experts(dense), masks, history, healing)
 
 

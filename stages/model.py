@@ -4,8 +4,7 @@ from secateurs.checkpoints.dense import load_dense
 from secateurs.families.experts import close_experts, open_experts
 from secateurs.files.atomic import atomic
 from secateurs.files.json_file import write_json
-from secateurs.kinds.chosen import chosen_sites
-from secateurs.kinds.sites import all_kept_masks
+from secateurs.kinds.sites import all_kept_masks, chosen_sites
 from stages.common.console import stage, summary
 from stages.common.locks import hold
 from stages.common.paths import MODEL, ROUNDS

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateurs.checkpoints.loading import saved_dtype
 from secateurs.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
 from secateurs.devices import optimizer, precision
@@ -27,7 +26,7 @@ from secateurs.recover.recovery import recover, trained_parameters
 from secateurs.recover.training import Check, Course, Snapshot, Training, together
 from stages.common.artifacts import read_card
 from stages.common.calibration import read_text
-from stages.common.checkpoints import load_model, load_tokenizer
+from stages.common.checkpoints import load_model, load_tokenizer, saved_dtype
 from stages.common.console import stage, summary
 from stages.common.locks import hold
 from stages.common.paths import MODEL, PRUNED, RECOVERED, RECOVERY_TEXT

@@ -5,7 +5,6 @@ from dataclasses import asdict
 import torch
 from transformers import PreTrainedModel
 
-from secateurs.checkpoints.loading import saved_dtype
 from secateurs.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
 from secateurs.devices.placement import passing_through, process_group, resolve_device
@@ -13,13 +12,13 @@ from secateurs.families.decoder import decoder_layers, decoder_parameters
 from secateurs.families.experts import close_experts, open_experts
 from secateurs.files.atomic import atomic
 from secateurs.files.json_file import write_json
-from secateurs.heal.heal import operate
+from secateurs.heal.heal import heal
 from secateurs.inference.loss import sequence_losses
 from secateurs.progress import counter, is_first
 from secateurs.text.portions import healing_text
 from stages.common.artifacts import read_json
 from stages.common.calibration import read_text
-from stages.common.checkpoints import load_model, load_tokenizer
+from stages.common.checkpoints import load_model, load_tokenizer, saved_dtype
 from stages.common.console import stage, summary
 from stages.common.launching import launch
 from stages.common.locks import hold
@@ -49,7 +48,7 @@ def main() -> None:
         process_group(device),
         counter("surgery", "layer", len(decoder_layers(model))) as bar,
     ):
-        healed = operate(model, masks, text, settings, bar.update)
+        healed = heal(model, masks, text, settings, bar.update)
     if not is_first():
         return
     # The result has the dtype of its source, whatever was computed in; it is measured rounded to that.

@@ -15,11 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from secateurs.checkpoints.dense import load_dense
 from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError
-from secateurs.families.layouts import ATTENTION, MLP, QUERY_HEADS
 from secateurs.gguf.vocabulary import PRE_TOKENIZERS
 from secateurs.gguf.writing import write_gguf
-from secateurs.kinds.cutting import cut
-from secateurs.kinds.sites import all_kept_masks
+from secateurs.kinds.sites import all_kept_masks, cut
 from secateurs.settings.sources import PathModel
 from secateurs.text.documents import Sequence
 from stages import portability
@@ -63,7 +61,7 @@ def checkpoint(
 
 def unequal(family: str) -> dict[str, torch.Tensor]:
     """Masks after which the layers differ in mlp width."""
-    masks = half_masks(tiny(family), (MLP,))
+    masks = half_masks(tiny(family), ("mlp",))
     masks["0/mlp"][:] = True
     return masks
 
@@ -111,7 +109,7 @@ def test_the_model_stage_parses_a_file_once(tmp_path: Path, monkeypatch: pytest.
 def test_transformers_reads_the_same_model_and_tokenizer_back(
     family: str, changes: dict[str, Any], tmp_path: Path
 ) -> None:
-    directory = checkpoint(tmp_path, family, half_masks(tiny(family), (MLP,)), **changes)
+    directory = checkpoint(tmp_path, family, half_masks(tiny(family), ("mlp",)), **changes)
     architecture, path = written(directory)
     assert architecture == family
     ids = torch.arange(2, 30)[None]
@@ -133,7 +131,7 @@ def test_sizes_that_differ_are_written_layer_by_layer(tmp_path: Path) -> None:
 
 
 def test_heads_that_stock_qwen2_cannot_take_are_written_layer_by_layer(tmp_path: Path) -> None:
-    architecture, path = written(checkpoint(tmp_path, "qwen2", half_masks(tiny("qwen2"), (QUERY_HEADS,))))
+    architecture, path = written(checkpoint(tmp_path, "qwen2", half_masks(tiny("qwen2"), ("query_heads",))))
     assert architecture == "deci"
     read = fields(path)
     assert (read["deci.attention.head_count"], read["deci.attention.key_length"]) == (2, 8)
@@ -233,10 +231,10 @@ def test_llama_cpp_says_what_transformers_says(
     family: str, choice: str, architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     masks = {
-        "mlp": half_masks(tiny(family), (MLP,)),
+        "mlp": half_masks(tiny(family), ("mlp",)),
         "unequal": unequal(family),
-        "attention": half_masks(tiny(family), (MLP, ATTENTION)),
-        "query_heads": half_masks(tiny(family), (MLP, QUERY_HEADS)),
+        "attention": half_masks(tiny(family), ("mlp", "attention")),
+        "query_heads": half_masks(tiny(family), ("mlp", "query_heads")),
         "scaled": {},
         "one group": {f"{layer}/attention": torch.arange(4) != layer for layer in range(2)},
     }[choice]

@@ -9,14 +9,16 @@ from transformers import LlamaForCausalLM
 
 from secateurs.devices import placement as devices
 from secateurs.devices.placement import passing_through, place
+from secateurs.heal.layers import HealingText, cut_and_heal
 from secateurs.heal.ridge import Moments
-from secateurs.heal.surgery import prune
 from secateurs.inference.loss import sequence_losses
 from secateurs.inference.norms import fused_norms
 from secateurs.inference.writing import write
 from secateurs.kinds.sites import sites_of
 from secateurs.measure.capture import capture
-from secateurs.settings.healing import Heal, Healed, Healing
+from secateurs.settings.healing import Healed, Healing
+from secateurs.settings.method import Capture
+from secateurs.text.rows import Text
 from tests.heal.test_surgery import IDS, random_masks
 from tests.inference.test_writing import PROMPTS, likeliest
 from tests.tiny import make_tiny_model
@@ -34,16 +36,14 @@ def exact_products() -> Iterator[None]:
 
 
 def healed(
-    model: LlamaForCausalLM, device: torch.device, method: Heal = "residual"
+    model: LlamaForCausalLM, device: torch.device, method: str = "residual"
 ) -> tuple[LlamaForCausalLM, Healed]:
     smaller = copy.deepcopy(model).requires_grad_(False)
-    done = prune(
+    done = cut_and_heal(
         smaller,
         random_masks(model, ("mlp", "attention")),
-        {"text": IDS},
-        {"text": 1.0},
+        HealingText({"text": IDS}, {"text": 1.0}, {"text": IDS.flip(0)}),
         Healing(method, 0.5, 0.1),
-        left_out={"text": IDS.flip(0)},
         device=device,
         batch_size=2,
         on_layer=lambda: None,
@@ -82,16 +82,8 @@ def test_capture_says_the_same_as_on_the_cpu(
     checkpointing: bool, offloaded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def take(model: LlamaForCausalLM) -> dict[str, torch.Tensor]:
-        found = capture(
-            model,
-            sites_of(model),
-            {"text": IDS},
-            answers={},
-            gradients=True,
-            checkpointing=checkpointing,
-            batch_size=2,
-            on_sequences=lambda _: None,
-        )["text"].statistics
+        settings = Capture(len(IDS), True, checkpointing, 2)
+        found = capture(model, sites_of(model), Text({"text": IDS}), settings)["text"].statistics
         return {f"{site}/{name}": v for site, one in found.items() for name, v in one.items()}
 
     expected = take(make_tiny_model().requires_grad_(False))
@@ -150,13 +142,11 @@ def test_a_model_passes_through_the_device_and_is_as_it_was() -> None:
 def test_surgery_gives_back_the_very_weights_that_it_left_as_they_were() -> None:
     model = make_tiny_model().requires_grad_(False)
     before = {name: weight.data_ptr() for name, weight in model.named_parameters()}
-    prune(
+    cut_and_heal(
         model,
         random_masks(model, ("mlp",)),
-        {"text": IDS},
-        {"text": 1.0},
+        HealingText({"text": IDS}, {"text": 1.0}),
         Healing("residual", 0.5, 0.1),
-        left_out={},
         device=CUDA,
         batch_size=2,
         on_layer=lambda: None,

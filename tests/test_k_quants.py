@@ -11,7 +11,6 @@ from gguf import GGUFReader
 from transformers import AutoModelForCausalLM
 
 from secateurs.errors import InputError
-from secateurs.families.layouts import MLP
 from secateurs.gguf.llama_quantize import K_QUANTS, find_program, quantise
 from secateurs.gguf.writing import PRECISIONS
 from secateurs.settings.groups import Export
@@ -81,7 +80,7 @@ def test_a_file_that_is_no_program_is_named(tmp_path: Path) -> None:
 
 @NEEDS_PROGRAM
 def test_llama_cpp_writes_the_k_quants_of_a_pruned_model(tmp_path: Path) -> None:
-    masks = half_masks(tiny("llama", intermediate_size=512), (MLP,))
+    masks = half_masks(tiny("llama", intermediate_size=512), ("mlp",))
     directory = checkpoint(
         tmp_path, "llama", masks, hidden_size=256, head_dim=64, intermediate_size=512, attention_bias=False
     )

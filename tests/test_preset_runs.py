@@ -24,7 +24,7 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 from secateurs.archives.members import read_members
 from secateurs.checkpoints.loading import load_model
 from secateurs.families.decoder import decoder_parameters
-from secateurs.kinds.sites import sites_of, unit_parameters
+from secateurs.kinds.sites import sites_of
 from secateurs.settings.sources import PackageContent
 from stages import benchmarks, capture, corpus, mask, model, sample, sources, surgery
 from stages.params.file import Params, read_params
@@ -166,7 +166,7 @@ def test_a_preset_prunes_a_narrow_model_of_its_architecture(
     assert type(pruned) is type(stock)
     dense = load_model(Path("data/model"), params.compute.dtype)
     total, sites = decoder_parameters(dense), sites_of(dense, ("mlp",))
-    channel = sum(unit_parameters(dense, site) for site in sites)
+    channel = sum(site.kind.cost(dense, site) for site in sites)
     multiple, goal = params.prune.width_multiple, round(params.prune.sparsity * total)
     width, removed = pruned.config.intermediate_size, total - decoder_parameters(pruned)
     assert width % multiple == 0

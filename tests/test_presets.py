@@ -7,13 +7,14 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from secateurs.choose.allocation import Candidate, Limits, uniform_masks
+from secateurs.choose.allocation import candidates_of, uniform_masks
 from secateurs.families.decoder import decoder_parameters
-from secateurs.kinds.sites import sites_of, unit_parameters
-from secateurs.kinds.sizes import widths
+from secateurs.kinds.names import widths
+from secateurs.kinds.sites import sites_of
 from secateurs.settings.sources import HubDomain, HubModel, PackageContent, PackageModel
 from secateurs.text.task_items import ADAPTERS, RUNS_CODE
 from stages.params.file import read_params
+from stages.params.method import budget_of
 from tests.project import ROOT
 
 PRESETS = ROOT / "stages/presets"
@@ -122,18 +123,12 @@ def test_the_real_architecture_meets_the_budget(name: str) -> None:
     params, model = read_params(PRESETS / f"{name}.yaml"), architecture(name)
     assert model.num_parameters() == (PUBLISHED | ARCHIVED)[name][3]
     total = decoder_parameters(model)
-    candidates = [
-        Candidate(
-            site.name,
-            site.kind,
-            torch.arange(site.units).double(),
-            torch.ones(site.units, dtype=torch.bool),
-            unit_parameters(model, site),
-        )
-        for site in sites_of(model, tuple(params.prune.sites))
-    ]
-    limits = Limits(params.prune.width_multiple, params.prune.floor)
-    masks = uniform_masks(candidates, round(params.prune.sparsity * total), limits)
+    budget = budget_of(params)
+    scores = {
+        site.name: torch.arange(site.units).double() for site in sites_of(model, tuple(params.prune.sites))
+    }
+    candidates = candidates_of(model, budget, scores, {})
+    masks = uniform_masks(candidates, round(params.prune.sparsity * total), budget.floor)
     (width,) = set(widths(masks, "mlp"))
     assert width % params.prune.width_multiple == 0
     removed = sum(one.cost * int((~masks[one.name]).sum()) for one in candidates)

@@ -107,7 +107,7 @@ REFUSED: dict[str, Settings] = {
         surgery=Surgery(Healing("residual", 0.9, 0.15, Reconstruction(0, 0.001, 1)))
     ),
     "settings: device: gpu: must be": Settings(device="gpu"),
-    "params.yaml: compute.device: cuda:99: not on this machine": Settings(device="cuda:99"),
+    "compute.device: cuda:99: not on this machine": Settings(device="cuda:99"),
 }
 
 

@@ -20,8 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from secateurs.checkpoints.proof import Proof
 from secateurs.checkpoints.saving import save_model
 from secateurs.files.json_file import write_json
-from secateurs.kinds.cutting import cut
-from secateurs.kinds.sites import all_kept_masks
+from secateurs.kinds.sites import all_kept_masks, cut
 from secateurs.recover import snapshots
 from secateurs.recover.training import Check, Course, Snapshot
 from secateurs.settings.healing import Healed

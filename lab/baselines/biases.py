@@ -8,8 +8,9 @@ from transformers import PreTrainedModel
 
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_layers
-from secateurs.kinds.cutting import pruned_sites
-from secateurs.kinds.sites import Masks, channel_mask, output_projection
+from secateurs.kinds.channels import output_projection
+from secateurs.kinds.kind import Masks
+from secateurs.kinds.sites import pruned_sites
 
 FLAGS = ("attention_bias", "mlp_bias")
 
@@ -31,7 +32,7 @@ def compensate(model: PreTrainedModel, means: Mapping[str, Tensor], masks: Masks
             module.bias = nn.Parameter(zeros, requires_grad=False)
     for site in pruned_sites(model, masks):
         module = output_projection(model, site)
-        gone = ~channel_mask(site, masks[site.name])
+        gone = ~site.of_features(masks[site.name])
         weight = module.weight[:, gone.to(module.weight.device)]
         lost = weight.double() @ means[site.name][gone].to(weight.device).double()
         module.bias.add_(lost.to(module.bias.dtype))

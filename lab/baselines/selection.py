@@ -6,35 +6,36 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateurs.choose.allocation import Candidate, Limits, per_layer_masks
+from secateurs.choose.allocation import Candidate, per_layer_masks
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
-from secateurs.families.layouts import ATTENTION, MLP, family_of
-from secateurs.kinds.sites import Site, sites_of, unit_parameters
+from secateurs.families.layouts import family_of
+from secateurs.kinds.channels import ChannelSite, channel_site
+from secateurs.kinds.sites import sites_of
 
 # A layer keeps at least one KV group and one channel: without any it would not be a layer of its class.
-ANY_WIDTH = Limits(multiple=1, floor=1e-9)
+FLOOR = 1e-9
 
 
-def baseline_sites(model: PreTrainedModel) -> list[Site]:
+def baseline_sites(model: PreTrainedModel) -> list[ChannelSite]:
     """KV groups with their query heads, and mlp channels: what the baselines remove.
 
     Raises InputError for a family of which attention cannot be pruned, or whose mlp is a mixture.
     """
     if family_of(model.config).mlp.moe_block is not None:
         raise InputError(f"config.json: model_type: {model.config.model_type}: the baselines know no experts")
-    return sites_of(model, (ATTENTION, MLP))
+    return [channel_site(site) for site in sites_of(model, ("attention", "mlp"))]
 
 
-def layer_masks(sites: Iterable[Site], scores: dict[str, Tensor], costs: dict[str, int], budget: int,
+def layer_masks(sites: Iterable[ChannelSite], scores: dict[str, Tensor], costs: dict[str, int], budget: int,
                 share: float) -> dict[str, Tensor]:  # fmt: skip
     """Masks of one layer that remove `budget` of its parameters, the least scores first.
 
     Of the KV groups go int(share * groups), rounded down as the baselines do it; channels make up the rest.
     Scores are float [units] by site name. Raises InputError where the channels do not suffice.
     """
-    by_kind = {site.kind: site for site in sites}
-    attention, mlp = by_kind[ATTENTION], by_kind[MLP]
+    by_kind = {site.kind.name: site for site in sites}
+    attention, mlp = by_kind["attention"], by_kind["mlp"]
     groups = min(int(share * attention.units), attention.units - 1)
     channels = round((budget - groups * costs[attention.name]) / costs[mlp.name])
     if not 0 <= channels < mlp.units:
@@ -55,22 +56,24 @@ def without_least(scores: Tensor, count: int) -> Tensor:
     return kept
 
 
-def global_masks(sites: list[Site], scores: dict[str, Tensor], costs: dict[str, int],
+def global_masks(sites: list[ChannelSite], scores: dict[str, Tensor], costs: dict[str, int],
                  kept: dict[str, Tensor], budget: int) -> dict[str, Tensor]:  # fmt: skip
     """Rank the units of all layers together, by score per parameter, until `budget` parameters are gone."""
     candidates = [
-        Candidate(site.name, site.kind, scores[site.name].double().cpu(), kept[site.name], costs[site.name])
+        Candidate(
+            site.name, site.kind.name, scores[site.name].double().cpu(), kept[site.name], costs[site.name]
+        )
         for site in sites
     ]
-    return per_layer_masks(candidates, budget, ANY_WIDTH)
+    return per_layer_masks(candidates, budget, FLOOR)
 
 
-def unit_costs(model: PreTrainedModel, sites: Iterable[Site]) -> dict[str, int]:
+def unit_costs(model: PreTrainedModel, sites: Iterable[ChannelSite]) -> dict[str, int]:
     """Parameters that one unit takes with it, by site name."""
-    return {site.name: unit_parameters(model, site) for site in sites}
+    return {site.name: site.kind.cost(model, site) for site in sites}
 
 
-def all_kept(sites: Iterable[Site]) -> dict[str, Tensor]:
+def all_kept(sites: Iterable[ChannelSite]) -> dict[str, Tensor]:
     """Masks that remove nothing."""
     return {site.name: torch.ones(site.units, dtype=torch.bool) for site in sites}
 

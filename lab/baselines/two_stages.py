@@ -14,11 +14,11 @@ from lab.baselines.selection import budget_of, without_least
 from lab.baselines.walk import Sequences, batches
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_layers
-from secateurs.families.layouts import MLP
 from secateurs.inference.hooks import hooked
 from secateurs.inference.loss import sequence_losses
-from secateurs.kinds.cutting import cut
-from secateurs.kinds.sites import output_projection, sites_of, unit_parameters
+from secateurs.kinds.channels import output_projection
+from secateurs.kinds.mlp import KIND as MLP
+from secateurs.kinds.sites import cut
 
 # The paper's exponent divides the ratio of the two sublayers' sizes by this.
 ALPHA = 1.5
@@ -33,8 +33,8 @@ def two_stages(model: PreTrainedModel, sequences: Sequences, share: float) -> No
     """
     layers: Any = decoder_layers(model)
     attentions = attentions_to_remove(model, share)
-    sites = sites_of(model, (MLP,))
-    costs = sum(unit_parameters(model, site) for site in sites)
+    sites = MLP.sites(model)
+    costs = sum(MLP.cost(model, site) for site in sites)
     rest = budget_of(model, share) - attentions * _size(layers[0].self_attn)
     channels = round(rest / costs)
     if not 0 <= channels < sites[0].units:
@@ -59,8 +59,8 @@ def attentions_to_remove(model: PreTrainedModel, share: float) -> int:
 
 def mean_norms(model: PreTrainedModel, sequences: Sequences) -> dict[str, Tensor]:
     """Mean over sequences of ||x_j||, the norm over a sequence's tokens, float64 [channels] by site name."""
-    sites = sites_of(model, (MLP,))
-    norms: dict[str, Tensor] = {site.name: torch.zeros(site.channels, dtype=torch.float64) for site in sites}
+    sites = MLP.sites(model)
+    norms: dict[str, Tensor] = {site.name: torch.zeros(site.features, dtype=torch.float64) for site in sites}
     count = sum(map(len, sequences.values()))
 
     def adding(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:

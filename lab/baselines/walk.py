@@ -10,15 +10,15 @@ from secateurs.devices.offloading import Offloading
 from secateurs.families.decoder import decoder_layers
 from secateurs.heal.streams import enter, projection
 from secateurs.inference.hooks import hooked
-from secateurs.kinds.sites import Site
-from secateurs.measure.statistics import ChannelSums
+from secateurs.kinds.channels import ChannelSite
+from secateurs.kinds.statistics import ChannelSums
 
 BATCH = 8
 
 Sequences = Mapping[str, Tensor]
 """Domain -> calibration text, int64 [count, tokens]."""
 
-Visit = Callable[[nn.Module, list[Site], Mapping[str, ChannelSums]], bool]
+Visit = Callable[[nn.Module, list[ChannelSite], Mapping[str, ChannelSums]], bool]
 """(decoder layer, its sites, sums of the inputs of their output projections) -> was the layer changed?"""
 
 
@@ -28,7 +28,7 @@ def batches(sequences: Sequences) -> list[Tensor]:
 
 
 @torch.no_grad()
-def walk(model: PreTrainedModel, sites: list[Site], sequences: Sequences, visit: Visit) -> None:
+def walk(model: PreTrainedModel, sites: list[ChannelSite], sequences: Sequences, visit: Visit) -> None:
     """Call `visit` on every layer with the statistics of what the output projections of its sites read.
 
     A layer that was changed runs again, because the next one is measured on the output of the changed layer.
@@ -36,7 +36,7 @@ def walk(model: PreTrainedModel, sites: list[Site], sequences: Sequences, visit:
     hidden, calls = enter(model, batches(sequences), Offloading(model.device))
     for index, layer in enumerate(decoder_layers(model)):
         own = [site for site in sites if site.layer == index]
-        sums = {site.name: ChannelSums(site.channels, gradients=False) for site in own}
+        sums = {site.name: ChannelSums(site.features, gradients=False) for site in own}
         with hooked((projection(layer, site), _adding_to(sums[site.name])) for site in own):
             after = [calls.run(index, layer, one.to(model.device)).cpu() for one in hidden]
         if visit(layer, own, sums):

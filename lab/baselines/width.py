@@ -23,14 +23,13 @@ from lab.baselines.selection import (
 )
 from lab.baselines.walk import Sequences, batches, walk
 from secateurs.families.decoder import decoder_layers, decoder_parameters
-from secateurs.families.layouts import ATTENTION
 from secateurs.heal.streams import projection
 from secateurs.inference.loss import sequence_losses
-from secateurs.kinds.cutting import cut, cut_layer
-from secateurs.kinds.sites import Site, output_projection
-from secateurs.kinds.sizes import resize_config
-from secateurs.measure.importance import METRICS, unit_scores
-from secateurs.measure.statistics import ChannelSums
+from secateurs.kinds.channels import ChannelSite, output_projection
+from secateurs.kinds.config import resize_config
+from secateurs.kinds.importance import METRICS, unit_scores
+from secateurs.kinds.sites import cut
+from secateurs.kinds.statistics import ChannelSums
 
 Method = Callable[[PreTrainedModel, Sequences, float], None]
 Losses = Callable[[PreTrainedModel, Tensor], Tensor]
@@ -62,14 +61,14 @@ def wanda_sp(model: PreTrainedModel, sequences: Sequences, share: float) -> None
     budget = budget_of(model, share) / len(decoder_layers(model))
     masks: dict[str, Tensor] = {}
 
-    def visit(layer: nn.Module, own: list[Site], sums: Mapping[str, ChannelSums]) -> bool:
+    def visit(layer: nn.Module, own: list[ChannelSite], sums: Mapping[str, ChannelSums]) -> bool:
         scores = {
             site.name: unit_scores(wanda_scores(projection(layer, site).weight, sums[site.name]), site.units)
             for site in own
         }
         chosen = layer_masks(own, scores, costs, round(budget), share)
         for site in own:
-            cut_layer(layer, site, chosen[site.name])
+            site.kind.cut(layer, site, chosen[site.name])
         masks.update(chosen)
         return True
 
@@ -95,13 +94,13 @@ def flap(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
     scores: dict[str, Tensor] = {}
     costs = unit_costs(model, sites)
 
-    def visit(layer: nn.Module, own: list[Site], sums: Mapping[str, ChannelSums]) -> bool:
+    def visit(layer: nn.Module, own: list[ChannelSite], sums: Mapping[str, ChannelSums]) -> bool:
         for site in own:
             means[site.name] = sums[site.name].sums[0].cpu() / tokens
             statistics = sums[site.name].statistics(tokens, 1)
             weight = projection(layer, site).weight.detach().cpu()
             found = METRICS["fluctuation"](weight, statistics, torch.Generator())
-            channels = standardised(found.square() if site.kind == ATTENTION else found)
+            channels = standardised(found.square() if site.kind.name == "attention" else found)
             # Our ranking divides scores by the parameters of a unit, theirs does not: this undoes the
             # division.
             scores[site.name] = channels.view(site.units, -1).mean(dim=1) * costs[site.name]
@@ -174,7 +173,7 @@ def unit_salience(
 
 
 @torch.no_grad()
-def _unit_salience(layer: nn.Module, site: Site) -> Tensor:
+def _unit_salience(layer: nn.Module, site: ChannelSite) -> Tensor:
     total = torch.zeros(site.units, dtype=torch.float64)
     for part in (*site.inputs, site.output):
         weight = layer.get_submodule(part.module).weight

@@ -19,7 +19,7 @@ from lab.bench.shapes import head_weights
 from secateurs.devices.precision import tensor_cores
 from secateurs.evaluation.cost import macs_per_token
 from secateurs.families.decoder import decoder_layers, decoder_parameters
-from secateurs.kinds.sizes import head_dim
+from secateurs.kinds.heads import head_dim
 
 
 @dataclass(frozen=True)

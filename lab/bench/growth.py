@@ -11,7 +11,8 @@ from lab.bench.setup import Record, Setup
 from lab.bench.shapes import SHAPES, random_text
 from secateurs.families.decoder import decoder_layers
 from secateurs.heal.ridge import Moments, ridge_refit
-from secateurs.kinds.sites import output_projection, sites_of
+from secateurs.kinds.channels import output_projection
+from secateurs.kinds.sites import sites_of
 
 
 def growth(setup: Setup) -> Record:

@@ -8,12 +8,15 @@ from lab.bench.floors import ceilings, fisher_floor, surgery_floor
 from lab.bench.setup import Record, Setup
 from lab.bench.shapes import cut_model, masks_at, random_text
 from secateurs.devices.placement import place
+from secateurs.heal.layers import HealingText, cut_and_heal
 from secateurs.heal.ridge import Moments
-from secateurs.heal.surgery import prune
 from secateurs.inference.loss import sequence_losses
-from secateurs.kinds.sites import Site, sites_of
+from secateurs.kinds.kind import Site
+from secateurs.kinds.sites import sites_of
 from secateurs.measure.capture import LOSS_EVERY, DomainCapture, capture
 from secateurs.settings.healing import Healing
+from secateurs.settings.method import Capture
+from secateurs.text.rows import Text
 
 HEALING = Healing("residual", alpha=0.6, ridge=0.15)
 
@@ -66,16 +69,7 @@ def captured(
     setup: Setup, model: PreTrainedModel, sites: list[Site], ids: torch.Tensor, gradients: bool
 ) -> dict[str, DomainCapture]:
     """A capture as the setup has it."""
-    return capture(
-        model,
-        sites,
-        {"text": ids},
-        answers={},
-        gradients=gradients,
-        checkpointing=setup.checkpointing,
-        batch_size=setup.batch,
-        on_sequences=lambda _: None,
-    )
+    return capture(model, sites, Text({"text": ids}), Capture(0, gradients, setup.checkpointing, setup.batch))
 
 
 def surgery_speed(setup: Setup) -> Record:
@@ -123,13 +117,11 @@ def surgery(setup: Setup, model: PreTrainedModel, ids: torch.Tensor) -> Timing:
         torch.cuda.empty_cache()
     return timed(
         setup.device,
-        lambda: prune(
+        lambda: cut_and_heal(
             model,
             masks_at(model, 0.2),
-            {"text": ids},
-            {"text": 1.0},
+            HealingText({"text": ids}, {"text": 1.0}),
             HEALING,
-            left_out={},
             device=setup.device,
             batch_size=setup.surgery_batch or setup.batch,
             on_layer=lambda: None,

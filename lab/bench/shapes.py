@@ -6,9 +6,8 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedModel, Qwen2Config
 
 from secateurs.families.decoder import decoder_layers
-from secateurs.families.layouts import MLP
-from secateurs.kinds.cutting import cut
-from secateurs.kinds.sites import Masks, all_kept_masks, sites_of
+from secateurs.kinds.kind import Masks
+from secateurs.kinds.sites import all_kept_masks, cut, sites_of
 
 SHAPES: dict[str, PretrainedConfig] = {
     "SmolLM2-135M": LlamaConfig(
@@ -90,7 +89,7 @@ def masks_at(model: PreTrainedModel, sparsity: float, multiple: int = 64) -> Mas
     layer = decoder_layers(model)[0]
     whole = sum(parameter.numel() for parameter in layer.parameters())
     masks = all_kept_masks(model)
-    for site in sites_of(model, (MLP,)):
+    for site in sites_of(model, ("mlp",)):
         removed = sparsity * whole / (3 * model.config.hidden_size)
         kept = int((site.units - removed) // multiple * multiple)
         masks[site.name] = torch.arange(site.units) < kept

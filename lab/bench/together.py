@@ -13,7 +13,8 @@ from lab.bench.setup import Record, Setup
 from lab.bench.shapes import random_text
 from secateurs.devices import parallel
 from secateurs.devices.placement import place, process_group, resolve_device
-from secateurs.kinds.sites import output_projection, sites_of
+from secateurs.kinds.channels import output_projection
+from secateurs.kinds.sites import sites_of
 from secateurs.measure.capture import DomainCapture
 from secateurs.progress import is_first
 
@@ -88,8 +89,8 @@ def _differences(found: _Run, expected: _Run) -> Record:
 
 def _fisher_of(captures: Mapping[str, DomainCapture]) -> Tensor:
     (one,) = captures.values()
-    found = [statistics.fisher for statistics in one.statistics.values()]
-    return torch.cat([values for values in found if values is not None])
+    found = [statistics["fisher"] for statistics in one.statistics.values()]
+    return torch.cat(found)
 
 
 def _apart(found: Tensor, expected: Tensor) -> float:

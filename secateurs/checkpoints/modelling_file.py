@@ -98,7 +98,7 @@ class OwnCode:
 
 
 def known_code(text: str) -> OwnCode | None:
-    """Of whom a file's text is, to the letter, the OwnCode; or None."""
+    """The OwnCode that writes exactly this text; None where none does."""
     classes = re.search(r"^from transformers import (\w+ForCausalLM), (\w+Model)$", text, re.MULTILINE)
     path = re.search(r"^    own_layers = \"(\w+)\.(\w+)\"$", text, re.MULTILINE)
     version = re.search(r"was saved by transformers ([\w.+-]+); use", text)

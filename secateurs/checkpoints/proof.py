@@ -21,7 +21,7 @@ from secateurs.errors import InputError
 # It cannot import this project, because a user of the checkpoint does not have it.
 SCRIPT = """
 import sys
-sys.modules["stages"] = None
+sys.modules["secateurs"] = None
 import json, torch, transformers
 from safetensors.torch import load_file, save_file
 

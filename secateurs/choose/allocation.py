@@ -1,14 +1,17 @@
 """Which units go: scores and a budget in, masks out. Masks are nested: what is gone stays gone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from secateurs.errors import InputError, SettingError
-from secateurs.families.layouts import MLP
+from secateurs.kinds.kind import Masks, Site
+from secateurs.kinds.sites import chosen_sites, kept_units
+from secateurs.settings.method import Budget
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,9 @@ class Candidate:
     """A site as the allocation sees it; `name` is its key in masks.
 
     scores: float64 [units]; kept: bool [units], the mask of the round before; cost: parameters per unit;
-    groups: units stand in this many groups of equal length, each of which loses as many as the others.
+    groups: units stand in this many groups of equal length, each of which loses as many as the others;
+    step: units by which the width changes. fills_up: as Kind.fills_up. pool: the sites that this one stands
+    for, of one unit each, where any of them may go.
     """
 
     name: str
@@ -25,49 +30,78 @@ class Candidate:
     kept: Tensor
     cost: int
     groups: int = 1
+    step: int = 1
+    fills_up: bool = False
+    pool: tuple[str, ...] = ()
+
+    def smallest(self, floor: float) -> int:
+        """The smallest width that the site may have: the floor's share of its units, in whole steps."""
+        units = len(self.kept)
+        return min(units, ceil(floor * units / self.step) * self.step)
 
 
-@dataclass(frozen=True)
-class Limits:
-    """multiple: kept mlp widths are multiples of it. floor: the smallest fraction of its units to keep."""
+def candidates_of(
+    model: PreTrainedModel, budget: Budget, scores: Mapping[str, Tensor], kept: Masks
+) -> list[Candidate]:
+    """A candidate for each site that the budget names, and one for all alike sites of a pooled kind.
 
-    multiple: int
-    floor: float
+    model: its experts opened. scores: float64 [units] by site name. kept: the masks of the round before.
+    Raises InputError for kinds and widths that the model refuses.
+    """
+    found: list[Candidate] = []
+    pools: dict[tuple[str, int], list[Site]] = {}
+    for site in chosen_sites(model, budget.sites, budget.widths, budget.width_multiple):
+        kind, cost = site.kind, site.kind.cost(model, site)
+        if kind.pooled:
+            pools.setdefault((kind.name, cost), []).append(site)
+            continue
+        step, mask = kind.step(site, budget.width_multiple), kept_units(kept, site)
+        one = Candidate(site.name, kind.name, scores[site.name], mask, cost, site.groups, step, kind.fills_up)
+        found.append(one)
+    for (kind_name, cost), sites in pools.items():
+        names = tuple(site.name for site in sites)
+        together = torch.cat([scores[name] for name in names])
+        mask = torch.cat([kept_units(kept, site) for site in sites])
+        found.append(Candidate(f"{names[0]} …", kind_name, together, mask, cost, pool=names))
+    return found
 
-    def step(self, candidate: Candidate) -> int:
-        """Units by which a site's width changes: `multiple` for mlp, otherwise one unit of each group."""
-        return self.multiple if candidate.kind == MLP else candidate.groups
 
-    def smallest(self, candidate: Candidate) -> int:
-        """The smallest width that a site may have: the floor, rounded up to a whole number of steps."""
-        step = self.step(candidate)
-        return min(len(candidate.kept), ceil(self.floor * len(candidate.kept) / step) * step)
+def by_site(candidates: Sequence[Candidate], masks: Masks) -> dict[str, Tensor]:
+    """Masks by the names of candidates -> by those of the sites that they stand for."""
+    found: dict[str, Tensor] = {}
+    for one in candidates:
+        units = masks[one.name].split(1) if one.pool else [masks[one.name]]
+        found |= dict(zip(one.pool or [one.name], units, strict=True))
+    return found
 
 
-def uniform_masks(candidates: list[Candidate], budget: int, limits: Limits) -> dict[str, Tensor]:
+def uniform_masks(candidates: list[Candidate], budget: int, floor: float) -> dict[str, Tensor]:
     """Remove the same number of units from every layer, per kind, until `budget` parameters are gone.
 
-    The budget counts from the dense model. It is met or exceeded by less than one step (one mlp unit, or
-    `multiple` of them, in every layer). With attention among the sites, every number of KV groups that can
-    go is tried, mlp makes up the rest, and the choice with the lowest total score removed wins.
+    The budget counts from the dense model. It is met or exceeded by less than one step of the kind that fills
+    up, in every layer. Every number of units of the other kinds that can go is tried, that kind makes up the
+    rest, and the choice with the lowest total score removed wins. floor: the smallest fraction of its units
+    that a site keeps.
 
     Raises InputError where the floors do not leave enough to remove.
     """
     by_kind = {
         kind: [one for one in candidates if one.kind == kind] for kind in sorted({c.kind for c in candidates})
     }
-    mlp = by_kind.pop(MLP, [])
+    filling = [one for one in candidates if one.fills_up]
+    for kind in {one.kind for one in filling}:
+        del by_kind[kind]
     options = [_Option(0, {})]
     for sites in by_kind.values():
-        options = [option.with_more(cut) for option in options for cut in _uniform_cuts(sites, limits)]
+        options = [option.with_more(cut) for option in options for cut in _uniform_cuts(sites, floor)]
     fitting = []
     for option in options:
-        width = _uniform_width(mlp, budget - option.removed, limits) if mlp else 0
-        if width is None or (not mlp and option.removed < budget):
+        width = _uniform_width(filling, budget - option.removed, floor) if filling else 0
+        if width is None or (not filling and option.removed < budget):
             continue
-        fitting.append(option.masks | {site.name: _best(site, width) for site in mlp})
+        fitting.append(option.masks | {site.name: _best(site, width) for site in filling})
     if not fitting:
-        raise _too_much(candidates, budget, limits)
+        raise _too_much(candidates, budget, floor)
     # Options come by rising removal, and of equal scores the first is taken: the one that removes least.
     return min(fitting, key=lambda masks: _score_removed(candidates, masks))
 
@@ -83,39 +117,39 @@ class _Option:
         return _Option(self.removed + other.removed, self.masks | other.masks)
 
 
-def _uniform_cuts(sites: list[Candidate], limits: Limits) -> list[_Option]:
+def _uniform_cuts(sites: list[Candidate], floor: float) -> list[_Option]:
     """The sites of one kind cut to each width they can have, from the widest that is left to the smallest."""
     first, cost = sites[0], sum(site.cost for site in sites)
     cuts = []
     width = min(int(site.kept.sum()) for site in sites)
-    while width >= limits.smallest(first):
+    while width >= first.smallest(floor):
         masks = {site.name: _best(site, width) for site in sites}
         cuts.append(_Option((len(first.kept) - width) * cost, masks))
-        width -= limits.step(first)
+        width -= first.step
     return cuts
 
 
-def _uniform_width(sites: list[Candidate], budget: int, limits: Limits) -> int | None:
+def _uniform_width(sites: list[Candidate], budget: int, floor: float) -> int | None:
     units = len(sites[0].kept)
     before = min(int(site.kept.sum()) for site in sites)
     removed = max(0, ceil(budget / sum(site.cost for site in sites)))
-    step = limits.step(sites[0])
+    step = sites[0].step
     width = min(before, (units - removed) // step * step if removed else units)
-    return width if width >= limits.smallest(sites[0]) else None
+    return width if width >= sites[0].smallest(floor) else None
 
 
-def per_layer_masks(candidates: list[Candidate], budget: int, limits: Limits) -> dict[str, Tensor]:
+def per_layer_masks(candidates: list[Candidate], budget: int, floor: float) -> dict[str, Tensor]:
     """Rank the units of all sites together by score per parameter and remove the least until `budget`.
 
-    Units leave a site in steps (one unit; for mlp `multiple`, the first step being what brings the width
-    to a multiple), each ranked by its total score per parameter. The budget is met or exceeded by less
+    Units leave a site in steps, the first being what brings the width to a multiple of a step, each ranked by
+    its total score per parameter. The budget is met or exceeded by less
     than one step. Raises InputError where the floors do not leave enough to remove.
     """
     steps: list[tuple[float, int, int, list[int], int]] = []
     gone = 0
     for index, site in enumerate(candidates):
         gone += (len(site.kept) - int(site.kept.sum())) * site.cost
-        steps += _steps(index, site, limits)
+        steps += _steps(index, site, floor)
     removed = {index: site.kept.clone() for index, site in enumerate(candidates)}
     # A site's own steps stay in order: each is made of worse units than the next one.
     for _, index, _, units, cost in sorted(steps, key=lambda step: step[:3]):
@@ -124,17 +158,17 @@ def per_layer_masks(candidates: list[Candidate], budget: int, limits: Limits) ->
         removed[index][units] = False
         gone += cost
     if gone < budget:
-        raise _too_much(candidates, budget, limits)
+        raise _too_much(candidates, budget, floor)
     return {site.name: removed[index] for index, site in enumerate(candidates)}
 
 
-def _steps(index: int, site: Candidate, limits: Limits) -> list[tuple[float, int, int, list[int], int]]:
+def _steps(index: int, site: Candidate, floor: float) -> list[tuple[float, int, int, list[int], int]]:
     """(score per parameter, site, order, units, parameters) of each step a site can still shrink by."""
     order = _worst_first(site)
-    width, step = len(order), limits.step(site)
+    width, step = len(order), site.step
     steps = []
     start = 0
-    while width > limits.smallest(site):
+    while width > site.smallest(floor):
         size = width % step or step
         units = order[start : start + size]
         score = float(site.scores[units].sum()) / (size * site.cost)
@@ -168,14 +202,14 @@ def _score_removed(candidates: list[Candidate], masks: Mapping[str, Tensor]) -> 
     return sum(float(site.scores[~masks[site.name]].sum()) for site in candidates)
 
 
-def removable(candidates: list[Candidate], limits: Limits) -> int:
+def removable(candidates: list[Candidate], floor: float) -> int:
     """The parameters that go, counted from the dense model, when every site is cut to its smallest width."""
-    return sum((len(site.kept) - limits.smallest(site)) * site.cost for site in candidates)
+    return sum((len(site.kept) - site.smallest(floor)) * site.cost for site in candidates)
 
 
-def _too_much(candidates: list[Candidate], budget: int, limits: Limits) -> InputError:
+def _too_much(candidates: list[Candidate], budget: int, floor: float) -> InputError:
     return SettingError(
         f"prune.sparsity: asks for {budget:,} parameters, but prune.sites with "
-        f"prune.floor: {limits.floor} leave at most {removable(candidates, limits):,} to remove; "
+        f"prune.floor: {floor} leave at most {removable(candidates, floor):,} to remove; "
         "lower the sparsity or the floor, or add a site"
     )

@@ -8,20 +8,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateurs.choose.allocation import (
-    Candidate,
-    Limits,
-    per_layer_masks,
-    uniform_masks,
-)
+from secateurs.choose.allocation import Candidate, by_site, candidates_of, per_layer_masks, uniform_masks
 from secateurs.choose.target import check_target, decoder_share
 from secateurs.errors import SettingError
 from secateurs.families.decoder import decoder_parameters
-from secateurs.kinds.chosen import chosen_sites
-from secateurs.kinds.sites import Masks, output_projection, unit_parameters
-from secateurs.kinds.sizes import widths
+from secateurs.kinds.importance import mixed_scores, rank_agreement
+from secateurs.kinds.kind import Masks
+from secateurs.kinds.names import widths
+from secateurs.kinds.sites import chosen_sites, kept_units
 from secateurs.measure.capture import DomainCapture
-from secateurs.measure.importance import METRICS, mixed_scores, rank_agreement, unit_scores
 from secateurs.settings.method import Settings
 
 
@@ -57,36 +52,44 @@ def choose(
     that rank nothing.
     """
     budget, progress = settings.budget, settings.rounds[round_name]
-    metric = METRICS[settings.metric]
     generator = torch.Generator().manual_seed(settings.seed)
-    summed, kept = dict(scores), dict(masks)
-    candidates, by_domain = [], []
+    summed = dict(scores)
+    by_domain: dict[str, dict[str, Tensor]] = {}
+    full: dict[str, int] = {}
     # One of weight 0 needs no text; where it has some, it is measured too.
     domains = [name for name, weight in settings.mixture.items() if weight or name in captures]
     dialogues = {name for name in domains if captures[name].answers}
     for site in chosen_sites(model, budget.sites, budget.widths, budget.width_multiple):
-        weight = output_projection(model, site).weight
+        if settings.metric not in site.kind.metrics:
+            raise SettingError(
+                f"mask.metric: {settings.metric}: {site.kind.unit} have no such score; "
+                f"choose one of {', '.join(site.kind.metrics)}"
+            )
         found = {
-            domain: unit_scores(metric(weight, captures[domain].statistics[site.name], generator), site.units)
+            domain: site.kind.scores(
+                model, site, settings.metric, captures[domain].statistics[site.name], generator
+            )
             for domain in domains
         }
-        cost = unit_parameters(model, site)
+        full[site.kind.name] = site.units
         # Scores of all rounds so far, each from its own text: few sequences a round then still add up.
-        summed[site.name] = summed[site.name] + mixed_scores(found, settings.mixture, dialogues)
-        candidates.append(
-            Candidate(site.name, site.kind, summed[site.name], kept[site.name], cost, site.groups)
-        )
-        by_domain.append({domain: values[kept[site.name]] for domain, values in found.items()})
+        before = summed.get(site.name, torch.zeros(site.units, dtype=torch.float64))
+        summed[site.name] = before + mixed_scores(found, settings.mixture, dialogues)
+        units = kept_units(masks, site)
+        ranked = by_domain.setdefault(site.kind.name if site.kind.pooled else site.name, {})
+        for domain, values in found.items():
+            ranked[domain] = torch.cat([ranked.get(domain, values[:0]), values[units]])
+    candidates = candidates_of(model, budget, summed, masks)
 
     _check_scores(candidates, settings)
     total = decoder_parameters(model)
-    limits = Limits(budget.width_multiple, budget.floor)
     # The first round already refuses what only the last one would run into.
     check_target(model, budget)
     share = decoder_share(model, budget)
     allocate = uniform_masks if budget.widths == "uniform" else per_layer_masks
-    chosen = kept | allocate(candidates, round(progress * share * total), limits)
-    removed = sum(one.cost * int((~chosen[one.name]).sum()) for one in candidates)
+    cut = allocate(candidates, round(progress * share * total), budget.floor)
+    removed = sum(one.cost * int((~cut[one.name]).sum()) for one in candidates)
+    chosen = {**masks, **by_site(candidates, cut)}
     history = {
         "round": round_name,
         "progress": progress,
@@ -96,8 +99,8 @@ def choose(
         "sparsity": removed / total,
         "loss": {domain: captures[domain].loss for domain in domains},
         "kept": {kind: widths(chosen, kind) for kind in budget.sites},
-        "full": {one.kind: len(one.kept) for one in candidates},
-        "agreement": {"domains": domains, "matrix": rank_agreement(by_domain)},
+        "full": full,
+        "agreement": {"domains": domains, "matrix": rank_agreement(list(by_domain.values()))},
     }
     return Choice(chosen, summed, history)
 

@@ -1,15 +1,16 @@
 """How much a budget takes away, whichever way it is asked for: a share, parameters, or bytes of weights."""
 
+from collections import defaultdict
+from collections.abc import Mapping
 from math import ceil, floor
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateurs.choose.allocation import Candidate, Limits, removable
+from secateurs.choose.allocation import candidates_of, removable
 from secateurs.errors import SettingError
 from secateurs.families.decoder import decoder_parameters
-from secateurs.kinds.chosen import chosen_sites
-from secateurs.kinds.sites import unit_parameters
 from secateurs.settings.method import Budget
 
 # Bits of a weight in matrices, in embeddings and head, and in norms and biases. Those of the formats with
@@ -110,15 +111,6 @@ def _nearest(model: PreTrainedModel, budget: Budget, most: int) -> str:
 
 def _most_removable(model: PreTrainedModel, budget: Budget) -> int:
     """Parameters that go when every site of the budget is cut to its floor."""
-    candidates = [
-        Candidate(
-            site.name,
-            site.kind,
-            torch.zeros(site.units, dtype=torch.float64),
-            torch.ones(site.units, dtype=torch.bool),
-            unit_parameters(model, site),
-            site.groups,
-        )
-        for site in chosen_sites(model, budget.sites, budget.widths, budget.width_multiple)
-    ]
-    return removable(candidates, Limits(budget.width_multiple, budget.floor))
+    # Sizes do not ask what units are worth.
+    scores: Mapping[str, Tensor] = defaultdict(lambda: torch.zeros(1))
+    return removable(candidates_of(model, budget, scores, {}), budget.floor)

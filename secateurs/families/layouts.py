@@ -12,10 +12,6 @@ from transformers import PretrainedConfig
 
 from secateurs.errors import InputError
 
-MLP = "mlp"
-ATTENTION = "attention"
-QUERY_HEADS = "query_heads"
-
 
 @dataclass(frozen=True)
 class Sublayer:
@@ -68,8 +64,8 @@ class Gguf:
 class Family:
     """The layout of a decoder.
 
-    width: the config's name for the number of mlp channels. refused: kinds of site that cannot be pruned,
-    with the reason. gguf: optional, the architecture in llama.cpp; without it the family cannot be exported.
+    width: the config's name for the number of mlp channels. refused: kinds that cannot be pruned, with the
+    reason. gguf: optional, the architecture in llama.cpp; without it the family cannot be exported.
     """
 
     mlp: Sublayer
@@ -104,7 +100,7 @@ _OLMO2 = replace(
     _LLAMA,
     mlp=replace(_LLAMA.mlp, entry="mlp", post_norm="post_feedforward_layernorm"),
     attention=replace(_LLAMA.attention, entry="", post_norm="post_attention_layernorm"),
-    refused={ATTENTION: _OLMO2_ATTENTION, QUERY_HEADS: _OLMO2_ATTENTION},
+    refused={"attention": _OLMO2_ATTENTION, "query_heads": _OLMO2_ATTENTION},
 )
 
 _MIXTRAL = replace(
@@ -128,7 +124,7 @@ def _gpt_neox(config: PretrainedConfig) -> Family:
             added_first="attention.dense" if config.use_parallel_residual else None,
         ),
         attention=Sublayer(("attention.query_key_value",), "attention.dense", "input_layernorm"),
-        refused={ATTENTION: refusal, QUERY_HEADS: refusal},
+        refused={"attention": refusal, "query_heads": refusal},
     )
 
 

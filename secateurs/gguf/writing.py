@@ -20,7 +20,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from secateurs.errors import InputError
 from secateurs.families.layouts import Gguf, family_of
 from secateurs.gguf.vocabulary import write_tokenizer
-from secateurs.kinds.sizes import head_dim
+from secateurs.kinds.heads import head_dim
 
 PER_LAYER = Gguf("deci", interleaved=True)
 ROPES = ("default", "linear", "llama3")

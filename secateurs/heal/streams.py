@@ -1,6 +1,6 @@
 """The residual stream of a model, layer by layer: what enters the first one, and how each one is run."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from secateurs.devices.offloading import Offloading
 from secateurs.devices.parallel import own_rows
 from secateurs.families.decoder import decoder_layers
 from secateurs.inference.hooks import hooked
-from secateurs.kinds.sites import Site, linear
+from secateurs.kinds.channels import ChannelSite, linear
 
 # Where a norm follows a projection: these keep the quotient finite for a token of length 0, and the inverse
 # of the norm's weight finite where that weight is nearly 0.
@@ -176,7 +176,7 @@ class Watched:
 
 
 @contextmanager
-def watching(layer: nn.Module, sites: list[Site]) -> Iterator[dict[str, Watched]]:
+def watching(layer: nn.Module, sites: Sequence[ChannelSite]) -> Iterator[dict[str, Watched]]:
     """What the layer's last forward pass in the context shows of its sites.
 
     The mapping is filled, by site name, when the context is left.
@@ -204,13 +204,16 @@ def watching(layer: nn.Module, sites: list[Site]) -> Iterator[dict[str, Watched]
         seen.update({site.name: _watched(layer, site, inputs, outputs) for site in sites})
 
 
-def projection(layer: nn.Module, site: Site) -> nn.Linear:
+def projection(layer: nn.Module, site: ChannelSite) -> nn.Linear:
     """The site's output projection in a decoder layer."""
     return linear(layer, site.sublayer.output)
 
 
 def _watched(
-    layer: nn.Module, site: Site, inputs: Mapping[str, tuple[Tensor, ...]], outputs: Mapping[str, Tensor]
+    layer: nn.Module,
+    site: ChannelSite,
+    inputs: Mapping[str, tuple[Tensor, ...]],
+    outputs: Mapping[str, Tensor],
 ) -> Watched:
     sublayer = site.sublayer
     x, output = inputs[sublayer.output][0], outputs[sublayer.output]

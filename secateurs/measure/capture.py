@@ -1,15 +1,16 @@
 """One pass over the calibration text: channel statistics of every site and the loss, per domain."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import torch
 from accelerate.utils import find_executable_batch_size
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
@@ -19,8 +20,12 @@ from secateurs.families.decoder import decoder_layers
 from secateurs.inference.hooks import hooked
 from secateurs.inference.loss import sequence_losses
 from secateurs.inference.norms import fused_norms
-from secateurs.kinds.sites import Site, output_projection
-from secateurs.measure.statistics import ChannelStatistics, ChannelSums
+from secateurs.kinds.kind import Observer, Site, Statistics
+from secateurs.kinds.names import parse_name
+from secateurs.kinds.registry import kinds
+from secateurs.kinds.statistics import expanded
+from secateurs.settings.method import Capture
+from secateurs.text.rows import Text
 
 # Without a backward pass the loss is only for a figure of the report. The head, which is a fifth of a small
 # model's work, then runs at one position in eight.
@@ -34,38 +39,45 @@ class DomainCapture:
     answers: whether the loss, and with it taylor and fisher, is of the tokens of answers alone.
     """
 
-    statistics: Mapping[str, ChannelStatistics]
+    statistics: Mapping[str, Statistics]
     loss: float
     sequences: int
     tokens: int
     answers: bool
 
-    def expanded(self, kept: Mapping[str, Tensor]) -> "DomainCapture":
-        """The same statistics over the dense model's channels; `kept` is bool [channels] by site name."""
-        statistics = {name: one.expanded(kept[name]) for name, one in self.statistics.items()}
+    def over_dense(self, kept: Mapping[str, Tensor]) -> "DomainCapture":
+        """The same statistics over the dense model's features, 0 for what is gone.
+
+        kept: bool [features] by site name.
+        """
+        taken = {name for one in self.statistics.values() for name in one}
+        statistics: dict[str, Statistics] = {}
+        for site, mask in kept.items():
+            if site in self.statistics:
+                own = self.statistics[site]
+                statistics[site] = {name: expanded(values, mask) for name, values in own.items()}
+            else:  # gone whole, so that the pass did not see it
+                names = kinds()[parse_name(site).kind].observed & taken
+                statistics[site] = {name: torch.zeros(len(mask)) for name in sorted(names)}
         return replace(self, statistics=statistics)
 
 
 def capture(
     model: PreTrainedModel,
-    sites: list[Site],
-    sequences: Mapping[str, Tensor],
-    *,
-    answers: Mapping[str, Tensor],
-    gradients: bool,
-    checkpointing: bool,
-    batch_size: int,
-    on_sequences: Callable[[int], object],
+    sites: Sequence[Site],
+    text: Text,
+    settings: Capture,
+    on_sequences: Callable[[int], object] = lambda count: None,
 ) -> dict[str, DomainCapture]:
-    """Take the statistics of `sites` on each domain's sequences (int64 [count, tokens]).
+    """Take the statistics of `sites` on each domain's sequences, all of them.
 
-    answers: for domains whose loss is that of answers alone, which tokens those are (bool [count, tokens]).
-    Weights must be frozen: gradients are taken with respect to activations only. Without `gradients` no
-    graph is built; with `checkpointing` a backward pass keeps only what enters each decoder layer and runs
-    the layer again. batch_size is where the search for one that fits in memory starts; `on_sequences` is
-    called with the number of sequences of each batch done. In a process group each process reads its own
-    rows of every domain, and all return the same statistics of the whole. The loss is the mean over all
-    tokens (those of answers) with `gradients`, over one token in LOSS_EVERY without.
+    For a domain with answers the loss is that of answers alone. Weights must be frozen: gradients are taken
+    with respect to activations only. settings: `sequences` is not asked for; without `gradients` no graph is
+    built; with `checkpointing` a backward pass keeps only what enters each decoder layer and runs the layer
+    again; batch_size is where the search for one that fits in memory starts. `on_sequences` is called with
+    the number of sequences of each batch done. In a process group each process reads its own rows of every
+    domain, and all return the same statistics of the whole. The loss is the mean over all tokens (those of
+    answers) with `gradients`, over one token in LOSS_EVERY without.
 
     Raises InputError where a loss or an activation is not finite.
     """
@@ -73,75 +85,78 @@ def capture(
 
     def run(size: int) -> None:
         # Where a batch does not fit, its domain begins anew; those before it are kept.
-        for domain in [name for name in sequences if name not in results]:
-            results[domain] = _capture_domain(
-                model,
-                sites,
-                domain,
-                sequences[domain],
-                answers=answers.get(domain),
-                gradients=gradients,
-                batch_size=size,
-                on_sequences=on_sequences,
-            )
+        for domain in [name for name in text.ids if name not in results]:
+            pass_over = _Pass(model, sites, settings.gradients, size, on_sequences)
+            results[domain] = pass_over.domain(domain, text.ids[domain], text.answers.get(domain))
 
-    longest = max((len(rows) for rows in sequences.values()), default=1)
-    with fused_norms(model), _checkpointed(model) if gradients and checkpointing else nullcontext():
+    longest = max((len(rows) for rows in text.ids.values()), default=1)
+    again = settings.gradients and settings.checkpointing
+    with fused_norms(model), _checkpointed(model) if again else nullcontext():
         # One search for all domains: each begins with a garbage collection, which takes long.
-        find_executable_batch_size(run, starting_batch_size=min(batch_size, longest))()
+        find_executable_batch_size(run, starting_batch_size=min(settings.batch_size, longest))()
     return results
 
 
-def _capture_domain(
-    model: PreTrainedModel,
-    sites: list[Site],
-    domain: str,
-    rows: Tensor,
-    *,
-    answers: Tensor | None,
-    gradients: bool,
-    batch_size: int,
-    on_sequences: Callable[[int], object],
-) -> DomainCapture:
-    if answers is not None and not bool(answers[:, 1:].any()):
-        raise SettingError(
-            f"capture.sequences: none of the {len(rows)} sequences of domain {domain} holds a "
-            "part of an answer; raise it, or lower sample.dialogues.question.tokens"
-        )
-    device = model.get_input_embeddings().weight.device
-    sums = {site.name: ChannelSums(site.channels, gradients) for site in sites}
-    loss_sum = torch.zeros(1, dtype=torch.float64)
-    with _recording(model, sites, sums, gradients), nullcontext() if gradients else torch.no_grad():
-        for number, batch in enumerate(own_rows(rows).split(batch_size)):
-            if not len(batch):
-                continue
-            if answers is None:
-                loss = sequence_losses(model, batch.to(device), every=1 if gradients else LOSS_EVERY)
-            else:
-                counted = own_rows(answers).split(batch_size)[number]
-                loss = sequence_losses(model, batch.to(device), counted=counted.to(device))
-            if gradients:
-                # Each sequence's loss only depends on its own activations, so the gradient of the sum
-                # is, sequence by sequence, that of its own mean loss.
-                loss.sum().backward()
-            loss_sum += loss.detach().cpu().double().sum()
-            on_sequences(len(batch))
-    mean_loss = float(summed(loss_sum)) / len(rows)
-    if answers is not None:
-        mean_loss *= answers[:, 1:].numel() / int(answers[:, 1:].sum())
-    if not math.isfinite(mean_loss):
-        raise InputError(
-            f"model: the loss on domain {domain} is {mean_loss}; its weights or dtype are unusable"
-        )
-    statistics = {name: one.statistics(rows.numel(), len(rows)) for name, one in sums.items()}
-    for name, one in statistics.items():
-        for statistic, values in one.items():
-            if not bool(torch.isfinite(values).all()):
-                raise InputError(
-                    f"model: {statistic} at site {name} on domain {domain} is not finite; "
-                    "try compute.dtype: float32"
-                )
-    return DomainCapture(statistics, mean_loss, len(rows), rows.numel(), answers is not None)
+@dataclass(frozen=True)
+class _Pass:
+    """A pass over text in batches of one size."""
+
+    model: PreTrainedModel
+    sites: Sequence[Site]
+    gradients: bool
+    batch_size: int
+    on_sequences: Callable[[int], object]
+
+    def domain(self, domain: str, rows: Tensor, answers: Tensor | None) -> DomainCapture:
+        """The statistics of one domain's sequences; answers: which tokens alone make the loss, if any."""
+        if answers is not None and not bool(answers[:, 1:].any()):
+            raise SettingError(
+                f"capture.sequences: none of the {len(rows)} sequences of domain {domain} holds a "
+                "part of an answer; raise it, or lower sample.dialogues.question.tokens"
+            )
+        gradients = self.gradients
+        observers = {site.name: site.kind.observer(self.model, site, gradients) for site in self.sites}
+        loss_sum = torch.zeros(1, dtype=torch.float64)
+        with (
+            _recording(self.model, observers, gradients),
+            nullcontext() if gradients else torch.no_grad(),
+        ):
+            counted = [None] if answers is None else own_rows(answers).split(self.batch_size)
+            for batch, asked in zip(own_rows(rows).split(self.batch_size), cycle(counted), strict=False):
+                if not len(batch):
+                    continue
+                loss = self._losses(batch, asked)
+                if gradients:
+                    # Each sequence's loss only depends on its own activations, so the gradient of the sum
+                    # is, sequence by sequence, that of its own mean loss.
+                    loss.sum().backward()
+                loss_sum += loss.detach().cpu().double().sum()
+                self.on_sequences(len(batch))
+        mean_loss = float(summed(loss_sum)) / len(rows)
+        if answers is not None:
+            mean_loss *= answers[:, 1:].numel() / int(answers[:, 1:].sum())
+        if not math.isfinite(mean_loss):
+            raise InputError(
+                f"model: the loss on domain {domain} is {mean_loss}; its weights or dtype are unusable"
+            )
+        statistics = {name: one.statistics(rows.numel(), len(rows)) for name, one in observers.items()}
+        for name, found in statistics.items():
+            for statistic, values in found.items():
+                if not bool(torch.isfinite(values).all()):
+                    raise InputError(
+                        f"model: {statistic} at site {name} on domain {domain} is not finite; "
+                        "try compute.dtype: float32"
+                    )
+        return DomainCapture(statistics, mean_loss, len(rows), rows.numel(), answers is not None)
+
+    def _losses(self, batch: Tensor, counted: Tensor | None) -> Tensor:
+        """The mean token loss of each sequence; counted: the tokens that make it, all where it is None."""
+        embeddings: Any = self.model.get_input_embeddings()  # transformers' types leave out the weight
+        device = embeddings.weight.device
+        if counted is None:
+            every = 1 if self.gradients else LOSS_EVERY
+            return sequence_losses(self.model, batch.to(device), every=every)
+        return sequence_losses(self.model, batch.to(device), counted=counted.to(device))
 
 
 @contextmanager
@@ -175,25 +190,11 @@ def _checkpointed(model: PreTrainedModel) -> Iterator[None]:
 
 
 @contextmanager
-def _recording(
-    model: PreTrainedModel, sites: list[Site], sums: Mapping[str, ChannelSums], gradients: bool
-) -> Iterator[None]:
-    """Add up, in the context, what enters the output projections; gradients start at the embeddings."""
-
-    def hook_for(one: ChannelSums) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def before(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            # Under checkpointing a layer runs twice, the first time without a graph: that one is not counted.
-            if gradients and not inputs[0].requires_grad:
-                return
-            x = inputs[0].detach()
-            one.add_activations(x)
-            if gradients:
-                # The hook must not hold its own tensor: the cycle would keep the whole graph in memory.
-                inputs[0].register_hook(lambda gradient: one.add_gradients(x, gradient))
-
-        return before
-
-    before = [(output_projection(model, site), hook_for(sums[site.name])) for site in sites]
-    after = [(model.get_input_embeddings(), lambda module, inputs, output: output.requires_grad_())]
-    with hooked(before, after if gradients else ()):
+def _recording(model: PreTrainedModel, observers: Mapping[str, Observer], gradients: bool) -> Iterator[None]:
+    """Let the observers see every pass in the context; gradients start at the embeddings."""
+    before = [hook for one in observers.values() for hook in one.before]
+    after = [hook for one in observers.values() for hook in one.after]
+    if gradients:
+        after.append((model.get_input_embeddings(), lambda module, inputs, output: output.requires_grad_()))
+    with hooked(before, after):
         yield

@@ -8,7 +8,8 @@ from transformers import PreTrainedModel
 
 from secateurs.families.experts import close_experts, open_experts
 from secateurs.inference.hooks import hooked
-from secateurs.kinds.sites import output_projection, sites_of
+from secateurs.kinds.channels import ChannelSite, output_projection
+from secateurs.kinds.sites import sites_of
 
 
 @contextmanager
@@ -22,7 +23,9 @@ def scaled(model: PreTrainedModel) -> Iterator[dict[str, nn.Parameter]]:
     they are, because families differ in whether a norm multiplies by its weight or by 1 + weight.
     """
     open_experts(model)
-    outputs = {id(output_projection(model, site)) for site in sites_of(model)}
+    outputs = {
+        id(output_projection(model, site)) for site in sites_of(model) if isinstance(site, ChannelSite)
+    }
     projections = {
         name: module
         for name, module in model.named_modules()

@@ -1,15 +1,22 @@
 """The types of params.yaml for what the stages do, a class for each group."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from secateurs.kinds.registry import NAMES, exclusions
 from secateurs.settings.base import DEVICE, LAUNCH, MOST, Count, Group, Line, Name, Positive, Seed
 
 Metric = Literal["fisher", "taylor", "wanda", "fluctuation", "magnitude", "random"]
 GRADIENT_METRICS: frozenset[str] = frozenset({"fisher", "taylor"})
 
+
+# As the registry has them.
+if TYPE_CHECKING:
+    KindName = str
+else:
+    KindName = Literal[NAMES]
 
 # Beyond these, logits that are divided by it are not finite, or all the same.
 Temperature = Annotated[float, Field(ge=0.001, le=1000)]
@@ -87,7 +94,7 @@ class Prune(Group):
     widths: Literal["uniform", "per_layer"]
     width_multiple: Positive
     floor: Annotated[float, Field(gt=0, lt=1)]
-    sites: Annotated[list[Literal["mlp", "attention", "query_heads"]], Field(min_length=1)]
+    sites: Annotated[list[KindName], Field(min_length=1)]
 
     @model_validator(mode="before")
     @classmethod
@@ -109,11 +116,8 @@ class Prune(Group):
             problems.append(f"{given}: only one target can be given; remove the others (`-S '~prune.KEY'`)")
         if len(set(self.sites)) != len(self.sites):
             problems.append(f"prune.sites: {self.sites}: a site is named twice")
-        if {"attention", "query_heads"} <= set(self.sites):
-            problems.append(
-                f"prune.sites: {self.sites}: attention takes query heads with their KV group, "
-                "query_heads takes them out of groups that stay; choose one of the two"
-            )
+        if len(self.sites) > 1:
+            problems += [f"prune.sites: {self.sites}: {reason}" for reason in exclusions(self.sites)]
         return problems
 
 

@@ -1,11 +1,8 @@
-"""The settings of surgery and what it reports, in a file of their own, so that code which only passes them on
+"""The settings of healing and what it reports, in a file of their own, so that code which only passes them on
 imports no more."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
-
-Heal = Literal["none", "least_squares", "residual", "auto"]
 
 
 @dataclass(frozen=True)
@@ -25,12 +22,12 @@ class Reconstruction:
 class Healing:
     """How the output projections of cut sites are refitted.
 
-    method: see surgery.prune. alpha: the fraction of the residual stream's error that a refit corrects.
-    ridge: see healing.ridge_refit. reconstruction: optional training of each cut layer after its refits,
-    which needs the method `residual`.
+    method: `none`, one of heal.methods.METHODS, or `auto`, which chooses among those. alpha: the fraction of
+    the residual stream's error that a refit corrects. ridge: see ridge.ridge_refit. reconstruction: optional
+    training of each cut layer after its refits, which needs the method `residual`.
     """
 
-    method: Heal
+    method: str
     alpha: float
     ridge: float
     reconstruction: Reconstruction | None = None
@@ -58,6 +55,6 @@ class Healed:
     the model has, in the order of the sites.
     """
 
-    method: Heal
-    divergences: Mapping[Heal, float]
+    method: str
+    divergences: Mapping[str, float]
     refits: tuple[Refit, ...] = field(default=(), compare=False)

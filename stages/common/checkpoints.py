@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.checkpoints import loading
@@ -38,6 +39,13 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     _check_made(directory)
     check_hashes(directory, MOST_OF_A_TOKENIZER)
     return loading.load_tokenizer(directory)
+
+
+def saved_dtype(directory: Path) -> torch.dtype:
+    """As checkpoints.loading.saved_dtype; InputError too where the file is not the one in dvc.lock."""
+    _check_made(directory)
+    check_hash(directory / CONFIG)
+    return loading.saved_dtype(directory)
 
 
 def _check_made(directory: Path) -> None:

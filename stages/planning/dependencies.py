@@ -117,11 +117,17 @@ def imports(file: str, root: Path) -> set[str]:
 def _imported_names(code: str) -> frozenset[str]:
     """What a module's import statements may name: modules, and what is imported from them."""
     names: list[str] = []
-    for node in ast.walk(ast.parse(code)):
+    nodes = list(ast.walk(ast.parse(code)))
+    for node in nodes:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             names += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_module":
+            # A name that is made at run time, of a package and one of the module's own strings.
+            (package, *_) = getattr(node.args[0], "values", [node.args[0]])
+            strings = (one.value for one in nodes if isinstance(one, ast.Constant))
+            names += [f"{ast.literal_eval(package)}{value}" for value in strings if isinstance(value, str)]
     return frozenset(names)
 
 

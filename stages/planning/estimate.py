@@ -65,7 +65,7 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     weight_bytes = torch.finfo(getattr(torch, params.compute.dtype)).bits // 8
     # A copy, because multiply-adds are counted with the experts closed.
     sites = sites_of(open_experts(copy.deepcopy(model)), tuple(params.prune.sites))
-    channels = sum(site.channels for site in sites)
+    channels = sum(site.features for site in sites)
     hidden = model.config.hidden_size
 
     sampled = params.sample.documents * params.sample.tokens if params.mixture[SELF_DOMAIN] else 0
@@ -78,7 +78,7 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     healed = 0 if surgery.heal == "none" else used * surgery.sequences * corpus.sequence_length
     chosen_by = used * surgery.choice_sequences * corpus.sequence_length if auto else 0
     share = decoder_share(model, budget_of(params))
-    kept = [site.channels * (1 - share) for site in sites]
+    kept = [site.features * (1 - share) for site in sites if site.kind.healed]
     slower = 1 if params.compute.dtype == "float32" else 2
     streams = 1 + (surgery.heal != "least_squares") + 3 * surgery.reconstruct.epochs
     healing = 2.0 * streams * decoder + 2.0 * slower * sum(k * (k + (1 + auto) * hidden) for k in kept)

@@ -1,10 +1,14 @@
 """How much memory the stages need at once: an estimate from sizes, before anything runs."""
 
+import copy
+
 import torch
 from transformers import PreTrainedModel
 
 from secateurs.choose.target import decoder_share
 from secateurs.families.decoder import decoder_layers, decoder_parameters
+from secateurs.families.experts import open_experts
+from secateurs.kinds.sites import sites_of
 from stages.params.file import Params
 from stages.params.method import budget_of
 from stages.planning.estimate import portions
@@ -18,12 +22,13 @@ PROGRAM = 0.4e9
 def peak_memory(params: Params, model: PreTrainedModel) -> dict[str, float]:
     """Bytes that each of the stages with a model in memory holds at its peak, by its name.
 
-    For P parameters of b bytes, B tokens a batch, L layers of hidden size d and mlp width f, vocabulary V:
+    For P parameters of b bytes, B tokens a batch, L layers of hidden size d with f features at their widest
+    site, vocabulary V:
 
     - capture: P b, and of its backward pass B L (8 d + 4 f) b activations (B (L d + 8 d + 4 f) b where
       checkpointing repeats the forward pass), and logits, their gradient and softmax: 12 B V
-    - surgery: P b, two streams and a target of all healing tokens T: T d (2 b + 4), and one Gram matrix of
-      an mlp with its float64 copy: 12 f^2
+    - surgery: P b, two streams and a target of all healing tokens T: T d (2 b + 4), and the Gram matrix of
+      that site with its float64 copy: 12 f^2
     - evaluate pruned: both models and 8 B V for the logits
 
     Allocators keep more than is held, and libraries work in buffers of their own: taken as a tenth; and
@@ -32,7 +37,7 @@ def peak_memory(params: Params, model: PreTrainedModel) -> dict[str, float]:
     config, corpus = model.config, params.corpus
     dtype = torch.finfo(getattr(torch, params.compute.dtype)).bits // 8
     hidden, vocabulary = config.hidden_size, config.vocab_size
-    inner = getattr(config, "intermediate_size", None) or 4 * hidden
+    inner = max(site.features for site in sites_of(open_experts(copy.deepcopy(model))))
     weights = float(model.num_parameters() * dtype)
     pruned = weights - decoder_share(model, budget_of(params)) * decoder_parameters(model) * dtype
     layers = len(decoder_layers(model))

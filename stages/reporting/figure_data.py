@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from secateurs.evaluation.scores import headline
-from stages.reporting.figures import kind_of
+from secateurs.kinds.names import parse_name
 from stages.reporting.metrics import Evidence
 
 Rows = Sequence[dict[str, Any]]
@@ -52,7 +52,7 @@ def _healing(evidence: Evidence) -> Rows:
     return [
         {
             "layer": one["layer"],
-            "site": kind_of(one["site"]),
+            "site": parse_name(one["site"]).kind,
             "state": state,
             "missed": round(one[key], 6),
         }

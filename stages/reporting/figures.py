@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from secateurs.evaluation.scores import headline
+from secateurs.kinds.names import parse_name
+from secateurs.kinds.registry import kinds
 from stages.reporting.metrics import Evidence, Round
 from stages.reporting.style import COLOURS, GRID, MARKERS, WIDTH, Picture, house_style, picture
 
@@ -89,12 +91,12 @@ def accuracy_by_task(evidence: Evidence) -> Any:
 
 def healing_error(evidence: Evidence) -> Any:
     """What each layer misses, cut and then healed, one panel a kind of site; None without healing."""
-    kinds = list(dict.fromkeys(kind_of(one["site"]) for one in evidence.healing))
+    kinds = list(dict.fromkeys(parse_name(one["site"]).kind for one in evidence.healing))
     if not kinds:
         return None
     figure, panels = _panels_by_layer(kinds, 1.2)
     for axes, kind in zip(panels, kinds, strict=True):
-        rows = [one for one in evidence.healing if kind_of(one["site"]) == kind]
+        rows = [one for one in evidence.healing if parse_name(one["site"]).kind == kind]
         for index, (key, label) in enumerate((("before", "cut"), ("after", "cut and healed"))):
             axes.plot(
                 [one["layer"] for one in rows],
@@ -125,16 +127,11 @@ def _panels_by_layer(kinds: Sequence[str], rest: float) -> tuple[Any, list[Any]]
     return figure, list(panels[:, 0])
 
 
-def kind_of(site: str) -> str:
-    """mlp, attention, ...: the last part of a site's name, without the number of an expert."""
-    return site.rsplit("/", 1)[-1].split(".")[0]
-
-
 def kept_channels(evidence: Evidence) -> Any:
     """Units kept in each layer after each round, one panel for each kind of site."""
-    kinds = list(evidence.rounds[-1]["kept"])
-    figure, panels = _panels_by_layer(kinds, 1.4)
-    for axes, kind in zip(panels, kinds, strict=True):
+    names = list(evidence.rounds[-1]["kept"])
+    figure, panels = _panels_by_layer(names, 1.4)
+    for axes, kind in zip(panels, names, strict=True):
         full = evidence.rounds[-1]["full"][kind]
         layers = range(len(evidence.rounds[-1]["kept"][kind]))
         axes.plot(layers, [full] * len(layers), color="#777777", linestyle="--", label="dense")
@@ -143,7 +140,7 @@ def kept_channels(evidence: Evidence) -> Any:
             label = f"{entry['round']}: {100 * entry['sparsity']:.1f}% removed"
             axes.plot(layers, entry["kept"][kind], label=label, color=colour, marker=marker, markersize=3)
         axes.set_ylim(0, full * 1.08)
-        axes.set_ylabel(f"{kind}: {'KV groups' if kind == 'attention' else 'channels'} kept")
+        axes.set_ylabel(f"{kind}: {kinds()[kind].unit} kept")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,11 @@ import torch
 from torch import Tensor
 
 from secateurs.errors import InputError
+from secateurs.kinds.names import parse_name
+from secateurs.kinds.registry import kinds
 from secateurs.measure.capture import DomainCapture
-from secateurs.measure.statistics import ChannelStatistics
 from stages.common.hashes import AGAIN
 from stages.rounds.tensors import read_tensors, write_tensors
-
-STATISTICS = frozenset(field.name for field in fields(ChannelStatistics))
 
 
 def write_captures(path: Path, captures: Mapping[str, DomainCapture], settings: Mapping[str, Any]) -> None:
@@ -45,12 +43,14 @@ def read_captures(path: Path) -> dict[str, DomainCapture]:
         raise InputError(f"{path}: has no counts per domain; run the capture stage again")
     grouped: dict[str, dict[str, dict[str, Tensor]]] = {}
     for key, values in tensors.items():
-        domain, layer, kind, statistic = key.split("/")
-        if statistic not in STATISTICS or values.dtype != torch.float32 or values.dim() != 1:
-            raise InputError(f"{path}: {key}: not a float32 vector of {', '.join(sorted(STATISTICS))}")
+        domain, _, rest = key.partition("/")
+        site, _, statistic = rest.rpartition("/")
+        observed = kinds()[parse_name(site).kind].observed
+        if statistic not in observed or values.dtype != torch.float32 or values.dim() != 1:
+            raise InputError(f"{path}: {key}: not a float32 vector of {', '.join(sorted(observed))}")
         if not bool(torch.isfinite(values).all()) or bool((values < 0).any()):
             raise InputError(f"{path}: {key}: holds negative or non-finite values")
-        grouped.setdefault(domain, {}).setdefault(f"{layer}/{kind}", {})[statistic] = values
+        grouped.setdefault(domain, {}).setdefault(site, {})[statistic] = values
     captures = {}
     counts = metadata["domains"]
     if (
@@ -60,16 +60,7 @@ def read_captures(path: Path) -> dict[str, DomainCapture]:
     ):
         raise InputError(f"{path}: damaged: its counts per domain are not those of its tensors; {AGAIN}")
     for domain, count in counts.items():
-        statistics = {
-            site: ChannelStatistics(
-                square=vectors["square"],
-                variance=vectors["variance"],
-                taylor=vectors.get("taylor"),
-                fisher=vectors.get("fisher"),
-            )
-            for site, vectors in grouped[domain].items()
-        }
-        captures[domain] = DomainCapture(statistics, **count)
+        captures[domain] = DomainCapture(grouped[domain], **count)
     return captures
 
 

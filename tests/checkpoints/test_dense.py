@@ -55,21 +55,19 @@ def test_code_that_comes_with_a_model_is_not_run(dense_dir: Path, tmp_path: Path
     }
     (copy / "config.json").write_text(json.dumps(config))
     (copy / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with pytest.raises(
-        InputError, match=r"params.yaml: model.path: .*copy: config.json: model_type: own: .*is not run"
-    ):
+    with pytest.raises(InputError, match=r"model.path: .*copy: config.json: model_type: own: .*is not run"):
         load_dense(local(copy))
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_path_that_is_not_there_is_refused_by_key(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"params.yaml: model.path: .*none: no such file or directory"):
+    with pytest.raises(InputError, match=r"model.path: .*none: no such file or directory"):
         load_dense(local(tmp_path / "none"))
 
 
 def test_a_broken_gguf_file_is_refused_by_key(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"GGUF but not really")
-    with pytest.raises(InputError, match=r"params.yaml: model.path: .*m.gguf: cannot be loaded"):
+    with pytest.raises(InputError, match=r"model.path: .*m.gguf: cannot be loaded"):
         load_dense(local(tmp_path / "m.gguf"))
 
 
@@ -86,7 +84,7 @@ def test_an_architecture_that_cannot_be_pruned_is_refused_before_its_weights_are
     AutoConfig.for_model(model_type).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"never read")
     (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
-    expected = rf"^params.yaml: model.path: {tmp_path}: config.json: model_type: {message}"
+    expected = rf"^model.path: {tmp_path}: config.json: model_type: {message}"
     with pytest.raises(InputError, match=expected):
         load_dense(local(tmp_path))
 
@@ -100,7 +98,5 @@ def test_a_model_is_read_from_the_hub_or_refused_by_key(dense_dir: Path, tmp_pat
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     fine, missing, gated = done.stdout.splitlines()
     assert fine == "31520 weights"
-    assert missing.startswith("params.yaml: model.id: owner/none: cannot be loaded: owner/none is not a")
-    assert gated.startswith(
-        "params.yaml: model.id: owner/secret: cannot be loaded: You are trying to access a gated"
-    )
+    assert missing.startswith("model.id: owner/none: cannot be loaded: owner/none is not a")
+    assert gated.startswith("model.id: owner/secret: cannot be loaded: You are trying to access a gated")

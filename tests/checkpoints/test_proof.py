@@ -12,8 +12,7 @@ from secateurs.checkpoints.loading import load_model, load_tokenizer
 from secateurs.checkpoints.proof import ACROSS_DEVICES, TOLERANCE, difference, prove_load
 from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError
-from secateurs.kinds.cutting import cut
-from secateurs.kinds.sites import all_kept_masks
+from secateurs.kinds.sites import all_kept_masks, cut
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 IDS = torch.arange(24).view(2, 12)
@@ -76,7 +75,7 @@ def test_a_modelling_file_that_needs_this_project_is_not_proved(tmp_path: Path) 
     file = tmp_path / "modeling_pruned.py"
     file.write_text(f"import secateurs.errors\n{file.read_text()}")
     with pytest.raises(
-        InputError, match=r"data/pruned: the checkpoint does not load in a fresh process: .*stages"
+        InputError, match=r"data/pruned: the checkpoint does not load in a fresh process: .*secateurs"
     ):
         prove_load(model, tmp_path, IDS, SHOWN)
 

@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
-from secateurs.families.layouts import MLP
 from secateurs.families.old_names import old_names
 from tests.families.test_families import IDS, half_masks, logits, opened, pruned, tiny
 from tests.tiny import make_tiny_tokenizer
@@ -39,7 +38,7 @@ def read(directory: Path, name: str = "config.json") -> dict[str, Any]:
 def uneven(family: str) -> PreTrainedModel:
     """The first layer whole, the second cut by half."""
     model = tiny(family)
-    masks = half_masks(opened(model), (MLP,))
+    masks = half_masks(opened(model), ("mlp",))
     for name in masks:
         masks[name] |= name.startswith("0/")
     return pruned(model, masks)

@@ -8,7 +8,6 @@ from secateurs.choose.round import Choice, choose
 from secateurs.errors import InputError
 from secateurs.kinds.sites import all_kept_masks
 from secateurs.measure.capture import DomainCapture
-from secateurs.measure.statistics import ChannelStatistics
 from secateurs.settings.method import Budget, Settings
 from tests.tiny import make_tiny_model
 
@@ -19,7 +18,7 @@ def chosen(values: Tensor, mixture: dict[str, float]) -> Choice:
     """A round of the tiny model by these statistics [48], the same at every site and in every domain."""
     model = make_tiny_model()
     masks = all_kept_masks(model)
-    statistics = ChannelStatistics(values, values, values, values)
+    statistics = {"taylor": values}
     captures = {name: DomainCapture(dict.fromkeys(SITES, statistics), 2.0, 1, 8, False) for name in mixture}
     settings = Settings(mixture=mixture, rounds={"r1": 1.0}, budget=Budget(width_multiple=1))
     zeros = {name: torch.zeros(len(mask), dtype=torch.float64) for name, mask in masks.items()}

@@ -109,7 +109,7 @@ UNREACHABLE = {
 @pytest.mark.parametrize("name", UNREACHABLE)
 def test_the_nearest_target_is_named_and_can_be_met(tiny_model: Make, name: str) -> None:
     model, budget = tiny_model(), UNREACHABLE[name]
-    with pytest.raises(InputError, match=rf"params\.yaml: prune\.{name}: .* prune\.floor: 0\.1") as caught:
+    with pytest.raises(InputError, match=rf"prune\.{name}: .* prune\.floor: 0\.1") as caught:
         check_target(model, budget)
     (nearest,) = re.findall(rf"the nearest that can be met is prune\.{name}: (.+?); or", str(caught.value))
     (number,) = re.findall(r"[\d.]+", nearest)[:1]

@@ -14,7 +14,7 @@ def test_auto_always_finds_a_device() -> None:
 
 
 def test_a_device_that_is_not_there_is_refused_by_key() -> None:
-    with pytest.raises(InputError, match=r"params.yaml: compute.device: cuda:99: not on this machine"):
+    with pytest.raises(InputError, match=r"compute.device: cuda:99: not on this machine"):
         resolve_device("cuda:99")
 
 

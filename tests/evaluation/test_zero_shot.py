@@ -17,7 +17,7 @@ from secateurs.evaluation.asking import Asking
 from secateurs.evaluation.runner import Runner
 from secateurs.evaluation.tasks import TASKS, local_task
 from secateurs.evaluation.zero_shot import draw, score_tasks
-from secateurs.kinds.cutting import cut
+from secateurs.kinds.sites import cut
 from tests.evaluation.test_tasks import ITEMS, write_items
 from tests.tiny import make_tiny_model
 

@@ -15,11 +15,14 @@ from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
 from secateurs.families.experts import close_experts, open_experts
-from secateurs.families.layouts import ATTENTION, FAMILIES, MLP, QUERY_HEADS
-from secateurs.heal.surgery import prune
-from secateurs.kinds.sites import all_kept_masks, channel_mask, output_projection, sites_of, unit_parameters
+from secateurs.families.layouts import FAMILIES
+from secateurs.heal.layers import HealingText, cut_and_heal
+from secateurs.kinds.channels import output_projection
+from secateurs.kinds.sites import all_kept_masks, kept_units, sites_of
 from secateurs.measure.capture import capture
 from secateurs.settings.healing import Healing, Reconstruction
+from secateurs.settings.method import Capture
+from secateurs.text.rows import Text
 
 COMMON: dict[str, Any] = {
     "vocab_size": 96,
@@ -102,13 +105,11 @@ def pruned(
     reconstruction: Reconstruction | None = None,
 ) -> PreTrainedModel:
     smaller = opened(model)
-    prune(
+    cut_and_heal(
         smaller,
         masks,
-        {"d": IDS},
-        {"d": 1.0},
+        HealingText({"d": IDS}, {"d": 1.0}),
         Healing(method, 0.5, 0.01, reconstruction),
-        left_out={},
         device=torch.device("cpu"),
         batch_size=4,
         on_layer=lambda: None,
@@ -120,18 +121,10 @@ def captured(model: PreTrainedModel, checkpointing: bool = False) -> dict[str, T
     """Fisher [channels] of every site by name; the model's experts are opened."""
     sites = sites_of(model)
     with torch.enable_grad():
-        found = capture(
-            model,
-            sites,
-            {"d": IDS},
-            answers={},
-            gradients=True,
-            checkpointing=checkpointing,
-            batch_size=4,
-            on_sequences=lambda count: None,
-        )["d"]
-    scores = {site.name: found.statistics[site.name].fisher for site in sites}
-    assert all(scores[site.name].shape == (site.channels,) for site in sites)
+        settings = Capture(len(IDS), True, checkpointing, 4)
+        found = capture(model, sites, Text({"d": IDS}), settings)["d"]
+    scores = {site.name: found.statistics[site.name]["fisher"] for site in sites}
+    assert all(scores[site.name].shape == (site.features,) for site in sites)
     return scores
 
 
@@ -141,11 +134,12 @@ def logits(model: PreTrainedModel, ids: Tensor = IDS) -> Tensor:
 
 
 def masked_logits(model: PreTrainedModel, masks: dict[str, Tensor]) -> Tensor:
-    """The dense model's logits with the masked channels set to zero: what a cut must compute."""
+    """The dense model's logits with the masked units set to zero: what a cut must compute."""
     dense = opened(model)
     for site in sites_of(dense):
-        kept = channel_mask(site, masks[site.name])
-        output_projection(dense, site).register_forward_pre_hook(lambda _, args, kept=kept: (args[0] * kept,))
+        given = site.of_features(kept_units(masks, site))
+        projection = output_projection(dense, site)
+        projection.register_forward_pre_hook(lambda _, args, given=given: (args[0] * given,))
     return logits(dense)
 
 
@@ -160,8 +154,10 @@ def reloaded(model: PreTrainedModel, directory: Path) -> PreTrainedModel:
 
 
 def choices(model: PreTrainedModel) -> list[tuple[str, ...]]:
-    kinds = {site.kind for site in sites_of(opened(model))}
-    return [(MLP,), *((kind, MLP) for kind in (ATTENTION, QUERY_HEADS) if kind in kinds)]
+    """Kinds that can go together, each kind in one of them, mlp beside all that do not hold it."""
+    kinds = {site.kind.name for site in sites_of(opened(model))}
+    beside = [kind for kind in ("attention", "query_heads") if kind in kinds]
+    return [("mlp",), *((kind, "mlp") for kind in beside)]
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
@@ -187,7 +183,8 @@ class TestFamily:
             masks = half_masks(model, kinds)
             # A unit's cost is counted in the dense model, where nothing else has been cut.
             counted = sum(
-                unit_parameters(model, site) * int((~masks[site.name]).sum()) for site in sites_of(model)
+                site.kind.cost(model, site) * int((~kept_units(masks, site)).sum())
+                for site in sites_of(model)
             )
             removed = decoder_parameters(model) - decoder_parameters(pruned(model, masks))
             assert removed == counted > 0, kinds
@@ -200,7 +197,7 @@ class TestFamily:
     @pytest.mark.parametrize("method", ["least_squares", "residual"])
     def test_healing_brings_the_model_nearer_to_the_dense_one(self, family: str, method: str) -> None:
         model = tiny(family)
-        masks = half_masks(opened(model), (MLP,))
+        masks = half_masks(opened(model), ("mlp",))
         error = {
             name: float((hidden(pruned(model, masks, name)) - hidden(model)).square().mean())
             for name in ("none", method)
@@ -217,7 +214,7 @@ class TestFamily:
 
     def test_layers_of_different_widths_save_and_load(self, family: str, tmp_path: Path) -> None:
         model = tiny(family)
-        masks = half_masks(opened(model), (MLP,))
+        masks = half_masks(opened(model), ("mlp",))
         for name in masks:
             masks[name] |= name.startswith("0/")
         smaller = pruned(model, masks, "residual")
@@ -246,7 +243,7 @@ class TestFamily:
 
     def test_tied_embeddings_stay_tied(self, family: str, tmp_path: Path) -> None:
         model = tiny(family)
-        smaller = pruned(model, half_masks(opened(model), (MLP,)), "residual")
+        smaller = pruned(model, half_masks(opened(model), ("mlp",)), "residual")
         for one in (smaller, reloaded(smaller, tmp_path)):
             tied = one.get_output_embeddings().weight is one.get_input_embeddings().weight
             assert tied == (family in TIED)
@@ -266,7 +263,7 @@ class TestFamily:
         expected = captured(opened(exact))
         for name, fisher in captured(opened(model)).items():
             assert float(torch.corrcoef(torch.stack([fisher, expected[name]]))[0, 1]) > 0.9, name
-        masks = half_masks(opened(model), (MLP,))
+        masks = half_masks(opened(model), ("mlp",))
         for number, reconstruction in enumerate([None, Reconstruction(1, 1e-3, batch_size=4)]):
             smaller = pruned(model, masks, "residual", reconstruction)
             assert {weight.dtype for weight in smaller.parameters()} == {torch.bfloat16}
@@ -279,7 +276,7 @@ def test_head_counts_that_the_stock_config_refuses_load_through_the_modelling_fi
 ) -> None:
     model = tiny(family)
     masks = all_kept_masks(model)
-    for site in sites_of(model, (ATTENTION,)):
+    for site in sites_of(model, ("attention",)):
         masks[site.name][site.layer] = False
     smaller = pruned(model, masks, "residual")
     loaded = reloaded(smaller, tmp_path)
@@ -297,8 +294,8 @@ def test_an_architecture_that_does_not_fit_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("family", ["olmo2", "gpt_neox"])
 def test_attention_that_cannot_be_cut_is_refused_with_the_reason(family: str) -> None:
-    with pytest.raises(InputError, match=rf"params.yaml: prune.sites: attention: not for {family}: "):
-        sites_of(tiny(family), (ATTENTION,))
+    with pytest.raises(InputError, match=rf"prune.sites: attention: not for {family}: "):
+        sites_of(tiny(family), ("attention",))
 
 
 def test_dense_layers_among_mixtures_are_refused() -> None:

@@ -20,7 +20,7 @@ def test_a_single_file_goes_by_its_name(tmp_path: Path) -> None:
 
 
 def test_nothing_found_is_refused_by_key(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"params.yaml: domains.d.path: .*/\*.txt: no such file$"):
+    with pytest.raises(InputError, match=r"domains.d.path: .*/\*.txt: no such file$"):
         read_files(f"{tmp_path}/*.txt", "domains.d.path")
 
 

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from secateurs.errors import InputError
 from secateurs.families.experts import close_experts
-from secateurs.heal.surgery import prune
-from secateurs.kinds.sites import MLP, all_kept_masks
+from secateurs.heal.layers import HealingText, cut_and_heal
+from secateurs.kinds.sites import all_kept_masks
 from secateurs.settings.healing import Healed, Healing
 from tests.families.test_families import FAMILIES, IDS, half_masks, opened, tiny
 from tests.tiny import make_tiny_model
@@ -33,13 +33,11 @@ def healed(
     text: Mapping[str, Tensor] = TEXT,
 ) -> tuple[PreTrainedModel, Healed]:
     smaller = opened(model)
-    done = prune(
+    done = cut_and_heal(
         smaller,
-        half_masks(smaller, (MLP,)) if masks is None else masks,
-        text,
-        MIXTURE,
+        half_masks(smaller, ("mlp",)) if masks is None else masks,
+        HealingText(text, MIXTURE, LEFT_OUT),
         Healing(method, 0.5, 0.01),
-        left_out=LEFT_OUT,
         device=torch.device("cpu"),
         batch_size=2,
         on_layer=lambda: None,

@@ -13,10 +13,10 @@ from transformers import LlamaForCausalLM
 from secateurs.devices.offloading import Offloading
 from secateurs.devices.optimizer import BETAS
 from secateurs.errors import InputError
-from secateurs.heal import surgeon
+from secateurs.heal import healer
+from secateurs.heal.layers import HealingText, cut_and_heal
 from secateurs.heal.reconstruction import reconstruct
 from secateurs.heal.streams import Streams
-from secateurs.heal.surgery import prune
 from secateurs.inference.hooks import hooked
 from secateurs.kinds.sites import all_kept_masks, sites_of
 from secateurs.settings.healing import Healing, Reconstruction
@@ -37,13 +37,11 @@ def pruned(
     model: LlamaForCausalLM, masks: dict[str, torch.Tensor], reconstruction: Reconstruction | None
 ) -> LlamaForCausalLM:
     smaller = copy.deepcopy(model).requires_grad_(False)
-    prune(
+    cut_and_heal(
         smaller,
         masks,
-        {"text": IDS},
-        {"text": 1.0},
+        HealingText({"text": IDS}, {"text": 1.0}),
         Healing("residual", 0.6, 0.15, reconstruction),
-        left_out={},
         device=CPU,
         batch_size=2,
         on_layer=lambda: None,
@@ -179,7 +177,7 @@ def test_every_layer_is_trained_against_the_dense_stream_that_leaves_it(
     def look(layer: Any, run: Any, streams: Streams, offloading: Any, settings: Any, *, seed: int) -> None:
         seen[seed] = torch.cat(streams.dense)
 
-    monkeypatch.setattr(surgeon, "reconstruct", look)
+    monkeypatch.setattr(healer, "reconstruct", look)
     pruned(model, masks, Reconstruction(1, 0.01, 8))
     expected = model(IDS, output_hidden_states=True).hidden_states
     assert sorted(seen) == [0, 2]

@@ -12,12 +12,14 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
-from secateurs.heal.surgery import prune
+from secateurs.heal.layers import HealingText, cut_and_heal
 from secateurs.inference.hooks import hooked
-from secateurs.kinds.sites import all_kept_masks, channel_mask, output_projection, sites_of, unit_parameters
+from secateurs.kinds.channels import output_projection
+from secateurs.kinds.sites import all_kept_masks, sites_of
 from secateurs.settings.healing import Healing
 from tests.tiny import make_tiny_model
 
+CHANNELS = ("attention", "query_heads", "mlp")
 IDS = torch.randint(0, 258, (6, 24), generator=torch.Generator().manual_seed(2))
 
 
@@ -36,13 +38,11 @@ def pruned(
     smaller = copy.deepcopy(model).requires_grad_(False)
     options = {"alpha": 0.5, "ridge": 0.01, **changes}
     batch_size = options.pop("batch_size", 4)
-    prune(
+    cut_and_heal(
         smaller,
         masks,
-        {"text": IDS},
-        {"text": 1.0},
+        HealingText({"text": IDS}, {"text": 1.0}),
         Healing(method, **options),
-        left_out={},
         device=torch.device("cpu"),
         batch_size=batch_size,
         on_layer=lambda: None,
@@ -58,8 +58,8 @@ def masked_logits(model: LlamaForCausalLM, masks: dict[str, torch.Tensor]) -> to
         return lambda _, inputs: (inputs[0] * kept,)
 
     with hooked(
-        (output_projection(model, site), zeroing(channel_mask(site, masks[site.name])))
-        for site in sites_of(model)
+        (output_projection(model, site), zeroing(site.of_features(masks[site.name])))
+        for site in sites_of(model, CHANNELS)
     ):
         logits: torch.Tensor = model(IDS).logits
     return logits
@@ -83,20 +83,20 @@ def test_cut_equals_masked(kinds: tuple[str, ...]) -> None:
 def test_a_cut_removes_the_parameters_it_was_counted_for() -> None:
     model = make_tiny_model()
     masks = random_masks(model, ("mlp", "attention"))
-    counted = sum(unit_parameters(model, site) * int((~masks[site.name]).sum()) for site in sites_of(model))
+    counted = sum(
+        site.kind.cost(model, site) * int((~masks[site.name]).sum()) for site in sites_of(model, CHANNELS)
+    )
     assert decoder_parameters(model) - decoder_parameters(pruned(model, masks, "none")) == counted
 
 
 @pytest.mark.parametrize("method", ["none", "least_squares", "residual"])
 def test_each_refit_says_what_it_missed_before_and_after(method: Any) -> None:
     model = make_tiny_model().requires_grad_(False)
-    healed = prune(
+    healed = cut_and_heal(
         model,
         random_masks(model, ("mlp", "attention")),
-        {"text": IDS},
-        {"text": 1.0},
+        HealingText({"text": IDS}, {"text": 1.0}),
         Healing(method, 0.5, 0.01),
-        left_out={},
         device=torch.device("cpu"),
         batch_size=4,
         on_layer=lambda: None,

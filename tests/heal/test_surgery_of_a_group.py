@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from secateurs.heal.surgery import prune
+from secateurs.heal.layers import HealingText, cut_and_heal
 from secateurs.settings.healing import Healed, Healing, Reconstruction
 from tests.heal.test_surgery import random_masks
 from tests.project import under_torchrun
@@ -44,13 +44,11 @@ def healed(way: Healing) -> Result:
         name: torch.ones_like(mask) if name[0] in "235" else mask
         for name, mask in random_masks(model, ("mlp", "attention")).items()
     }
-    result = prune(
+    result = cut_and_heal(
         model,
         masks,
-        {"text": IDS},
-        {"text": 1.0},
+        HealingText({"text": IDS}, {"text": 1.0}, {"text": LEFT_OUT}),
         way,
-        left_out={"text": LEFT_OUT},
         device=torch.device("cpu"),
         batch_size=2,
         on_layer=lambda: None,

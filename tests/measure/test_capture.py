@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from transformers import LlamaForCausalLM
 
 from secateurs.errors import InputError
-from secateurs.families.layouts import MLP
-from secateurs.kinds.cutting import cut
-from secateurs.kinds.sites import output_projection, sites_of
+from secateurs.kinds.channels import output_projection
+from secateurs.kinds.sites import cut, sites_of
 from secateurs.measure.capture import DomainCapture, capture
+from secateurs.settings.method import Capture
+from secateurs.text.rows import Text
 from tests.tiny import make_tiny_model
 
+CHANNELS = ("attention", "query_heads", "mlp")
 IDS = torch.randint(0, 258, (5, 16), generator=torch.Generator().manual_seed(1))
 
 
@@ -27,16 +29,9 @@ def run(
     answers: torch.Tensor | None = None,
 ) -> DomainCapture:
     model.requires_grad_(False)
-    captures = capture(
-        model,
-        sites_of(model),
-        {"text": ids},
-        answers={} if answers is None else {"text": answers},
-        gradients=gradients,
-        checkpointing=checkpointing,
-        batch_size=batch_size,
-        on_sequences=id,
-    )
+    text = Text({"text": ids}, {} if answers is None else {"text": answers})
+    settings_ = Capture(len(ids), gradients, checkpointing, batch_size)
+    captures = capture(model, sites_of(model, CHANNELS), text, settings_)
     return captures["text"]
 
 
@@ -56,7 +51,7 @@ def activations_and_gradients(
     for row in ids:
         inputs: dict[str, torch.Tensor] = {}
         handles = []
-        for site in sites_of(model):
+        for site in sites_of(model, CHANNELS):
             handles.append(
                 output_projection(model, site).register_forward_pre_hook(keep_in(inputs, site.name))
             )
@@ -74,20 +69,20 @@ def test_fisher_is_the_squared_gradient_of_a_channel_mask() -> None:
     statistics = run(make_tiny_model(), IDS, batch_size=2).statistics
     for name, pairs in reference.items():
         expected = torch.stack([(x * g).sum(dim=0).square() for x, g in pairs]).mean(dim=0)
-        assert torch.allclose(statistics[name].fisher, expected, rtol=1e-3, atol=1e-10)
+        assert torch.allclose(statistics[name]["fisher"], expected, rtol=1e-3, atol=1e-10)
 
 
 def test_fisher_of_attention_is_the_derivative_by_a_mask_on_its_output() -> None:
     model = make_tiny_model()
     site = next(site for site in sites_of(model) if site.name == "1/attention")
-    mask = torch.ones(site.channels, requires_grad=True)
+    mask = torch.ones(site.features, requires_grad=True)
     projection = output_projection(model, site)
     handle = projection.register_forward_pre_hook(lambda _, args: (args[0] * mask,))
     squares = [torch.autograd.grad(model(row[None], labels=row[None]).loss, mask)[0].square() for row in IDS]
     handle.remove()
     statistics = run(make_tiny_model(), IDS, batch_size=5).statistics
     assert torch.allclose(
-        statistics["1/attention"].fisher, torch.stack(squares).mean(0), rtol=1e-3, atol=1e-10
+        statistics["1/attention"]["fisher"], torch.stack(squares).mean(0), rtol=1e-3, atol=1e-10
     )
 
 
@@ -96,13 +91,13 @@ def test_taylor_is_the_mean_square_of_activation_times_gradient() -> None:
     statistics = run(make_tiny_model(), IDS, batch_size=3).statistics
     for name, pairs in reference.items():
         expected = torch.cat([(x * g).square() for x, g in pairs]).mean(dim=0)
-        assert torch.allclose(statistics[name].taylor, expected, rtol=1e-3, atol=1e-12)
+        assert torch.allclose(statistics[name]["taylor"], expected, rtol=1e-3, atol=1e-12)
 
 
 def test_of_dialogues_the_loss_of_answers_alone_is_taken() -> None:
     answers = torch.rand(IDS.shape, generator=torch.Generator().manual_seed(2)) < 0.4
     model, inputs = make_tiny_model(), dict[str, torch.Tensor]()
-    for site in sites_of(model):
+    for site in sites_of(model, CHANNELS):
         output_projection(model, site).register_forward_pre_hook(keep_in(inputs, site.name))
     logits = model(IDS).logits[:, :-1]
     losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), IDS[:, 1:], reduction="none")
@@ -114,7 +109,7 @@ def test_of_dialogues_the_loss_of_answers_alone_is_taken() -> None:
         assert found.loss == pytest.approx(float(counted.detach().mean()), rel=1e-5)
         for name, x in inputs.items():
             expected = (x.detach() * x.grad).square().mean(dim=(0, 1))
-            assert torch.allclose(found.statistics[name].taylor, expected, rtol=1e-3, atol=1e-12)
+            assert torch.allclose(found.statistics[name]["taylor"], expected, rtol=1e-3, atol=1e-12)
 
 
 def test_the_loss_of_answers_is_the_same_without_gradients() -> None:
@@ -128,8 +123,8 @@ def test_moments_equal_those_of_all_tokens_at_once() -> None:
     statistics = run(make_tiny_model(), IDS, batch_size=3, gradients=False).statistics
     for name, pairs in reference.items():
         x = torch.cat([x for x, _ in pairs])
-        assert torch.allclose(statistics[name].square, x.square().mean(dim=0), rtol=1e-4)
-        assert torch.allclose(statistics[name].variance, x.var(dim=0, correction=0), rtol=1e-3, atol=1e-8)
+        assert torch.allclose(statistics[name]["square"], x.square().mean(dim=0), rtol=1e-4)
+        assert torch.allclose(statistics[name]["variance"], x.var(dim=0, correction=0), rtol=1e-3, atol=1e-8)
 
 
 @given(batch_size=st.integers(1, 5))
@@ -164,7 +159,7 @@ def test_forward_only_builds_no_graph_and_takes_no_gradient_statistics(
 
     monkeypatch.setattr(torch.Tensor, "backward", refuse)
     statistics = run(make_tiny_model(), IDS, batch_size=5, gradients=False).statistics
-    assert all(one.fisher is None and one.taylor is None for one in statistics.values())
+    assert all(set(one) == {"square", "variance"} for one in statistics.values())
 
 
 def test_the_loss_comes_out_of_the_same_pass() -> None:
@@ -186,13 +181,13 @@ def test_without_a_backward_pass_the_loss_is_that_of_one_position_in_eight() -> 
 
 def test_expanded_statistics_are_zero_where_channels_are_gone() -> None:
     model = make_tiny_model()
-    masks = {f"{layer}/{MLP}": torch.arange(48) % 3 > 0 for layer in range(3)}
+    masks = {f"{layer}/mlp": torch.arange(48) % 3 > 0 for layer in range(3)}
     cut(model, masks)
-    heads = [site for site in sites_of(model) if site.kind != MLP]
-    masks |= {site.name: torch.ones(site.channels, dtype=torch.bool) for site in heads}
-    fisher = run(model, IDS, batch_size=5).expanded(masks).statistics[f"0/{MLP}"].fisher
+    heads = [site for site in sites_of(model, CHANNELS) if site.kind.name != "mlp"]
+    masks |= {site.name: torch.ones(site.features, dtype=torch.bool) for site in heads}
+    fisher = run(model, IDS, batch_size=5).over_dense(masks).statistics["0/mlp"]["fisher"]
     assert fisher is not None
-    assert torch.equal(fisher > 0, masks[f"0/{MLP}"])
+    assert torch.equal(fisher > 0, masks["0/mlp"])
 
 
 def test_a_model_that_overflows_is_refused_by_name() -> None:

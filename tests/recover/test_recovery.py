@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from secateurs.errors import InputError
-from secateurs.kinds.cutting import cut
-from secateurs.kinds.sites import all_kept_masks
+from secateurs.kinds.sites import all_kept_masks, cut
 from secateurs.recover.recovery import draws, recover, trainable, trained_parameters
 from secateurs.recover.training import Check, Course, Snapshot, Training
 from tests.families.test_families import tiny

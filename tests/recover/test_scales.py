@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from secateurs.families.experts import open_experts
-from secateurs.kinds.sites import output_projection, sites_of
+from secateurs.kinds.channels import ChannelSite, output_projection
+from secateurs.kinds.sites import sites_of
 from secateurs.recover.scales import scaled
 from tests.families.test_families import FAMILIES, IDS, logits, tiny
 
@@ -32,7 +33,8 @@ def test_every_channel_of_every_output_projection_has_a_scale(family: str) -> No
     model = tiny(family)
     opened = open_experts(copy.deepcopy(model))
     inputs = {
-        id(module): module.in_features for module in (output_projection(opened, s) for s in sites_of(opened))
+        id(module): module.in_features
+        for module in (output_projection(opened, s) for s in sites_of(opened) if isinstance(s, ChannelSite))
     }
     with scaled(model) as weights:
         found = [len(weight) for name, weight in weights.items() if name.endswith(".scale")]

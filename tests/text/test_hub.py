@@ -58,4 +58,4 @@ def test_documents_are_streamed_up_to_the_limit(answers: dict[str, str]) -> None
     ],
 )
 def test_what_cannot_be_read_is_refused_by_key(answers: dict[str, str], case: str, message: str) -> None:
-    assert answers[case].startswith(f"params.yaml: {message}")
+    assert answers[case].startswith(f"{message}")

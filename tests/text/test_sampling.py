@@ -51,9 +51,7 @@ def test_logits_that_are_not_numbers_are_refused(tiny_model: Factory) -> None:
     model = tiny_model().half()
     # Activations beyond what float16 holds: infinite in the layer, no number after its norm.
     model.model.layers[1].mlp.down_proj.weight.data.fill_(60000.0)
-    message = (
-        r"params.yaml: compute.dtype: float16: the model's logits are not finite, .* use bfloat16 or float32"
-    )
+    message = r"compute.dtype: float16: the model's logits are not finite, .* use bfloat16 or float32"
     with pytest.raises(InputError, match=message):
         sampled(model)
 

@@ -25,8 +25,7 @@ from lab.baselines.width import METHODS
 from secateurs.checkpoints.loading import load_model
 from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError
-from secateurs.families.layouts import MLP
-from secateurs.kinds.cutting import cut
+from secateurs.kinds.sites import cut
 from stages.common.artifacts import write_sequences
 from tests.project import random_sequences, read_yaml, write_dense_round, write_params
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
@@ -151,9 +150,9 @@ def test_what_a_method_leaves_loads_where_it_is_said_to(
 @pytest.mark.usefixtures("quick_programs")
 def test_equal_widths_with_flaps_biases_load_in_the_stock_class(project: Path, tmp_path: Path) -> None:
     model = load_model(project / "data/model", "float32")
-    sites = [site for site in baseline_sites(model) if site.kind == MLP]
+    sites = [site for site in baseline_sites(model) if site.kind.name == "mlp"]
     masks = {site.name: torch.arange(site.units) >= 8 for site in sites}
-    compensate(model, {site.name: torch.ones(site.channels) for site in sites}, masks)
+    compensate(model, {site.name: torch.ones(site.features) for site in sites}, masks)
     cut(model, masks)
     check = _handed_over(model, torch.arange(2, 18)[None], tmp_path)
     assert try_loading(tmp_path / CHECKPOINT, check, tmp_path / LOGITS, "float32") == STOCK

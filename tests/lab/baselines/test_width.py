@@ -14,11 +14,10 @@ from lab.baselines.walk import walk
 from lab.baselines.width import METHODS, standardised, unit_salience, wanda_scores
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_layers, decoder_parameters
-from secateurs.families.layouts import MLP
 from secateurs.inference.hooks import hooked
-from secateurs.kinds.cutting import cut
-from secateurs.kinds.sites import output_projection
-from secateurs.measure.statistics import ChannelSums
+from secateurs.kinds.channels import output_projection
+from secateurs.kinds.sites import cut
+from secateurs.kinds.statistics import ChannelSums
 
 Make = Callable[..., LlamaForCausalLM]
 LAYERS = 8
@@ -77,7 +76,7 @@ def test_wanda_sp_measures_a_layer_on_what_the_cut_layers_before_it_give(model: 
     half = copy.deepcopy(pruned)
     last = LAYERS - 1
     decoder_layers(half)[last] = copy.deepcopy(decoder_layers(model)[last])
-    (site,) = [site for site in baseline_sites(half) if site.layer == last and site.kind == MLP]
+    (site,) = [site for site in baseline_sites(half) if site.layer == last and site.kind.name == "mlp"]
     x = inputs_of(half, text())[site.name]
     weight = output_projection(half, site).weight.double()
     scores = weight.abs().mean(dim=0) * x.norm(dim=0)

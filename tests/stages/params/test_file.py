@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from secateurs.errors import InputError
+from secateurs.settings import base, groups, sources
 from stages.params import file as params
 from stages.params.file import read_params
 from stages.params.method import method_settings
@@ -136,6 +137,11 @@ def test_a_number_too_large_for_yaml_is_not_finite_either(tmp_path: Path) -> Non
 
 
 def test_every_number_of_params_is_finite() -> None:
-    models = [one for one in vars(params).values() if isinstance(one, type) and issubclass(one, params.Group)]
+    models = [
+        one
+        for module in (base, groups, sources, params)
+        for one in vars(module).values()
+        if isinstance(one, type) and issubclass(one, base.Group)
+    ]
     assert len(models) > 20
     assert all(one.model_config["allow_inf_nan"] is False for one in models)

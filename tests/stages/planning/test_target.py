@@ -56,5 +56,5 @@ def test_the_disk_is_that_of_the_target(dense_dir: Path) -> None:
 
 
 def test_a_budget_that_the_shapes_cannot_meet_is_refused_before_there_are_weights(dense_dir: Path) -> None:
-    with pytest.raises(InputError, match=r"params\.yaml: prune\.parameters: 9: .*nearest"):
+    with pytest.raises(InputError, match=r"^prune\.parameters: 9: .*nearest"):
         check_budget(params({"parameters": 9}), read_shapes(dense_dir))

@@ -1,7 +1,7 @@
 """One decoder layer after the other cut and healed, with the streams of the dense and of the pruned model."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from secateurs.devices.offloading import Offloading
 from secateurs.devices.parallel import processes
+from secateurs.heal.methods import Method
 from secateurs.heal.reconstruction import reconstruct
 from secateurs.heal.ridge import Moments, both_refits, missed, missed_by_refit, ridge_refit
 from secateurs.heal.streams import Calls, Streams, projection, silenced, watching
 from secateurs.inference.norms import fused_norms
-from secateurs.kinds.cutting import cut_layer
-from secateurs.kinds.sites import Masks, Site, channel_mask
+from secateurs.kinds.channels import ChannelSite
+from secateurs.kinds.kind import Masks, Site
 from secateurs.settings.healing import Healing, Refit
 
 # The smallest squared length that an error is divided by.
@@ -35,27 +36,36 @@ class Targets:
     token_weights: list[Tensor] | None
 
 
-class Surgeon:
+@dataclass(frozen=True)
+class Work:
+    """What a healer works with: where tensors lie, how layers are called, and the two streams."""
+
+    offloading: Offloading
+    calls: Calls
+    streams: Streams
+
+
+class LayerHealer:
     """The two streams at the depth reached so far, and what every layer is healed with.
 
-    With `probing`, for the method `residual`, each projection is also refitted as least_squares would, on the
-    same pruned stream: what it takes besides is one product for each batch. `probes` has those of the last
-    layer, by site name.
+    With `probing` each projection is also refitted as a method would that can be made beside this one
+    (Method.beside), on the same pruned stream: what it takes besides is one product for each batch. `probes`
+    has those of the last layer, by site name.
     """
 
     def __init__(
         self,
+        method: Method,
         healing: Healing,
         masks: Masks,
         by_layer: Mapping[int, list[Site]],
-        offloading: Offloading,
-        calls: Calls,
-        streams: Streams,
+        work: Work,
         *,
         probing: bool = False,
     ) -> None:
-        self.healing, self.masks, self.by_layer, self.offloading = healing, masks, by_layer, offloading
-        self.calls, self.streams, self.probing = calls, streams, probing
+        self.method, self.healing, self.masks, self.by_layer = method, healing, masks, by_layer
+        self.offloading, self.calls, self.streams = work.offloading, work.calls, work.streams
+        self.probing = probing
         self.refits: list[Refit] = []
         self.probes: dict[str, Tensor] = {}
         # The targets of the next layer, where the dense stream is through it already.
@@ -68,12 +78,15 @@ class Surgeon:
         `following`, the next layer. Not with reconstruction, because training needs both streams at the same
         depth.
         """
-        sites, reconstruction = self.by_layer.get(index, []), self.healing.reconstruction
+        cut, reconstruction = self.by_layer.get(index, []), self.healing.reconstruction
         # A copy, because the dense stream needs the layer as it was until its last batch is through. Cutting
         # and refitting exchange weights, so those that stay can be shared; training changes them in place.
         weights = () if reconstruction is not None else (*layer.parameters(), *layer.buffers())
         healed = copy.deepcopy(layer, {id(weight): weight for weight in weights})
         self.probes = {}
+        for site in (one for one in cut if not one.kind.healed):
+            healed = site.kind.cut(healed, site, self.masks[site.name])
+        sites = healed_sites(cut)
         targets = self._dense_pass(index, layer) if self._ahead is None else self._ahead
         self._ahead = None
         refit = _nothing
@@ -99,19 +112,19 @@ class Surgeon:
                     self.streams.pruned[number] = self.offloading.store(self.calls.run(index, healed, hidden))
         return healed
 
-    def _moves_on(self, site: Site) -> bool:
+    def _moves_on(self, site: ChannelSite) -> bool:
         """Whether healing the site takes the pruned stream to the layer's end: no weight changes after it."""
         return site.ends_layer and self.healing.reconstruction is None
 
     def _dense_pass(self, index: int, layer: nn.Module) -> dict[str, Targets]:
         """Move the dense stream through a layer; return the targets of its sublayers, by Sublayer.result.
 
-        Only the method `residual` has a dense stream; for others there are no targets.
+        A method without a dense stream has no targets.
         """
-        if self.healing.method != "residual":
+        if not self.method.dense:
             return {}
         # One site stands for all of its sublayer: they have one target.
-        first = {site.sublayer.result: site for site in reversed(self.by_layer.get(index, []))}
+        first = {site.sublayer.result: site for site in reversed(healed_sites(self.by_layer.get(index, [])))}
         weighted = self.healing.reconstruction is not None
         targets = {result: Targets([], [] if weighted else None) for result in first}
         with fused_norms(layer):
@@ -120,16 +133,15 @@ class Surgeon:
                     self.streams.dense[number] = self.offloading.store(self.calls.run(index, layer, hidden))
                 for result, site in first.items():
                     watched, held = seen[site.name], targets[result]
-                    # float32, because the difference of two streams is far smaller than either of them.
-                    entering, made = watched.entering.float(), watched.result.float()
-                    held.values.append(self.offloading.store(made + self.healing.alpha * entering))
+                    held.values.append(self.offloading.store(self.method.target(watched)))
                     if held.token_weights is not None:
-                        squared_length = (entering + made).square().sum(-1).clamp_min(NO_LENGTH)
+                        after = watched.entering.float() + watched.result.float()
+                        squared_length = after.square().sum(-1).clamp_min(NO_LENGTH)
                         held.token_weights.append(self.offloading.store(squared_length.reciprocal()))
         return targets
 
     def _heal(
-        self, index: int, layer: nn.Module, sites: list[Site], targets: Targets | None
+        self, index: int, layer: nn.Module, sites: list[ChannelSite], targets: Targets | None
     ) -> Callable[[], None]:
         """Begin to refit the projections of a sublayer's sites on the pruned stream. The result waits for the
         sums of all processes, refits, and cuts the sites out of `layer`, in place.
@@ -142,7 +154,7 @@ class Surgeon:
         last = projections[sites[-1].name]
         moments, kept, removed = {}, {}, {}
         for name, site in ((site.name, site) for site in sites):
-            weight, mask = projections[name].weight, channel_mask(site, self.masks[name])
+            weight, mask = projections[name].weight, site.of_features(self.masks[name])
             kept[name] = mask.nonzero().squeeze(1).to(weight.device)
             removed[name] = (~mask).nonzero().squeeze(1).to(weight.device)
             probed = len(removed[name]) if self.probing else 0
@@ -155,7 +167,7 @@ class Surgeon:
                 output = self.calls.run(index, layer, hidden)
             for site in sites:
                 watched = seen[site.name]
-                goal = watched.output if target is None else watched.goal(target, self.healing.alpha)
+                goal = self.method.goal(watched, target)
                 # Removed channels do not reach the others: the uncut layer's kept inputs are the cut layer's.
                 # Not index_select, which takes four times as long along the last axis of three.
                 x = watched.x[..., kept[site.name]]
@@ -170,7 +182,7 @@ class Surgeon:
             for site in sites:
                 module = projections[site.name]
                 without = module.weight.detach().index_select(1, removed[site.name])
-                cut_layer(layer, site, self.masks[site.name])
+                site.kind.cut(layer, site, self.masks[site.name])
                 sums, cut = sums_of.pop(site.name)(), module.weight.detach()
                 before = missed(sums, cut)
                 if self.probing:
@@ -200,6 +212,11 @@ class Surgeon:
             weighted = (self.streams.pruned, targets.values, targets.token_weights)
             for hidden, target, token_weights in self.offloading.fetch(*weighted):
                 yield hidden, target, token_weights
+
+
+def healed_sites(sites: Iterable[Site]) -> list[ChannelSite]:
+    """Those of some sites whose projections are refitted."""
+    return [site for site in sites if isinstance(site, ChannelSite)]
 
 
 def _nothing() -> None:

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from secateurs.errors import InputError
-from secateurs.measure.statistics import ChannelStatistics
+from secateurs.kinds.kind import Statistics
 
 # The smallest sum of scores that others are divided by.
 _NO_SCORE = 1e-300
 
-Metric = Callable[[Tensor, ChannelStatistics, torch.Generator], Tensor]
+Metric = Callable[[Tensor, Statistics, torch.Generator], Tensor]
 """(weight [hidden, channels], statistics, generator) -> float64 score [channels], larger matters more."""
 
 
@@ -19,7 +19,9 @@ def _column_norms(weight: Tensor) -> Tensor:
     return weight.double().square().sum(dim=0)
 
 
-def _taken(values: Tensor | None, name: str) -> Tensor:
+def taken(statistics: Statistics, name: str) -> Tensor:
+    """A statistic in float64; InputError where it needs a backward pass that was not made."""
+    values = statistics.get(name)
     if values is None:
         raise InputError(
             f"mask.metric: {name}: the statistics were captured without a backward pass; "
@@ -28,32 +30,32 @@ def _taken(values: Tensor | None, name: str) -> Tensor:
     return values.double()
 
 
-def fisher(weight: Tensor, statistics: ChannelStatistics, generator: torch.Generator) -> Tensor:
+def fisher(weight: Tensor, statistics: Statistics, generator: torch.Generator) -> Tensor:
     """Mean over sequences of (sum_t x g)^2: the diagonal Fisher information of a mask (Kwon et al. 2022)."""
-    return _taken(statistics.fisher, "fisher")
+    return taken(statistics, "fisher")
 
 
-def taylor(weight: Tensor, statistics: ChannelStatistics, generator: torch.Generator) -> Tensor:
+def taylor(weight: Tensor, statistics: Statistics, generator: torch.Generator) -> Tensor:
     """Mean over tokens of (x g)^2: first-order Taylor, as in LLM-Pruner (Ma et al. 2023)."""
-    return _taken(statistics.taylor, "taylor")
+    return taken(statistics, "taylor")
 
 
-def wanda(weight: Tensor, statistics: ChannelStatistics, generator: torch.Generator) -> Tensor:
+def wanda(weight: Tensor, statistics: Statistics, generator: torch.Generator) -> Tensor:
     """||W_j||^2 * mean x_j^2: Wanda (Sun et al. 2023), summed over a column."""
-    return _column_norms(weight) * statistics.square.double()
+    return _column_norms(weight) * statistics["square"].double()
 
 
-def fluctuation(weight: Tensor, statistics: ChannelStatistics, generator: torch.Generator) -> Tensor:
+def fluctuation(weight: Tensor, statistics: Statistics, generator: torch.Generator) -> Tensor:
     """||W_j||^2 * var x_j: FLAP (An et al. 2023)."""
-    return _column_norms(weight) * statistics.variance.double()
+    return _column_norms(weight) * statistics["variance"].double()
 
 
-def magnitude(weight: Tensor, statistics: ChannelStatistics, generator: torch.Generator) -> Tensor:
+def magnitude(weight: Tensor, statistics: Statistics, generator: torch.Generator) -> Tensor:
     """||W_j||^2: a control that uses no text."""
     return _column_norms(weight)
 
 
-def random(weight: Tensor, statistics: ChannelStatistics, generator: torch.Generator) -> Tensor:
+def random(weight: Tensor, statistics: Statistics, generator: torch.Generator) -> Tensor:
     """Uniform in (0, 1): a control that uses neither weights nor text."""
     return torch.rand(weight.shape[1], generator=generator, dtype=torch.float64)
 

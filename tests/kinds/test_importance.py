@@ -4,16 +4,15 @@ import pytest
 import torch
 
 from secateurs.errors import InputError
-from secateurs.measure.importance import METRICS, mixed_scores, rank_agreement, unit_scores
-from secateurs.measure.statistics import ChannelStatistics
+from secateurs.kinds.importance import METRICS, mixed_scores, rank_agreement, unit_scores
 
 WEIGHT = torch.tensor([[1.0, 2.0, 0.0], [2.0, -1.0, 3.0]])
-STATISTICS = ChannelStatistics(
-    square=torch.tensor([1.0, 2.0, 3.0]),
-    variance=torch.tensor([0.5, 1.0, 0.25]),
-    taylor=torch.tensor([7.0, 8.0, 9.0]),
-    fisher=torch.tensor([4.0, 5.0, 6.0]),
-)
+STATISTICS = {
+    "square": torch.tensor([1.0, 2.0, 3.0]),
+    "variance": torch.tensor([0.5, 1.0, 0.25]),
+    "taylor": torch.tensor([7.0, 8.0, 9.0]),
+    "fisher": torch.tensor([4.0, 5.0, 6.0]),
+}
 
 
 @pytest.mark.parametrize(
@@ -39,7 +38,7 @@ def test_random_repeats_for_a_seed_and_differs_between_sites() -> None:
 
 @pytest.mark.parametrize("metric", ["fisher", "taylor"])
 def test_a_metric_without_its_gradients_is_refused_by_name(metric: str) -> None:
-    forward_only = ChannelStatistics(STATISTICS.square, STATISTICS.variance, None, None)
+    forward_only = {name: STATISTICS[name] for name in ("square", "variance")}
     with pytest.raises(InputError, match=rf"mask.metric: {metric}: .*capture.gradients"):
         METRICS[metric](WEIGHT, forward_only, torch.Generator())
 

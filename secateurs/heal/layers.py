@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,26 +13,35 @@ from secateurs.devices.offloading import Offloading
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_layers
 from secateurs.heal.candidates import Comparison
+from secateurs.heal.healer import LayerHealer, Work, healed_sites
+from secateurs.heal.methods import METHODS
 from secateurs.heal.streams import Streams, enter, own_batches, projection
-from secateurs.heal.surgeon import Surgeon
-from secateurs.kinds.cutting import cut_layer, pruned_sites
-from secateurs.kinds.sites import Masks, Site
-from secateurs.kinds.sizes import resize_config
-from secateurs.settings.healing import Heal, Healed, Healing
+from secateurs.kinds.config import resize_config
+from secateurs.kinds.kind import Masks, Site
+from secateurs.kinds.sites import finish, pruned_sites
+from secateurs.settings.healing import Healed, Healing
 
-# What `auto` chooses from.
-METHODS: tuple[Heal, ...] = ("least_squares", "residual")
+
+@dataclass(frozen=True)
+class HealingText:
+    """What healing reads.
+
+    sequences: int64 [count, tokens] by domain. weights: how much a token of each domain counts. left_out:
+    other text of the same domains, which only the choice of `auto` reads.
+    """
+
+    sequences: Mapping[str, Tensor]
+    weights: Mapping[str, float]
+    left_out: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @torch.no_grad()
-def prune(
+def cut_and_heal(
     model: PreTrainedModel,
     masks: Masks,
-    sequences: Mapping[str, Tensor],
-    mixture: Mapping[str, float],
+    text: HealingText,
     healing: Healing,
     *,
-    left_out: Mapping[str, Tensor],
     device: torch.device,
     batch_size: int,
     on_layer: Callable[[], object],
@@ -45,10 +54,10 @@ def prune(
         target_t = W x_t                                           for `least_squares`
         no refit, the kept columns stay as they are                for `none`
 
-    `auto` is the one of these two whose next-token distributions are nearer to the dense model's on the text
-    `left_out` (comparison.Comparison). Healing is by `residual` then; the refits of `least_squares` that are
-    compared with it are made on the same pruned stream, from the same Gram matrices, which takes a tenth of
-    the time of healing by both. Where they are nearer, the model is healed anew by `least_squares` alone.
+    `auto` is the one of these two whose next-token distributions are nearer to the dense model's on
+    `text.left_out` (candidates.Comparison). Healing is by `residual` then; the refits of `least_squares` that
+    are compared with it are made on the same pruned stream, from the same Gram matrices, which takes a tenth
+    of the time of healing by both. Where they are nearer, the model is healed anew by `least_squares` alone.
 
     t: tokens of the healing text. x: what enters W in the pruned model, x_dense in the dense one. h: the
     residual stream to which the sublayer's output is added. w: the weight of a token. Where a norm follows
@@ -60,11 +69,9 @@ def prune(
     removed stays bit-identical. With `healing.reconstruction` all weights of a layer with cut sites are then
     trained against what the dense layer gives (reconstruction.reconstruct).
 
-    model: in host memory. sequences: the healing text, int64 [count, tokens] by domain. left_out: other text
-    of the same domains, which only `auto` reads. mixture: w by domain.
-    With reconstruction w is also divided by the squared length of the dense stream after the sublayer:
-    training can change the streams of a few tokens of enormous length so much that they would ruin the next
-    layer's refit for all others; reconstruction divides its errors in the same way.
+    model: in host memory. With reconstruction w is also divided by the squared length of the dense stream
+    after the sublayer: training can change the streams of a few tokens of enormous length so much that they
+    would ruin the next layer's refit for all others; reconstruction divides its errors in the same way.
 
     device: computes, and holds one layer, its healed copies, one Gram matrix, and the batches of both streams
     as long as half of its memory is free (offloading.FREE); everything else stays in host memory.
@@ -79,99 +86,107 @@ def prune(
     for site in pruned_sites(model, masks):
         by_layer.setdefault(site.layer, []).append(site)
     healed = Healed("none", {})
-    if healing.method == "none":
-        for index, layer in enumerate(layers):
+    if healing.method == "none" or not any(site.kind.healed for sites in by_layer.values() for site in sites):
+        for index in range(len(layers)):
             for site in by_layer.get(index, []):
-                cut_layer(layer, site, masks[site.name])
+                layers[index] = site.kind.cut(layers[index], site, masks[site.name])
             on_layer()
     elif by_layer:
-        operation = _Operation(model, masks, by_layer, sequences, mixture, batch_size, Offloading(device))
+        patient = _Patient(model, masks, by_layer, text, batch_size, Offloading(device))
         if healing.method == "auto":
-            healed = operation.by_the_better(healing, left_out, on_layer)
+            healed = patient.healed_by_the_better(healing, on_layer)
         else:
-            healed = operation.heal(healing, on_layer)
+            healed = patient.healed_by(healing, on_layer)
     resize_config(model.config, masks)
+    finish(model, masks)
     return healed
 
 
 @dataclass(frozen=True)
-class _Operation:
+class _Patient:
     """A model that is to be healed, the sites at which it is cut by layer, and the text that heals."""
 
     model: PreTrainedModel
     masks: Masks
     by_layer: Mapping[int, list[Site]]
-    sequences: Mapping[str, Tensor]
-    mixture: Mapping[str, float]
+    text: HealingText
     batch_size: int
     offloading: Offloading
 
-    def heal(self, healing: Healing, on_layer: Callable[[], object]) -> Healed:
+    def healed_by(self, healing: Healing, on_layer: Callable[[], object]) -> Healed:
         """Cut and heal the model in place by one method."""
         layers, count = decoder_layers(self.model), max(self.by_layer) + 1
-        surgeon = self._surgeon(healing)
+        healer = self._healer(healing)
 
         def work(index: int, layer: nn.Module, following: Callable[[], nn.Module]) -> nn.Module:
-            healed = surgeon.layer(index, layer, following)
+            healed = healer.layer(index, layer, following)
             on_layer()
             return healed
 
         self.offloading.through(layers, count, work)
         for _ in range(count, len(layers)):
             on_layer()
-        return Healed(healing.method, {}, tuple(surgeon.refits))
+        return Healed(healing.method, {}, tuple(healer.refits))
 
-    def by_the_better(
-        self, healing: Healing, left_out: Mapping[str, Tensor], on_layer: Callable[[], object]
-    ) -> Healed:
-        """Cut and heal the model in place by the method of METHODS that ends nearer to it on `left_out`.
+    def healed_by_the_better(self, healing: Healing, on_layer: Callable[[], object]) -> Healed:
+        """Cut and heal the model in place by the method that ends nearest to it on `text.left_out`.
 
+        The leading method, the first with a dense stream, is compared with those that can be made beside it.
         The dense layers stay as they are until that is known; of the healed ones only the refitted
         projections are kept, because they differ in nothing else.
         """
         layers, last = decoder_layers(self.model), max(self.by_layer)
-        surgeon = self._surgeon(replace(healing, method="residual"), probing=True)
+        leading = next(name for name, method in METHODS.items() if method.dense)
+        compared = [name for name, method in METHODS.items() if method.beside or name == leading]
+        healer = self._healer(replace(healing, method=leading), probing=True)
         comparison = Comparison(
             self.model,
-            left_out,
-            self.mixture,
-            len(METHODS),
+            self.text.left_out,
+            self.text.weights,
+            len(compared),
             batch_size=self.batch_size,
             offloading=self.offloading,
         )
-        refits: dict[Site, Tensor] = {}
+        refits: dict[str, Tensor] = {}
 
         def work(index: int, layer: nn.Module, following: Callable[[], nn.Module]) -> nn.Module:
-            sites, healed, probe = self.by_layer.get(index, []), layer, layer
+            sites, healed, probe = healed_sites(self.by_layer.get(index, [])), layer, layer
             if index <= last:
-                healed = surgeon.layer(index, layer, following)
+                healed = healer.layer(index, layer, following)
                 probe = copy.deepcopy(healed)
                 for site in sites:
-                    projection(probe, site).weight.data = surgeon.probes[site.name]
-            comparison.advance(index, layer, [probe, healed])
-            refits.update({site: projection(healed, site).weight.data.to("cpu") for site in sites})
+                    projection(probe, site).weight.data = healer.probes[site.name]
+            versions = {name: healed if name == leading else probe for name in compared}
+            comparison.advance(index, layer, list(versions.values()))
+            refits.update({site.name: projection(healed, site).weight.data.to("cpu") for site in sites})
             on_layer()
             return layer
 
         self.offloading.through(layers, len(layers), work)
-        divergences = dict(zip(METHODS, comparison.divergences(self.model), strict=True))
+        divergences = dict(zip(compared, comparison.divergences(self.model), strict=True))
         for method, value in divergences.items():
             if not math.isfinite(value):
                 raise InputError(
                     f"surgery.heal: auto: healed by {method}, the model's divergence from the dense one is "
                     f"{value}; use compute.dtype: float32, or another method"
                 )
-        best = min(METHODS, key=lambda method: divergences[method])
-        if best != "residual":
-            return replace(self.heal(replace(healing, method=best), lambda: None), divergences=divergences)
-        for site, weight in refits.items():
-            cut_layer(layers[site.layer], site, self.masks[site.name])
-            projection(layers[site.layer], site).weight.data = weight
-        return Healed(best, divergences, tuple(surgeon.refits))
+        best = min(compared, key=lambda method: divergences[method])
+        if best != leading:
+            return replace(
+                self.healed_by(replace(healing, method=best), lambda: None), divergences=divergences
+            )
+        for index, sites in self.by_layer.items():
+            for site in sites:
+                layers[index] = site.kind.cut(layers[index], site, self.masks[site.name])
+            for one in healed_sites(sites):
+                projection(layers[index], one).weight.data = refits[one.name]
+        return Healed(best, divergences, tuple(healer.refits))
 
-    def _surgeon(self, healing: Healing, *, probing: bool = False) -> Surgeon:
+    def _healer(self, healing: Healing, *, probing: bool = False) -> LayerHealer:
         """Before the first layer."""
-        batches, weights = own_batches(self.sequences, self.mixture, self.batch_size)
+        batches, weights = own_batches(self.text.sequences, self.text.weights, self.batch_size)
         hidden, calls = enter(self.model, batches, self.offloading)
-        streams = Streams(list(hidden) if healing.method == "residual" else [], list(hidden), weights)
-        return Surgeon(healing, self.masks, self.by_layer, self.offloading, calls, streams, probing=probing)
+        method = METHODS[healing.method](healing.alpha)
+        streams = Streams(list(hidden) if method.dense else [], list(hidden), weights)
+        work = Work(self.offloading, calls, streams)
+        return LayerHealer(method, healing, self.masks, self.by_layer, work, probing=probing)

@@ -1,43 +1,20 @@
 """Streamed sums over the channels of a site, and the means that importance is computed from."""
 
-from dataclasses import dataclass, fields, replace
-
 import torch
 from torch import Tensor
 
 from secateurs.devices.parallel import summed
 
+OBSERVED = frozenset({"square", "variance", "taylor", "fisher"})
 
-@dataclass(frozen=True)
-class ChannelStatistics:
-    """One domain's means for the channels of one site; each float32 [channels].
 
-    With x the input of the output projection and g = dL/dx of a sequence's mean token loss:
-    square    mean over tokens of x^2
-    variance  mean over tokens of (x - mean x)^2
-    taylor    mean over tokens of (x g)^2; None without a backward pass
-    fisher    mean over sequences of (sum over tokens of x g)^2; None without a backward pass
+def expanded(values: Tensor, kept: Tensor) -> Tensor:
+    """A vector over what is left -> over everything that the dense model has: what is gone has 0.
+
+    values: [left]; kept: bool [dense], True for what is left.
     """
-
-    square: Tensor
-    variance: Tensor
-    taylor: Tensor | None
-    fisher: Tensor | None
-
-    def items(self) -> list[tuple[str, Tensor]]:
-        """Name and vector of each statistic that was taken."""
-        pairs = [(field.name, getattr(self, field.name)) for field in fields(self)]
-        return [(name, value) for name, value in pairs if value is not None]
-
-    def expanded(self, kept: Tensor) -> "ChannelStatistics":
-        """Vectors over the dense model's channels: removed ones (False in `kept`) are 0."""
-
-        places = kept.nonzero()[:, 0]
-
-        def expand(values: Tensor) -> Tensor:
-            return torch.zeros(len(kept), dtype=values.dtype).index_copy_(0, places, values)
-
-        return replace(self, **{name: expand(values) for name, values in self.items()})
+    places = kept.nonzero()[:, 0]
+    return torch.zeros(len(kept), dtype=values.dtype).index_copy_(0, places, values)
 
 
 class ChannelSums:
@@ -75,13 +52,20 @@ class ChannelSums:
             self.sums = self.sums.to(x.device, wide)
         return self.sums
 
-    def statistics(self, tokens: int, sequences: int) -> ChannelStatistics:
-        """The means, on the CPU. tokens, sequences: how many were added in all processes together."""
+    def statistics(self, tokens: int, sequences: int) -> dict[str, Tensor]:
+        """The means over tokens or sequences, on the CPU, float32 [channels] each.
+
+        With x the input of the output projection and g = dL/dx of a sequence's mean token loss:
+        square    mean over tokens of x^2
+        variance  mean over tokens of (x - mean x)^2
+        taylor    mean over tokens of (x g)^2; only with a backward pass
+        fisher    mean over sequences of (sum over tokens of x g)^2; only with a backward pass
+
+        tokens, sequences: how many were added in all processes together.
+        """
         sums = summed(self.sums.cpu().double())
         mean, square = sums[0] / tokens, sums[1] / tokens
-        return ChannelStatistics(
-            square=square.float(),
-            variance=(square - mean.square()).clamp_min(0).float(),
-            taylor=(sums[2] / tokens).float() if self.gradients else None,
-            fisher=(sums[3] / sequences).float() if self.gradients else None,
-        )
+        means = {"square": square.float(), "variance": (square - mean.square()).clamp_min(0).float()}
+        if self.gradients:
+            means |= {"taylor": (sums[2] / tokens).float(), "fisher": (sums[3] / sequences).float()}
+        return means

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from secateurs.measure.statistics import ChannelSums
+from secateurs.kinds.statistics import ChannelSums
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
@@ -15,7 +15,7 @@ def test_sums_of_half_precision_are_those_of_float64_but_for_rounding(dtype: tor
     sums.add_gradients(x, gradient)
     found = sums.statistics(1200, 3)
     product = x.double() * gradient.double()
-    assert torch.allclose(found.taylor, product.square().mean((0, 1)).float(), rtol=1e-3)
+    assert torch.allclose(found["taylor"], product.square().mean((0, 1)).float(), rtol=1e-3)
     # Terms of both signs: what is lost to rounding is small against the largest sums.
     expected = product.sum(1).square().mean(0).float()
-    assert torch.allclose(found.fisher, expected, rtol=1e-2, atol=1e-2 * float(expected.mean()))
+    assert torch.allclose(found["fisher"], expected, rtol=1e-2, atol=1e-2 * float(expected.mean()))

@@ -1,0 +1,179 @@
+"""What kinds have in common whose units are input channels of a sublayer's output projection W.
+
+A unit owns features of the linear modules that make the channels, and columns of W. It is observed by what
+enters W, and once units are gone W is refitted. A mixture of experts must have been opened
+(families/experts.py), because every channel is taken to be a feature of an nn.Linear.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from secateurs.families.decoder import decoder_layers
+from secateurs.families.layouts import Family, Sublayer
+from secateurs.kinds.importance import METRICS, unit_scores
+from secateurs.kinds.kind import Kind, Observer, Site, Statistics
+from secateurs.kinds.statistics import OBSERVED, ChannelSums
+
+
+@dataclass(frozen=True)
+class Part:
+    """The features of one linear module that belong to a site's units.
+
+    Unit u owns features `offset + u * block` to `offset + (u + 1) * block` of the module's outputs (axis 0
+    of an nn.Linear's weight, and its bias) or of its inputs (axis 1).
+    """
+
+    module: str
+    axis: int
+    block: int = 1
+    offset: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelSite(Site):
+    """A site whose units are channels of an output projection.
+
+    sublayer: the modules around the site; those of an expert carry its number. blocks: features that one unit
+    has in each of the sublayer's input modules. Modules without a number of their own (the keys and values of
+    query heads) keep all their features. ends_layer: the projection's output reaches the layer's output as it
+    is, with nothing after it.
+    """
+
+    sublayer: Sublayer
+    blocks: tuple[int, ...]
+    ends_layer: bool = False
+
+    @property
+    def inputs(self) -> tuple[Part, ...]:
+        """The features that produce the site's channels, a Part for each of `blocks`."""
+        ends: dict[str, int] = {}
+        parts = []
+        for module, block in zip(self.sublayer.inputs, self.blocks, strict=False):
+            parts.append(Part(module, 0, block, ends.get(module, 0)))
+            ends[module] = ends.get(module, 0) + self.units * block
+        return tuple(parts)
+
+    @property
+    def output(self) -> Part:
+        """The projection back towards the residual stream; statistics are taken of its inputs."""
+        return Part(self.sublayer.output, 1, self.blocks[0])
+
+    @property
+    def features(self) -> int:
+        """Input channels of the output projection."""
+        return self.units * self.output.block
+
+    def of_features(self, units: Tensor) -> Tensor:
+        """Values of units [units] -> of the channels that each unit has [channels]."""
+        return units.repeat_interleave(self.output.block)
+
+    @property
+    def routed(self) -> str | None:
+        """The module of an expert, called with hidden states and routing weights; None without experts."""
+        return None if self.number is None else self.sublayer.output.rpartition(".")[0]
+
+
+class ChannelKind(Kind):
+    """A kind whose sites are ChannelSites."""
+
+    metrics = METRICS
+    observed = OBSERVED
+
+    @abstractmethod
+    def sites_of_layer(self, index: int, layer: nn.Module, family: Family) -> Sequence[ChannelSite]:
+        """The sites of one decoder layer."""
+
+    def cost(self, model: PreTrainedModel, site: Site) -> int:
+        """Rows of the modules that make the channels, with their biases, and columns of the projection."""
+        one, layer = channel_site(site), decoder_layers(model)[site.layer]
+        count = 0
+        for part in (*one.inputs, one.output):
+            module = linear(layer, part.module)
+            other = module.in_features if part.axis == 0 else module.out_features
+            bias = part.block if part.axis == 0 and module.bias is not None else 0
+            count += part.block * other + bias
+        return count
+
+    def observer(self, model: PreTrainedModel, site: Site, gradients: bool) -> Observer:
+        """Sums over the input of the output projection, and over its gradient."""
+        return _ChannelObserver(output_projection(model, site), site.features, gradients)
+
+    def scores(
+        self, model: PreTrainedModel, site: Site, metric: str, statistics: Statistics, seed: torch.Generator
+    ) -> Tensor:
+        """The channels' scores (importance.METRICS), summed over those of each unit."""
+        channels = METRICS[metric](output_projection(model, site).weight, statistics, seed)
+        return unit_scores(channels, site.units)
+
+    def cut(self, layer: nn.Module, site: Site, units: Tensor) -> nn.Module:
+        """The layer itself, its linear modules without the features of the units that go."""
+        one = channel_site(site)
+        kept: dict[tuple[str, int], Tensor] = {}
+        for part in (*one.inputs, one.output):
+            module = linear(layer, part.module)
+            size = module.out_features if part.axis == 0 else module.in_features
+            features = kept.setdefault((part.module, part.axis), torch.ones(size, dtype=torch.bool))
+            features[part.offset : part.offset + site.units * part.block] = units.repeat_interleave(
+                part.block
+            )
+        for (name, axis), features in kept.items():
+            _shrink(linear(layer, name), axis, features)
+        return layer
+
+
+class _ChannelObserver(Observer):
+    def __init__(self, projection: nn.Linear, channels: int, gradients: bool) -> None:
+        self.sums = ChannelSums(channels, gradients)
+        self.before = [(projection, _adding_to(self.sums))]
+
+    def statistics(self, tokens: int, sequences: int) -> dict[str, Tensor]:
+        return self.sums.statistics(tokens, sequences)
+
+
+def _adding_to(sums: ChannelSums) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def before(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        # Under checkpointing a layer runs twice, the first time without a graph: that one is not counted.
+        if sums.gradients and not inputs[0].requires_grad:
+            return
+        x = inputs[0].detach()
+        sums.add_activations(x)
+        if sums.gradients:
+            # The hook must not hold its own tensor: the cycle would keep the whole graph in memory.
+            inputs[0].register_hook(lambda gradient: sums.add_gradients(x, gradient))
+
+    return before
+
+
+def channel_site(site: Site) -> ChannelSite:
+    """A site that must be one of channels."""
+    assert isinstance(site, ChannelSite), f"{site.name} has no output projection"
+    return site
+
+
+def linear(layer: nn.Module, name: str) -> nn.Linear:
+    """A module of a decoder layer that must be an nn.Linear."""
+    module = layer.get_submodule(name)
+    assert isinstance(module, nn.Linear), f"{name} is a {type(module).__name__}, not nn.Linear"
+    return module
+
+
+def output_projection(model: PreTrainedModel, site: Site) -> nn.Linear:
+    """The module whose weight [hidden, channels] takes the site's channels back into the stream."""
+    return linear(decoder_layers(model)[site.layer], channel_site(site).sublayer.output)
+
+
+def _shrink(module: nn.Linear, axis: int, features: Tensor) -> None:
+    index = features.nonzero().squeeze(1).to(module.weight.device)
+    trainable = module.weight.requires_grad
+    module.weight = nn.Parameter(module.weight.detach().index_select(axis, index), requires_grad=trainable)
+    if axis == 0:
+        module.out_features = len(index)
+        if module.bias is not None:
+            module.bias = nn.Parameter(module.bias.detach()[index], requires_grad=trainable)
+    else:
+        module.in_features = len(index)
