@@ -1,8 +1,8 @@
 """Depth pruning: whole decoder layers are removed, a control that every width method has to beat."""
 
 import math
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,8 @@ from transformers import PreTrainedModel
 from lab.baselines.walk import Sequences, batches, streams
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_layers
+from secateurs.kinds.blocks import KIND as BLOCKS
+from secateurs.kinds.sites import cut, finish
 
 
 def block_influence(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
@@ -61,18 +63,8 @@ def layers_to_drop(model: PreTrainedModel, share: float) -> int:
     return count
 
 
-def drop_layers(model: PreTrainedModel, numbers: list[int]) -> None:
-    """Remove decoder layers in place; config and the layers' own numbers follow."""
-    layers = decoder_layers(model)
-    kept = [index for index in range(len(layers)) if index not in numbers]
-    types = getattr(model.config, "layer_types", None)
-    for index in sorted(numbers, reverse=True):
-        del layers[index]
-    for index, layer in enumerate(layers):
-        parts: list[Any] = [module for module in layer.modules() if hasattr(module, "layer_idx")]
-        for part in parts:
-            # Attention finds its part of the cache by it.
-            part.layer_idx = index
-    model.config.num_hidden_layers = len(kept)
-    if types is not None:
-        model.config.layer_types = [types[index] for index in kept]
+def drop_layers(model: PreTrainedModel, numbers: Iterable[int]) -> None:
+    """Remove decoder blocks in place."""
+    masks = {f"{number}/{BLOCKS.name}": torch.tensor([False]) for number in numbers}
+    cut(model, masks)
+    finish(model, masks)

@@ -16,12 +16,16 @@ from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_layers
 from secateurs.inference.hooks import hooked
 from secateurs.inference.loss import sequence_losses
+from secateurs.kinds.attention_blocks import KIND as ATTENTIONS
 from secateurs.kinds.channels import output_projection
+from secateurs.kinds.depth import depth_site
+from secateurs.kinds.kind import Site
 from secateurs.kinds.mlp import KIND as MLP
 from secateurs.kinds.sites import cut
 
 # The paper's exponent divides the ratio of the two sublayers' sizes by this.
 ALPHA = 1.5
+GONE = torch.tensor([False])
 
 
 def two_stages(model: PreTrainedModel, sequences: Sequences, share: float) -> None:
@@ -76,38 +80,19 @@ def mean_norms(model: PreTrainedModel, sequences: Sequences) -> dict[str, Tensor
     return {name: total / count for name, total in norms.items()}
 
 
-class NoAttention(nn.Module):
-    """In the place of an attention sublayer: adds nothing to the stream, and keeps the cache's count."""
-
-    def __init__(self, index: int) -> None:
-        super().__init__()
-        self.layer_idx = index
-
-    def forward(self, hidden_states: Tensor, **others: Any) -> tuple[Tensor, None]:
-        """Zeros of the shape of the hidden states [batch, tokens, d]."""
-        cache = others.get("past_key_values")
-        if cache is not None:
-            batch, tokens = hidden_states.shape[:2]
-            nothing = hidden_states.new_zeros(batch, 1, tokens, 1)
-            cache.update(nothing, nothing, self.layer_idx)
-        return torch.zeros_like(hidden_states), None
-
-
 @torch.no_grad()
 def _remove_least(model: PreTrainedModel, batch: Tensor) -> None:
-    layers: Any = decoder_layers(model)
-    losses: dict[int, float] = {}
-    for index, layer in enumerate(layers):
-        attention = layer.self_attn
-        if isinstance(attention, NoAttention):
-            continue
-        layer.self_attn = NoAttention(index)
-        losses[index] = float(sequence_losses(model, batch.to(model.device)).mean())
-        layer.self_attn = attention
-    least = min(losses, key=lambda index: losses[index])
-    layers[least].self_attn = NoAttention(least)
-    # Its norm has nothing left to feed.
-    layers[least].input_layernorm = nn.Identity()
+    layers = decoder_layers(model)
+    losses: dict[Site, float] = {}
+    for site in ATTENTIONS.sites(model):
+        layer, names = layers[site.layer], depth_site(site).modules
+        modules = [layer.get_submodule(name) for name in names]
+        ATTENTIONS.cut(layer, site, GONE)
+        losses[site] = float(sequence_losses(model, batch.to(model.device)).mean())
+        for name, module in zip(names, modules, strict=True):
+            layer.set_submodule(name, module)
+    least = min(losses, key=lambda site: losses[site])
+    ATTENTIONS.cut(layers[least.layer], least, GONE)
 
 
 def _size(module: nn.Module) -> int:

@@ -17,11 +17,11 @@ TEMPLATE = '''\
 
 import copy
 
-import transformers
+{imports}
 from transformers import {base}, {body}
 
 
-class OwnSizes:
+{stand_ins}class OwnSizes:
     @classmethod
     def from_pretrained(cls, *arguments, output_loading_info=False, **options):
         model, report = super().from_pretrained(*arguments, output_loading_info=True, **options)
@@ -45,7 +45,7 @@ class OwnSizes:
             for key, value in sizes.get(index, {{}}).items():
                 setattr(resized, key, value)
             layers[index] = type(layer)(resized, index)
-        config.per_layer_config = sizes
+{removal}        config.per_layer_config = sizes
         self.post_init()
 
     def set_attn_implementation(self, *arguments, **options):
@@ -64,11 +64,33 @@ class Pruned{base}(OwnSizes, {base}):
     own_layers = "{inside}.{layers}"
 '''
 
+# Only where some layers are without a sublayer.
+STAND_INS = """\
+class NoAttention(torch.nn.Module):
+    def __init__(self, index):
+        super().__init__()
+        self.layer_idx = index
+
+    def forward(self, hidden_states, past_key_values=None, **others):
+        if past_key_values is not None:  # the cache keeps its count of tokens
+            nothing = hidden_states.new_zeros(len(hidden_states), 1, hidden_states.shape[1], 1)
+            past_key_values.update(nothing, nothing, self.layer_idx)
+        return torch.zeros_like(hidden_states), None
+
+
+"""
+REMOVAL = """\
+            for name in sizes.get(index, {}).get("without", ()):
+                is_attention = hasattr(layers[index].get_submodule(name), "layer_idx")
+                layers[index].set_submodule(name, NoAttention(index) if is_attention else torch.nn.Identity())
+"""
+
 
 @dataclass(frozen=True)
 class OwnCode:
     """The file of one model. base: its stock class; body: that of the model without its head; inside: what
-    the first calls the second; layers: what that one calls its layers; version: of transformers.
+    the first calls the second; layers: what that one calls its layers; version: of transformers;
+    without: whether some layers are without a sublayer.
     """
 
     base: str
@@ -76,11 +98,17 @@ class OwnCode:
     inside: str
     layers: str
     version: str
+    without: bool = False
 
     @property
     def text(self) -> str:
         """What the file holds."""
-        return TEMPLATE.format(**asdict(self))
+        parts = {
+            "imports": "import torch\nimport transformers" if self.without else "import transformers",
+            "stand_ins": STAND_INS if self.without else "",
+            "removal": REMOVAL if self.without else "",
+        }
+        return TEMPLATE.format(**asdict(self), **parts)
 
     @property
     def class_name(self) -> str:
@@ -104,6 +132,6 @@ def known_code(text: str) -> OwnCode | None:
     version = re.search(r"was saved by transformers ([\w.+-]+); use", text)
     if classes is None or path is None or version is None:
         return None
-    own = OwnCode(classes[1], classes[2], path[1], path[2], version[1])
+    own = OwnCode(classes[1], classes[2], path[1], path[2], version[1], "class NoAttention" in text)
     known = all(hasattr(transformers, name) for name in (own.base, own.body))
     return own if known and text == own.text else None

@@ -40,6 +40,7 @@ def save_model(model: PreTrainedModel, directory: Path) -> None:
             model.base_model_prefix,
             _layers_name(model),
             transformers.__version__,
+            any("without" in sizes for sizes in config.to_dict()["per_layer_config"].values()),
         )
         (directory / MODELLING_FILE).write_text(own.text, encoding="utf-8")
         config.auto_map = own.auto_map

@@ -9,9 +9,11 @@ if TYPE_CHECKING:
     from secateurs.kinds.kind import Kind
 
 NAMES = (
+    "attention_blocks",
     "attention",
     "query_heads",
     "mlp",
+    "blocks",
 )
 
 

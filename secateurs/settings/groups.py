@@ -8,7 +8,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from secateurs.kinds.registry import NAMES, exclusions
 from secateurs.settings.base import DEVICE, LAUNCH, MOST, Count, Group, Line, Name, Positive, Seed
 
-Metric = Literal["fisher", "taylor", "wanda", "fluctuation", "magnitude", "random"]
+Metric = Literal["fisher", "taylor", "wanda", "fluctuation", "magnitude", "influence", "random"]
 GRADIENT_METRICS: frozenset[str] = frozenset({"fisher", "taylor"})
 
 

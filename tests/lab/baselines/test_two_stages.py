@@ -5,10 +5,11 @@ import copy
 import pytest
 import torch
 
-from lab.baselines.two_stages import NoAttention, attentions_to_remove, mean_norms, two_stages
+from lab.baselines.two_stages import attentions_to_remove, mean_norms, two_stages
 from lab.baselines.walk import BATCH
 from secateurs.families.decoder import decoder_parameters
 from secateurs.inference.loss import sequence_losses
+from secateurs.kinds.attention_blocks import NoAttention
 from tests.tiny import make_tiny_model
 
 
