@@ -117,16 +117,16 @@ portability: setup .llama/.installed ## Export to GGUF and compare llama.cpp wit
 	@python -m stages.portability --python .llama/bin/python
 	LLAMA_CPP_PYTHON=$(CURDIR)/.llama/bin/python pytest -m portability
 
-# Other pruning programs, with their own idea of which libraries belong beside them.
+# Another pruning program, with its own idea of which libraries belong beside it.
 .baselines/.installed:
 	$(PYTHON) -m venv .baselines
 	.baselines/bin/python -m pip install --quiet --disable-pip-version-check \
-		"torch==2.13.0" "transformers==5.23.0" "optipfair==0.4.2" "torch-pruning==1.6.1"
+		"torch==2.13.0" "transformers==5.23.0" "optipfair==0.4.2"
 	touch $@
 
-# What data/baselines has is not run again. BASELINES takes the options of the command, for example
-# BASELINES="--baseline wanda-sp --share 0.3".
+# What data/baselines has is not made again. BASELINES takes the options of the command, for example
+# BASELINES="--row wanda-sp --share 0.3".
 BASELINES ?=
-baselines: setup .baselines/.installed ## Prune by other programs and methods too; compare them in data/baselines
+baselines: setup .baselines/.installed ## Prune data/model by other methods too; compare them in data/baselines
 	BASELINES_PYTHON=$(CURDIR)/.baselines/bin/python pytest -m baselines
-	@python -m lab.baselines.__main__ --python .baselines/bin/python $(BASELINES)
+	@python -m lab.baselines --optipfair .baselines/bin/python $(BASELINES)

@@ -89,17 +89,15 @@ RUN_BY = {
     ),
     "make portability": ".github/workflows/portability.yml",
     **dict.fromkeys(
-        ["make baselines", 'make baselines BASELINES="--baseline wanda-sp --share 0.3"'],
+        [
+            "make baselines",
+            'make baselines BASELINES="--row wanda-sp --share 0.3"',
+            'make baselines BASELINES="--limit 0 --left-out news"',
+        ],
         f"{README}::test_make_baselines_passes_its_options_on",
     ),
-    "python -m lab.baselines.at_once.__main__": (
-        f"{BASELINES}/test_at_once.py::test_every_row_is_made_or_says_why_not_and_is_not_made_twice"
-    ),
-    'make baselines BASELINES="--table left-out --jobs 4"': (
-        f"{BASELINES}/test_left_out.py::test_each_domain_is_scored_after_a_pruning_without_its_text"
-    ),
-    'make baselines BASELINES="--table all-items --jobs 4"': (
-        f"{BASELINES}/test_all_items.py::test_every_item_is_scored_whatever_the_limit_of_the_evaluation"
+    "python -m lab.baselines": (
+        f"{BASELINES}/test_table.py::test_every_row_is_made_or_says_why_not_and_is_not_made_twice"
     ),
     **dict.fromkeys(
         ["dvc repro --force --single-item sources@tickets", "dvc repro --force", "dvc repro corpus"],

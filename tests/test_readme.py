@@ -25,10 +25,6 @@ README, EXPERIMENTS = TEXTS["README.md"], TEXTS["docs/experiments.md"]
 PAGES = (*GUIDES, "CONTRIBUTING.md", "CHANGELOG.md")
 ALL_COMMANDS = [command for text in TEXTS.values() for command in commands(text)]
 ALL_RECIPES = sorted({recipe for text in TEXTS.values() for recipe in recipes(text)})
-BASELINE_COLUMNS = (
-    "method", "version", "decoder removed", "perplexity / dense", "zero-shot", "seconds to prune", "peak GiB",
-    "loads in transformers",
-)  # fmt: skip
 
 
 def shown(*command: str) -> str:
@@ -98,13 +94,13 @@ def test_make_study_runs_what_the_page_shows() -> None:
 
 def test_make_baselines_passes_its_options_on() -> None:
     forms = [line for line in ALL_COMMANDS if line.startswith("make baselines BASELINES")]
-    assert len(forms) == 3
+    assert len(forms) == 2
     for form in forms:
         text = run_make(*shlex.split(form)[1:], "--dry-run")
         (options,) = shlex.split(form.partition("BASELINES=")[2])
-        assert f"python -m lab.baselines.__main__ --python .baselines/bin/python {options}\n" in text
+        assert f"python -m lab.baselines --optipfair .baselines/bin/python {options}\n" in text
         # What it passes on, the command takes.
-        baselines.make_context("baselines", ["--python", "x", *options.split()])
+        baselines.make_context("baselines", ["--optipfair", "x", *options.split()])
 
 
 @pytest.mark.parametrize(
@@ -138,15 +134,6 @@ def test_the_table_of_the_default_run_is_that_of_the_metrics(capsys: pytest.Capt
     exact = capsys.readouterr().out.splitlines()
     assert len(exact) == 7
     assert [row for row in exact if row not in README.splitlines()] == []
-
-
-def test_the_table_of_baselines_is_that_of_data_baselines() -> None:
-    with (ROOT / "data/baselines/baselines.csv").open(encoding="utf-8") as file:
-        there = [
-            f"| {' | '.join(row[column] for column in BASELINE_COLUMNS)} |" for row in csv.DictReader(file)
-        ]
-    assert there
-    assert [row for row in there if row not in TEXTS["docs/baselines.md"].splitlines()] == []
 
 
 def test_the_first_table_is_that_of_the_model_of_1_5b_with_the_best_of_each_column() -> None:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_layers
 from secateurs.kinds.channels import output_projection
 from secateurs.kinds.kind import Masks
@@ -39,13 +38,3 @@ def compensate(model: PreTrainedModel, means: Mapping[str, Tensor], masks: Masks
     for flag in FLAGS:
         if hasattr(model.config, flag):
             setattr(model.config, flag, True)
-
-
-def check_biases(model: PreTrainedModel) -> None:
-    """Raise InputError for a family whose config cannot tell of biases, so that no class would load them."""
-    missing = [flag for flag in FLAGS if not hasattr(model.config, flag)]
-    if missing:
-        raise InputError(
-            f"config.json: {missing[0]}: {model.config.model_type} has no such setting, so no stock class "
-            "would load FLAP's biases; lab.baselines.at_once.__main__ has FLAP in memory"
-        )

@@ -1,119 +1,157 @@
-"""The records as tables: one row for each baseline and share, the dense model the measure of all."""
+"""The records as text, Markdown, CSV and a figure."""
 
-from collections.abc import Iterable
+import csv
+import io
+from collections.abc import Collection, Mapping, Sequence
+from statistics import geometric_mean
+from typing import Any
 
-from lab.baselines.catalogue import BASELINES
-from lab.baselines.records import DENSE, Record
+import matplotlib.pyplot as plt
+
+from lab.baselines.rows import DENSE
+from secateurs.evaluation.scores import averaged, headline
 from stages.reporting.markdown import markdown_table
 from stages.reporting.metrics import mean_accuracy
+from stages.reporting.style import COLOURS, INK, MARKERS, Picture, house_style, picture
 
-Row = tuple[str, ...]
+Record = dict[str, Any]
+Cells = tuple[str, ...]
 
-COLUMNS = (
-    "method",
-    "version",
-    "decoder removed",
-    "all removed",
-    "perplexity / dense",
-    "zero-shot",
-    "prefill / dense",
-    "decode / dense",
-    "seconds to prune",
-    "peak GiB",
-    "loads in transformers",
-)
 NOTE = (
-    "Perplexity: geometric mean over the held-out domains, divided by the dense model's {perplexity:.2f}. "
-    "Zero-shot: mean accuracy, dense {accuracy}. Latencies: medians of the ratios of neighbouring runs. "
-    "Seconds and memory: of the whole process that prunes, with start, loading and saving. stock: a class of "
-    "transformers loads the checkpoint in a fresh process and gives the same logits; own class: the class "
-    "saved beside the weights does."
+    "Removed: share of the decoder layers' parameters. Perplexity: geometric mean over the held-out domains "
+    "that the methods read text of{left_out}, divided by the dense model's. "
+    "Zero-shot: mean accuracy over tasks that compare choices; difference: row - dense, on the same items, "
+    "and row - ours alike; ± is one standard error. Seconds and memory of the accelerator: of making the "
+    "row's model, the dense model loaded, its scoring left out; optipfair's seconds are of a process of its "
+    "own, with its start and loading."
 )
 
 
-def markdown(records: list[Record]) -> str:
-    """data/baselines/baselines.md: a table for each share, and one of the domains."""
-    dense, others = _split(records)
-    note = NOTE.format(perplexity=dense["perplexity"]["geometric_mean"], accuracy=_accuracy(dense))
-    parts = ["# Other methods", note]
-    for share in dict.fromkeys(record["share"] for record in others):
-        rows = [_row(record, dense) for record in others if record["share"] == share]
-        parts += [f"## {share:.0%} of the decoder's parameters", markdown_table(COLUMNS, rows)]
-    columns = ("method", "share", *_domains(dense))
-    rows = [
-        (BASELINES[record["baseline"]].title, f"{record['share']:.0%}", *_by_domain(record, dense))
-        for record in others
-    ]
-    return "\n\n".join([*parts, "## Perplexity / dense by domain", markdown_table(columns, rows)]) + "\n"
+def columns(dense: Record, left_out: Collection[str]) -> Cells:
+    """The names of the columns; left_out: domains that no method read."""
+    written = [task for task in dense["accuracy"] if task not in averaged(dense["accuracy"])]
+    unread = (f"left out: {', '.join(left_out)}",) if left_out else ()
+    first = ("method", "removed", "parameters", "GB", "perplexity / dense", *unread)
+    return (*first, "zero-shot", "difference", "row - ours", *written, "seconds", "GiB")
 
 
-def csv_rows(records: list[Record]) -> list[Row]:
-    """data/baselines/baselines.csv: column names, then the records by share, in the catalogue's order."""
-    dense, others = _split(records)
-    rows = [
-        (
-            f"{record['share']:g}",
-            *_row(record, dense),
-            record.get("setting", ""),
-            *_by_domain(record, dense),
-        )
-        for record in others
-    ]
-    return [("share", *COLUMNS, "setting", *_domains(dense)), *rows]
-
-
-def _split(records: Iterable[Record]) -> tuple[Record, list[Record]]:
-    (dense,) = [record for record in records if record["baseline"] == DENSE]
-    order = list(BASELINES)
-    others = [record for record in records if record["baseline"] != DENSE]
-    return dense, sorted(others, key=lambda record: (record["share"], order.index(record["baseline"])))
-
-
-def _row(record: Record, dense: Record) -> Row:
-    title = BASELINES[record["baseline"]].title
+def cells(record: Record, dense: Record, left_out: Collection[str]) -> Cells:
+    """A row of the table; what failed has its reason in the second column."""
     if "failed" in record:
-        return (title, *("",) * (len(COLUMNS) - 2), f"failed: {record['failed'].replace('|', '/')}")
+        rest = len(columns(dense, left_out)) - 2
+        return (record["title"], f"failed: {record['failed'].replace('|', '/')}", *[""] * rest)
+    read = [name for name in dense["perplexity"] if name not in left_out]
+    written = [task for task in dense["accuracy"] if task not in averaged(dense["accuracy"])]
+    mean = mean_accuracy(record)
+    memory = record["memory_bytes"]
     return (
-        title,
-        record["version"],
-        _removed(record, dense, "decoder_parameters"),
-        _removed(record, dense, "parameters"),
-        shown_ratio(record["perplexity"]["geometric_mean"] / dense["perplexity"]["geometric_mean"]),
-        _accuracy(record),
-        f"{record['latency']['prefill_ms']:.2f}",
-        f"{record['latency']['decode_ms_per_token']:.2f}",
-        f"{record['seconds']:.0f}",
-        f"{record['peak_bytes'] / 2**30:.1f}",
-        record["loads"],
+        record["title"],
+        f"{record['removed']:.1%}",
+        f"{record['parameters'] / 1e6:,.0f} M",
+        f"{record['bytes'] / 1e9:.2f}",
+        _ratio(record, dense, read),
+        *((_ratio(record, dense, left_out),) if left_out else ()),
+        "" if mean is None else _with_error(*mean),
+        _apart(record["difference"]),
+        _apart(record["difference_from_ours"]),
+        *(_with_error(*headline(record["accuracy"][task])) for task in written),
+        f"{record['seconds']:.1f}",
+        "" if memory is None else f"{memory / 2**30:.1f}",
     )
 
 
-def _domains(dense: Record) -> Row:
-    return tuple(dense["perplexity"]["domains"])
+def markdown(records: Sequence[Record], left_out: Collection[str]) -> str:
+    """The tables, one for each share, and one of every task."""
+    dense = _dense(records)
+    names = columns(dense, left_out)
+    note = NOTE.format(left_out=", and over those that no method read" if left_out else "")
+    parts = ["# Other methods", note]
+    for share in dict.fromkeys(one["share"] for one in records):
+        rows = [cells(one, dense, left_out) for one in records if one["share"] == share]
+        parts += [
+            "## No pruning" if share == 0 else f"## {share:.0%} of the decoder",
+            markdown_table(names, rows),
+        ]
+    tasks = list(dense["accuracy"])
+    rows = [
+        (
+            one["title"],
+            f"{one['share']:.0%}",
+            *(_with_error(*headline(one["accuracy"][task])) for task in tasks),
+        )
+        for one in records
+        if "failed" not in one
+    ]
+    return "\n\n".join([*parts, "## Every task", markdown_table(("method", "share", *tasks), rows)]) + "\n"
 
 
-def _by_domain(record: Record, dense: Record) -> Row:
-    domains = dense["perplexity"]["domains"]
-    if "failed" in record:
-        return ("",) * len(domains)
-    found = record["perplexity"]["domains"]
-    return tuple(shown_ratio(found[name]["perplexity"] / one["perplexity"]) for name, one in domains.items())
+def csv_text(records: Sequence[Record], left_out: Collection[str]) -> str:
+    """The same rows as CSV, the share first."""
+    dense = _dense(records)
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("share", *columns(dense, left_out)))
+    writer.writerows((f"{one['share']:g}", *cells(one, dense, left_out)) for one in records)
+    return stream.getvalue()
 
 
-def shown_ratio(ratio: float) -> str:
-    """Two decimals, and none where nothing is left of the model."""
-    return f"{ratio:.2f}" if ratio < 100 else f"{ratio:.0f}"
+def figure(records: Sequence[Record], left_out: Collection[str]) -> Picture:
+    """Perplexity on what the methods read text of, and zero-shot accuracy, against bytes of the weights."""
+
+    def perplexity(record: Record) -> tuple[float, float]:
+        read = [value for name, value in record["perplexity"].items() if name not in left_out]
+        return geometric_mean(read), 0.0
+
+    fine = [one for one in records if "failed" not in one]
+    colours = [one for one in COLOURS if one != INK]
+    panels = [("held-out perplexity\n(geometric mean, lower is better)", perplexity)]
+    if mean_accuracy(_dense(records)) is not None:
+        panels.append(("zero-shot accuracy\n(mean ± standard error)", _accuracy))
+    with house_style():
+        drawn, axes = plt.subplots(
+            len(panels), figsize=(7.2, 1.4 + 2.9 * len(panels)), squeeze=False, sharex=True
+        )
+        for panel, (label, value) in zip(axes[:, 0], panels, strict=True):
+            for index, title in enumerate(dict.fromkeys(one["title"] for one in fine)):
+                own = [one for one in fine if one["title"] == title]
+                colour = INK if title == DENSE else colours[index % len(colours)]
+                places = [one["bytes"] / 1e9 for one in own]
+                panel.errorbar(
+                    places,
+                    [value(one)[0] for one in own],
+                    yerr=[value(one)[1] for one in own],
+                    color=colour,
+                    marker=MARKERS[index % len(MARKERS)],
+                    linewidth=0.8,
+                    markersize=5,
+                    label=title,
+                )
+            panel.set_ylabel(label)
+        axes[0, 0].set_yscale("log")
+        for part in ("major", "minor"):
+            getattr(axes[0, 0].yaxis, f"set_{part}_formatter")("{x:g}")
+        axes[-1, 0].set_xlabel("weights (GB)")
+        drawn.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=7)
+        return picture(drawn)
 
 
-def _removed(record: Record, dense: Record, key: str) -> str:
-    return f"{1 - record['cost'][key] / dense['cost'][key]:.1%}"
+def _dense(records: Sequence[Record]) -> Record:
+    return next(one for one in records if one["key"] == DENSE)
 
 
-def _accuracy(record: Record) -> str:
-    mean = mean_accuracy(record)
-    return "" if mean is None else shown_accuracy(*mean)
+def _ratio(record: Record, dense: Record, domains: Collection[str]) -> str:
+    """Geometric mean over the domains of perplexity, relative to the dense model's."""
+    ratios = [record["perplexity"][name] / dense["perplexity"][name] for name in domains]
+    return f"{geometric_mean(ratios):.3f}"
 
 
-def shown_accuracy(accuracy: float, stderr: float) -> str:
-    """With its standard error."""
-    return f"{accuracy:.3f} ± {stderr:.3f}"
+def _accuracy(record: Record) -> tuple[float, float]:
+    return mean_accuracy(record) or (float("nan"), 0.0)
+
+
+def _apart(difference: Mapping[str, float]) -> str:
+    return f"{difference['mean']:+.4f} ± {difference['mean_stderr']:.4f}" if "mean" in difference else ""
+
+
+def _with_error(value: float, error: float) -> str:
+    return f"{value:.3f} ± {error:.3f}"

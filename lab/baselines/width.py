@@ -203,12 +203,3 @@ def _uniform(
         units = {site.name: unit_scores(scores[site.name], site.units) for site in own}
         masks |= layer_masks(own, units, costs, round(budget), own_share)
     return masks
-
-
-METHODS: Mapping[str, Method] = {
-    "magnitude": magnitude,
-    "wanda-sp": wanda_sp,
-    "flap": flap,
-    "llm-pruner": taylor,
-    "gisp": gisp,
-}

@@ -2,25 +2,32 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
-from lab.baselines.biases import check_biases, compensate
+from lab.baselines.biases import compensate
+from lab.baselines.rows import METHODS
 from lab.baselines.selection import baseline_sites, layer_masks, unit_costs
 from lab.baselines.walk import walk
-from lab.baselines.width import METHODS, standardised, unit_salience, wanda_scores
+from lab.baselines.width import standardised, unit_salience, wanda_scores
+from secateurs.checkpoints.proof import prove_load
+from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_layers, decoder_parameters
 from secateurs.inference.hooks import hooked
 from secateurs.kinds.channels import output_projection
 from secateurs.kinds.sites import cut
 from secateurs.kinds.statistics import ChannelSums
+from tests.tiny import make_tiny_tokenizer
 
 Make = Callable[..., LlamaForCausalLM]
 LAYERS = 8
+WIDTH = ("magnitude", "wanda-sp", "flap", "llm-pruner", "gisp")
 
 
 @pytest.fixture
@@ -33,6 +40,10 @@ def model(tiny_model: Make) -> LlamaForCausalLM:
 def text(seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return {name: torch.randint(2, 258, (6, 24), generator=generator) for name in ("code", "news")}
+
+
+def prune(name: str, model: PreTrainedModel, sequences: dict[str, Tensor], share: float) -> None:
+    METHODS[name][1](model, sequences, share)
 
 
 def inputs_of(model: LlamaForCausalLM, sequences: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -71,7 +82,7 @@ def test_wandas_score_is_its_formula() -> None:
 
 def test_wanda_sp_measures_a_layer_on_what_the_cut_layers_before_it_give(model: LlamaForCausalLM) -> None:
     pruned = copy.deepcopy(model)
-    METHODS["wanda-sp"](pruned, text(), 0.4)
+    prune("wanda-sp", pruned, text(), 0.4)
     # The last layer's channels, scored on the model whose layers before it are cut.
     half = copy.deepcopy(pruned)
     last = LAYERS - 1
@@ -134,11 +145,6 @@ def small_qwen() -> Qwen2ForCausalLM:
     return Qwen2ForCausalLM(Qwen2Config(**sizes, num_attention_heads=2, num_key_value_heads=1))
 
 
-def test_a_file_with_biases_is_refused_where_no_config_could_tell_of_them() -> None:
-    with pytest.raises(InputError, match=r"config.json: attention_bias: qwen2 has no such setting"):
-        check_biases(small_qwen())
-
-
 def test_biases_are_put_into_a_family_without_flags_too() -> None:
     qwen = small_qwen()
     site = next(one for one in baseline_sites(qwen) if one.kind == "mlp")
@@ -149,11 +155,39 @@ def test_biases_are_put_into_a_family_without_flags_too() -> None:
     assert torch.allclose(bias.double(), weight[:, :6] @ means[site.name][:6].double(), atol=1e-6)
 
 
+def loaded_class(model: PreTrainedModel, directory: Path) -> str:
+    """The class that loads the saved model in a fresh process, which gives the same logits."""
+    save_model(model, directory)
+    make_tiny_tokenizer().save_pretrained(directory)
+    return prove_load(model, directory, torch.arange(2, 18)[None], directory).loaded
+
+
+@pytest.mark.usefixtures("quick_programs")
+@pytest.mark.parametrize(("name", "stock"), [("wanda-sp", True), ("flap", False), ("gisp", False)])
+def test_what_a_method_leaves_loads_in_the_stock_class_or_its_own(
+    model: LlamaForCausalLM, tmp_path: Path, name: str, stock: bool
+) -> None:
+    prune(name, model, text(), 0.4)
+    assert hasattr(transformers, loaded_class(model, tmp_path)) == stock
+    assert (tmp_path / "modeling_pruned.py").exists() != stock
+
+
+@pytest.mark.usefixtures("quick_programs")
+def test_equal_widths_with_flaps_biases_load_in_the_stock_class(
+    model: LlamaForCausalLM, tmp_path: Path
+) -> None:
+    sites = [site for site in baseline_sites(model) if site.kind.name == "mlp"]
+    masks = {site.name: torch.arange(site.units) >= 8 for site in sites}
+    compensate(model, {site.name: torch.ones(site.features) for site in sites}, masks)
+    cut(model, masks)
+    assert hasattr(transformers, loaded_class(model, tmp_path))
+
+
 @pytest.mark.parametrize("share", [0.2, 0.4])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", WIDTH)
 def test_every_method_meets_the_budget(model: LlamaForCausalLM, name: str, share: float) -> None:
     dense = decoder_parameters(model)
-    METHODS[name](model, text(), share)
+    prune(name, model, text(), share)
     biases = sum(value.numel() for key, value in model.named_parameters() if key.endswith("bias"))
     removed = 1 - (decoder_parameters(model) - biases) / dense
     # A KV group of one layer is 1.7% of this model, and a channel of every layer 1.2%.
@@ -163,7 +197,7 @@ def test_every_method_meets_the_budget(model: LlamaForCausalLM, name: str, share
 
 @pytest.mark.parametrize("name", ["magnitude", "wanda-sp"])
 def test_a_uniform_method_leaves_every_layer_alike(model: LlamaForCausalLM, name: str) -> None:
-    METHODS[name](model, text(), 0.4)
+    prune(name, model, text(), 0.4)
     widths = {
         (layer.mlp.down_proj.in_features, layer.self_attn.o_proj.in_features)
         for layer in decoder_layers(model)
@@ -173,7 +207,7 @@ def test_a_uniform_method_leaves_every_layer_alike(model: LlamaForCausalLM, name
 
 
 def test_llm_pruner_spares_the_first_and_last_layers(model: LlamaForCausalLM) -> None:
-    METHODS["llm-pruner"](model, text(), 0.2)
+    prune("llm-pruner", model, text(), 0.2)
     widths = [layer.mlp.down_proj.in_features for layer in decoder_layers(model)]
     assert widths[:2] + widths[-2:] == [48] * 4
     assert len(set(widths[2:-2])) == 1
@@ -181,7 +215,7 @@ def test_llm_pruner_spares_the_first_and_last_layers(model: LlamaForCausalLM) ->
 
 
 def test_gisp_ranks_all_layers_together(model: LlamaForCausalLM) -> None:
-    METHODS["gisp"](model, text(), 0.4)
+    prune("gisp", model, text(), 0.4)
     assert len({layer.mlp.down_proj.in_features for layer in decoder_layers(model)}) > 1
 
 

@@ -1,7 +1,10 @@
-"""The table that is made in one process, on the tiny project of test_comparison."""
+"""The command on a tiny project: every method prunes the dense model, and all results are scored alike."""
 
 import csv
 import json
+import os
+import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,19 +14,55 @@ from click.testing import CliRunner, Result
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lab.baselines.at_once.__main__ import main
-from lab.baselines.at_once.rows import all_rows
-from lab.baselines.catalogue import BASELINES
-from lab.baselines.width import METHODS
+from lab.baselines.__main__ import main
+from lab.baselines.rows import METHODS, all_rows
 from secateurs.checkpoints.loading import load_model
+from stages.common.artifacts import write_sequences
 from tests.evaluation.test_tasks import write_items
-from tests.lab.baselines.test_comparison import inside, project
-from tests.project import read_yaml, write_params
+from tests.project import random_sequences, read_yaml, write_dense_round, write_params
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
-__all__ = ["inside", "project"]
-
+DOMAINS = ("code", "news")
 GOALS = ("open the jar", "cut the branch", "dry the leaf", "sharpen the blade", "oil the hinge")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """params.yaml, a dense model of SmolLM2's shape in small, and text of two domains."""
+    directory = tmp_path_factory.mktemp("project")
+    data = read_yaml()
+    domain = data["domains"]["news"]
+    data |= {
+        "domains": dict.fromkeys(DOMAINS, domain),
+        "mixture": {"code": 1.0, "news": 1.0, "self": 0.0, "dialogues": 0.0},
+        "benchmarks": {},
+        "compute": {"device": "cpu", "dtype": "float32", "launch": "python"},
+    }
+    data["model"]["name"] = "Tiny"
+    data["corpus"]["calibration_sequences"] = 4
+    data["surgery"] |= {"sequences": 3, "choice_sequences": 1}
+    data["capture"]["sequences"] = 2
+    data["prune"]["width_multiple"] = 4
+    data["evaluate"] |= {"prompt_tokens": 8, "decode_tokens": 2, "repeats": 1}
+    write_params(directory, data)
+    sizes = {"hidden_size": 36, "num_attention_heads": 9, "num_key_value_heads": 3, "num_hidden_layers": 8}
+    # Answers are written up to half of the context: tests need none of 256 tokens.
+    model = make_tiny_model(**sizes, max_position_embeddings=128)
+    model.save_pretrained(directory / "data/model")
+    make_tiny_tokenizer().save_pretrained(directory / "data/model")
+    write_dense_round(directory, model)
+    generator = torch.Generator().manual_seed(0)
+    for split, domains in (("calibration", (*DOMAINS, "self")), ("heldout", DOMAINS)):
+        rows = random_sequences(domains, 16, generator, lowest=2)
+        write_sequences(directory / f"data/corpus/{split}.parquet", rows, {})
+    return directory
+
+
+@pytest.fixture
+def inside(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    directory = shutil.copytree(project, tmp_path / "project")
+    monkeypatch.chdir(directory)
+    return directory
 
 
 @pytest.fixture
@@ -45,8 +84,8 @@ def table(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["--share", "0.3", *arguments])
 
 
-def records(directory: Path) -> dict[str, dict]:
-    found = json.loads((directory / "data/baselines/at_once/records.json").read_text(encoding="utf-8"))
+def records(directory: Path, table: str = "data/baselines/tiny") -> dict[str, dict]:
+    found = json.loads((directory / table / "records.json").read_text(encoding="utf-8"))
     return {one["key"]: one for one in found}
 
 
@@ -71,11 +110,11 @@ def test_every_row_is_made_or_says_why_not_and_is_not_made_twice(with_tasks: Pat
         for name in ("difference", "difference_from_ours"):
             told = {"piqa", "piqa_stderr", "gsm8k", "mean", "mean_stderr"} <= set(one[name])
             assert told == (key != "secateurs" or name == "difference"), (key, name)
-    text = (with_tasks / "data/baselines/at_once/table.md").read_text(encoding="utf-8")
+    text = (with_tasks / "data/baselines/tiny/table.md").read_text(encoding="utf-8")
     assert "| left out: code |" in text
     assert "| row - ours |" in text
     assert "| Secateurs, per layer |" in text
-    assert (with_tasks / "data/baselines/at_once/figure.png").stat().st_size > 10_000
+    assert (with_tasks / "data/baselines/tiny/figure.png").stat().st_size > 10_000
     again = table(*arguments)
     # Only what failed is tried again.
     assert again.output.count("scored in") == len(failed)
@@ -88,10 +127,34 @@ def test_a_domain_of_weight_0_is_in_the_column_of_left_out_text(with_tasks: Path
     result = table("--row", "magnitude")
     assert result.exit_code == 0, result.output
     dense, pruned = (records(with_tasks)[key]["perplexity"] for key in ("dense", "magnitude"))
-    with (with_tasks / "data/baselines/at_once/table.csv").open(encoding="utf-8") as file:
+    with (with_tasks / "data/baselines/tiny/table.csv").open(encoding="utf-8") as file:
         row = next(one for one in csv.DictReader(file) if one["method"].startswith("magnitude"))
     assert row["perplexity / dense"] == f"{pruned['code'] / dense['code']:.3f}"
     assert row["left out: news"] == f"{pruned['news'] / dense['news']:.3f}"
+
+
+def test_text_that_is_left_out_is_read_by_no_method(inside: Path) -> None:
+    rows = ("--row", "secateurs", "--row", "wanda-sp")
+    for without, out in (("news", "one"), ("code", "third")):
+        assert table(*rows, "--left-out", without, "--out", out).exit_code == 0
+    params = read_yaml(inside / "params.yaml")
+    params["mixture"]["news"] = 0.0
+    write_params(inside, params)
+    assert table(*rows, "--out", "other").exit_code == 0
+    one, other, third = (records(inside, name) for name in ("one", "other", "third"))
+    assert set(one) == {"dense", "secateurs", "wanda-sp"}
+    for key, record in one.items():
+        assert record["perplexity"] == other[key]["perplexity"]
+        assert (record["perplexity"] == third[key]["perplexity"]) == (key == "dense")
+
+
+def test_every_item_is_scored_whatever_the_limit_of_the_evaluation(with_tasks: Path) -> None:
+    params = read_yaml(with_tasks / "params.yaml")
+    params["evaluate"]["limit"] = 2
+    write_params(with_tasks, params)
+    for arguments, items in (((), 2), (("--limit", "0"), 5)):
+        assert table("--row", "dense", *arguments).exit_code == 0
+        assert records(with_tasks)["dense"]["accuracy"]["piqa"]["items"] == items
 
 
 def test_the_dense_row_is_the_dense_model_and_its_difference_is_none(with_tasks: Path) -> None:
@@ -104,7 +167,7 @@ def test_the_dense_row_is_the_dense_model_and_its_difference_is_none(with_tasks:
     assert found["magnitude"]["difference_from_ours"] == {}
     assert "piqa" in found["magnitude"]["difference"]
     assert found["dense"]["parameters"] == load_model(Path("data/model"), "float32").num_parameters()
-    assert found["magnitude"]["title"] == BASELINES["magnitude"].title
+    assert found["magnitude"]["title"] == "magnitude"
 
 
 def test_rows_of_processes_side_by_side_make_one_table(with_tasks: Path) -> None:
@@ -129,7 +192,7 @@ def test_a_row_that_fails_by_a_fault_shows_where(with_tasks: Path, monkeypatch: 
     def faulty(model: PreTrainedModel, text: Mapping[str, Tensor], share: float) -> None:
         torch.zeros(2) @ torch.zeros(3)
 
-    monkeypatch.setitem(METHODS, "magnitude", faulty)
+    monkeypatch.setitem(METHODS, "magnitude", ("magnitude", faulty))
     result = table("--row", "magnitude")
     assert result.exit_code == 0, result.output
     assert records(with_tasks)["magnitude"]["failed"].startswith("inconsistent tensor size")
@@ -170,3 +233,24 @@ def test_a_model_of_another_vocabulary_is_refused_in_its_row(inside: Path) -> No
     tokenizer.save_pretrained(other)
     assert table("--row", "dense", "--beside", str(other)).exit_code == 0
     assert "another vocabulary" in records(inside)[f"beside:{other}"]["failed"]
+
+
+@pytest.mark.parametrize(
+    ("python", "message"),
+    [
+        ("nowhere/python", "--optipfair: nowhere/python: cannot be started: No such file or directory"),
+        (sys.executable, "optipfair: ModuleNotFoundError: No module named 'optipfair'"),
+    ],
+)
+def test_a_peer_that_does_not_run_says_why_in_its_row(inside: Path, python: str, message: str) -> None:
+    assert table("--row", "optipfair-data", "--optipfair", python).exit_code == 0
+    assert records(inside)["optipfair-data"]["failed"] == message
+
+
+@pytest.mark.baselines
+def test_optipfair_in_its_own_environment_meets_the_share(inside: Path) -> None:
+    result = table("--row", "optipfair-data", "--optipfair", os.environ["BASELINES_PYTHON"])
+    assert result.exit_code == 0, result.output
+    record = records(inside)["optipfair-data"]
+    assert record["removed"] == pytest.approx(0.3, abs=0.03), record
+    assert record["memory_bytes"] is None

@@ -1,39 +1,55 @@
-"""The rows of the table that is made in one process: what each does to a copy of the dense model."""
+"""The rows of the table: what each does to a copy of the dense model."""
 
+import os
+import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lab.baselines.catalogue import BASELINES
 from lab.baselines.depth import angular, block_influence
 from lab.baselines.four_bits import to_four_bits
 from lab.baselines.margins import answers_of, margin_losses, with_answers
 from lab.baselines.two_stages import two_stages
-from lab.baselines.walk import Sequences
-from lab.baselines.width import METHODS, Method, gisp
+from lab.baselines.width import Method, flap, gisp, magnitude, taylor, wanda_sp
 from lab.study.settings import changed
 from secateurs.checkpoints.loading import load_model, load_tokenizer
-from secateurs.devices.placement import copied, place
+from secateurs.devices.placement import copied, place, resolve_device
 from secateurs.errors import InputError
 from secateurs.prune import prune_model
 from secateurs.text.portions import healing_text
 from secateurs.text.rows import Text
+from stages.common.paths import MODEL
 from stages.params.file import Params
 from stages.params.method import method_settings
 
-DENSE, FOUR_BITS, OURS = "dense", "four-bits", "secateurs"
-FOUR_BITS_TITLE = "dense, 4 bits (Q4_0)"
+DENSE, FOUR_BITS, OURS, OPTIPFAIR = "dense", "four-bits", "secateurs", "optipfair-data"
+METHODS: Mapping[str, tuple[str, Method]] = {
+    "magnitude": ("magnitude", magnitude),
+    "wanda-sp": ("Wanda-sp", wanda_sp),
+    "flap": ("FLAP", flap),
+    "llm-pruner": ("LLM-Pruner, Taylor", taylor),
+    "gisp": ("GISP", gisp),
+    "depth-influence": ("depth, block influence", block_influence),
+    "depth-angular": ("depth, angular distance", angular),
+    "2ssp": ("2SSP", two_stages),
+}
+"""Written anew here, with what each is called in the table."""
+
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
 class Given:
     """What every row is given: the dense model in host memory, its tokenizer, params, and calibration text.
 
-    text: all calibration text; without: a domain that no row reads, empty for none.
+    text: all calibration text; without: a domain that no row reads, empty for none; optipfair: a Python that
+    has optipfair installed, which brings its own idea of which libraries belong beside it.
     """
 
     dense: PreTrainedModel
@@ -41,6 +57,7 @@ class Given:
     params: Params
     text: Text
     without: str
+    optipfair: Path | None
 
     def sequences(self) -> dict[str, Tensor]:
         """The text that the other methods read: what our healing reads."""
@@ -70,16 +87,14 @@ def all_rows(beside: Iterable[Path], ours: Mapping[str, Mapping[str, Any]]) -> l
     """
     rows = [
         Row(DENSE, DENSE, False, lambda given, share: given.copied()),
-        Row(FOUR_BITS, FOUR_BITS_TITLE, False, _four_bits),
+        Row(FOUR_BITS, "dense, 4 bits (Q4_0)", False, _four_bits),
     ]
     rows += [Row(f"beside:{path}", f"dense, {path.name}", False, _loader(path)) for path in beside]
-    rows.append(Row(OURS, BASELINES[OURS].title, True, _ours({})))
+    rows.append(Row(OURS, "Secateurs, default settings", True, _ours({})))
     rows += [Row(f"{OURS}:{title}", f"Secateurs, {title}", True, _ours(some)) for title, some in ours.items()]
-    for key, method in {**METHODS, "depth-influence": block_influence, "depth-angular": angular}.items():
-        rows.append(Row(key, BASELINES[key].title, True, _by(method)))
+    rows += [Row(key, title, True, _by(method)) for key, (title, method) in METHODS.items()]
     rows.append(Row("gisp-margin", "GISP, margin loss", True, _gisp_by_margin))
-    rows.append(Row("2ssp", "2SSP", True, _by(two_stages)))
-    rows.append(Row("optipfair-data", BASELINES["optipfair-data"].title, True, _optipfair))
+    rows.append(Row(OPTIPFAIR, "optipfair, data-driven", True, _optipfair))
     return rows
 
 
@@ -130,10 +145,23 @@ def _gisp_by_margin(given: Given, share: float) -> PreTrainedModel:
 
 
 def _optipfair(given: Given, share: float) -> PreTrainedModel:
-    try:
-        from lab.baselines.programs.optipfair import prune
-    except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is not installed here") from None
-    sequences: Sequences = given.sequences()
-    model, _ = prune(given.copied(), sequences, share, data_driven=True)
-    return model
+    if given.optipfair is None:
+        raise InputError(
+            "--optipfair: not given; it names a Python with optipfair, which `make baselines` has"
+        )
+    compute = given.params.compute
+    with TemporaryDirectory(prefix="secateurs-optipfair-") as scratch:
+        text, pruned = Path(scratch, "text.safetensors"), Path(scratch, "pruned")
+        save_file({domain: ids.contiguous() for domain, ids in given.sequences().items()}, text)
+        device = resolve_device(compute.device)
+        asked = (MODEL, text, f"{share}", f"{device}", compute.dtype, pruned)
+        command = [str(given.optipfair), "-m", "lab.baselines.optipfair", *map(str, asked)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+        try:
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise InputError(f"--optipfair: {given.optipfair}: cannot be started: {error.strerror}") from None
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+            raise InputError(f"optipfair: {lines[-1].strip()}")
+        return place(load_model(pruned, compute.dtype), compute.device)
