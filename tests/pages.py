@@ -53,8 +53,8 @@ RUN_BY = {
         "tests/test_chat.py::test_the_readmes_way_to_talk",
     ),
     "hf upload you/your-model data/published/pruned": f"{README}::test_the_hub_tool_takes_id_and_folder",
-    "cp stages/presets/qwen2.5-7b.yaml params.yaml": (
-        "tests/test_presets.py::test_the_command_in_its_header_copies_the_preset"
+    "python -m stages.preset qwen2.5-7b > params.yaml": (
+        "tests/test_presets.py::test_the_command_writes_the_preset_over_what_is_committed"
     ),
     **dict.fromkeys(
         ["python -m venv prune", "prune/bin/python -m pip install --constraint constraints.txt ."],

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from secateurs.files.json_file import write_json
 from secateurs.kinds.sites import all_kept_masks
 from secateurs.text.documents import Sequence
+from stages.params.overlay import whole_preset
 from stages.rounds.tensors import write_masks, write_scores
 
 ROOT = Path(__file__).parent.parent
@@ -64,6 +65,15 @@ def read_yaml(path: Path = PARAMS) -> dict[str, Any]:
     """A YAML file as plain mappings; the project's own params.yaml by default."""
     data: dict[str, Any] = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     return data
+
+
+def params_file(name: str, directory: Path) -> Path:
+    """The project's own params.yaml by the name of `params`; otherwise a preset, laid over it in a file."""
+    if name == PARAMS.stem:
+        return PARAMS
+    file = directory / f"{name}.yaml"
+    file.write_text(whole_preset(name, PARAMS.read_text(encoding="utf-8")), encoding="utf-8")
+    return file
 
 
 def change(params: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

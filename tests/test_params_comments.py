@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from dvc.utils.hydra import apply_overrides
 
-from tests.project import PARAMS, ROOT
+from stages.params.overlay import preset_names
+from tests.project import PARAMS, params_file
 
-PRESETS = sorted((ROOT / "stages/presets").glob("*.yaml"))
+PRESETS = preset_names()
 # Their entries are named by whoever writes the file.
 NAMED = ("domains", "benchmarks", "mixture", "rounds")
 Key = tuple[str, ...]
@@ -45,15 +46,16 @@ def first_comments(file: Path) -> dict[Key, str]:
     return found
 
 
-@pytest.mark.parametrize("file", [PARAMS, *PRESETS], ids=lambda file: file.stem)
-def test_every_key_has_a_comment_of_its_own(file: Path) -> None:
-    found = first_comments(file)
+@pytest.mark.parametrize("name", [PARAMS.stem, *PRESETS])
+def test_every_key_has_a_comment_of_its_own(name: str, tmp_path: Path) -> None:
+    found = first_comments(params_file(name, tmp_path))
     assert len(found) > 60
     assert [key for key, comment in found.items() if not comment] == []
 
 
-@pytest.mark.parametrize("file", [PARAMS, *PRESETS], ids=lambda file: file.stem)
-def test_every_domain_has_a_comment_of_its_own(file: Path) -> None:
+@pytest.mark.parametrize("name", [PARAMS.stem, *PRESETS])
+def test_every_domain_has_a_comment_of_its_own(name: str, tmp_path: Path) -> None:
+    file = params_file(name, tmp_path)
     found = {key[1]: comment for key, comment in comments(file) if key[0] == "domains" and len(key) == 2}
     assert len(set(found.values()) - {""}) == len(found)
 
@@ -64,9 +66,9 @@ def test_the_rounds_say_what_the_keys_beside_each_other_are() -> None:
     assert "progress: " in comment
 
 
-@pytest.mark.parametrize("file", PRESETS, ids=lambda file: file.stem)
-def test_a_preset_explains_a_key_as_params_do(file: Path) -> None:
-    ours, theirs = first_comments(PARAMS), first_comments(file)
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_explains_a_key_as_params_do(name: str, tmp_path: Path) -> None:
+    ours, theirs = first_comments(PARAMS), first_comments(params_file(name, tmp_path))
     # What stands in these depends on where a model, a text or a task comes from.
     shared = [key for key in ours if len(key) == 1 or key[0] not in {"model", "domains", "benchmarks"}]
     assert {key: theirs[key] for key in shared} == {key: ours[key] for key in shared}

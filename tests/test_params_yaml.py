@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from dvc.utils.hydra import apply_overrides
 
-from tests.project import PARAMS, ROOT
+from stages.params.overlay import preset_names
+from tests.project import PARAMS, params_file
 
-FILES = [PARAMS, *sorted((ROOT / "stages/presets").glob("*.yaml"))]
+NAMES = [PARAMS.stem, *preset_names()]
 
 
 def changed_lines(file: Path, directory: Path, overrides: list[str]) -> list[str]:
@@ -20,18 +21,22 @@ def changed_lines(file: Path, directory: Path, overrides: list[str]) -> list[str
     return [line for line in difflib.unified_diff(*lines, n=0, lineterm="") if line[:3] not in {"---", "+++"}]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_setting_that_stays_the_same_changes_no_line(file: Path, tmp_path: Path) -> None:
-    assert changed_lines(file, tmp_path, ["mask.seed=0"]) == []
+@pytest.mark.parametrize("name", NAMES)
+def test_a_setting_that_stays_the_same_changes_no_line(name: str, tmp_path: Path) -> None:
+    assert changed_lines(params_file(name, tmp_path), tmp_path, ["mask.seed=0"]) == []
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_one_setting_changes_one_line(file: Path, tmp_path: Path) -> None:
-    changed = [line for line in changed_lines(file, tmp_path, ["mask.seed=7"]) if line[0] != "@"]
+@pytest.mark.parametrize("name", NAMES)
+def test_one_setting_changes_one_line(name: str, tmp_path: Path) -> None:
+    changed = [
+        line
+        for line in changed_lines(params_file(name, tmp_path), tmp_path, ["mask.seed=7"])
+        if line[0] != "@"
+    ]
     assert changed == ["-  seed: 0  # of the metric `random`", "+  seed: 7  # of the metric `random`"]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_longer_list_adds_a_line_and_drops_no_comment(file: Path, tmp_path: Path) -> None:
-    changed = changed_lines(file, tmp_path, ["prune.sites=[mlp,attention]"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_longer_list_adds_a_line_and_drops_no_comment(name: str, tmp_path: Path) -> None:
+    changed = changed_lines(params_file(name, tmp_path), tmp_path, ["prune.sites=[mlp,attention]"])
     assert [line for line in changed if line[0] != "@"] == ["+  - attention"]

@@ -28,8 +28,8 @@ from secateurs.kinds.sites import sites_of
 from secateurs.settings.sources import PackageContent
 from stages import benchmarks, capture, corpus, mask, model, sample, sources, surgery
 from stages.params.file import Params, read_params
-from tests.project import model_at, read_yaml, write_params
-from tests.test_presets import PRESETS, PUBLISHED, ROOT, published_config
+from tests.project import ROOT, model_at, params_file, read_yaml, write_params
+from tests.test_presets import PUBLISHED, published_config
 from tests.tiny import make_tiny_tokenizer
 
 # What the published sizes are divided by: channels by less, so that the steps of width_multiple stay small.
@@ -110,7 +110,7 @@ def narrow_config(name: str) -> PretrainedConfig:
 
 def small_params(name: str, source: Path) -> Params:
     """The preset in params.yaml, but for where things come from, the device, and how much text is read."""
-    data = read_yaml(PRESETS / f"{name}.yaml")
+    data = read_yaml(params_file(name, source.parent))
     local = {
         "prose": {"path": str(ROOT / "*.md"), "reader": {"format": "lines"}},
         "code": {"path": str(ROOT / "stages/**/*.py"), "reader": {"format": "text"}},

@@ -1,23 +1,27 @@
 """The presets: valid params, and budgets that the real architectures can meet (on the meta device)."""
 
-import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from secateurs.choose.allocation import candidates_of, uniform_masks
+from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
 from secateurs.kinds.names import widths
 from secateurs.kinds.sites import sites_of
 from secateurs.settings.sources import HubDomain, HubModel, PackageContent, PackageModel
 from secateurs.text.task_items import ADAPTERS, RUNS_CODE
-from stages.params.file import read_params
+from stages import preset
+from stages.params.file import Params, parse_params
 from stages.params.method import budget_of
-from tests.project import ROOT
+from stages.params.overlay import overlaid, preset_names, whole_preset
+from tests.project import ENVIRONMENT, PARAMS
 
-PRESETS = ROOT / "stages/presets"
 QWEN = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0}
 LLAMA3 |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
@@ -83,20 +87,104 @@ def architecture(name: str) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
 
 
+def own_params() -> str:
+    return PARAMS.read_text(encoding="utf-8")
+
+
+def preset_params(name: str) -> Params:
+    return parse_params(whole_preset(name, own_params()), Path(name))
+
+
 def test_every_preset_is_tried() -> None:
-    assert {file.stem for file in PRESETS.glob("*.yaml")} == set(PUBLISHED | ARCHIVED)
+    assert set(preset_names()) == set(PUBLISHED | ARCHIVED)
 
 
-@pytest.mark.parametrize("name", PUBLISHED | ARCHIVED)
-def test_the_command_in_its_header_copies_the_preset(name: str) -> None:
-    preset = PRESETS / f"{name}.yaml"
-    (copied,) = re.findall(r"cp (\S+) params\.yaml", preset.read_text(encoding="utf-8"))
-    assert (ROOT / copied).samefile(preset)
+def test_the_command_writes_the_preset_over_what_is_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "params.yaml"
+    file.write_text(own_params(), encoding="utf-8")
+    for command in (["init", "--quiet"], ["add", "params.yaml"], ["commit", "--quiet", "-m", "Own"]):
+        subprocess.run(["git", *command], env=ENVIRONMENT, check=True)
+    written = run_in(tmp_path, "python -m stages.preset qwen2.5-7b > params.yaml")
+    assert written.returncode == 0, written.stderr
+    assert file.read_text(encoding="utf-8") == whole_preset("qwen2.5-7b", own_params())
+    subprocess.run(["git", "commit", "--quiet", "-am", "A preset"], env=ENVIRONMENT, check=True)
+    again = run_in(tmp_path, "python -m stages.preset qwen3-8b")
+    assert again.returncode == 1
+    assert "params.yaml: is the preset qwen2.5-7b;" in again.stderr
+    before = run_in(tmp_path, "python -m stages.preset qwen3-8b --of HEAD~1")
+    assert before.stdout == whole_preset("qwen3-8b", own_params())
+
+
+def run_in(directory: Path, command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, shell=True, cwd=directory, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+
+
+def test_an_unknown_name_lists_the_presets() -> None:
+    result = CliRunner().invoke(preset.main, ["qwen"])
+    assert result.exit_code == 2
+    assert all(name in result.output for name in preset_names())
+
+
+def test_without_a_commit_there_is_nothing_to_lay_a_preset_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(preset.main, ["qwen2.5-7b"])
+    assert result.exit_code == 1
+    assert "Error: --of: HEAD: params.yaml: fatal: " in result.output
+
+
+BASE = """\
+# All settings.
+
+# The model.
+model:
+  source: package  # package or hub
+  member: >-
+    a.gguf
+
+# How.
+surgery:
+  sequences: 22  # to heal by
+  train: {epochs: 0}  # passes
+"""
+
+
+def test_a_group_is_replaced_whole_and_a_value_in_its_place() -> None:
+    preset = "model:\n  source: hub  # hub\nsurgery:\n  sequences: 1e2\n  train: {epochs: 4}\n"
+    assert overlaid(BASE, preset, "x") == (
+        "# All settings.\n\n# The model.\nmodel:\n  source: hub  # hub\n\n"
+        "# How.\nsurgery:\n  sequences: 1e2  # to heal by\n  train: {epochs: 4}  # passes\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("preset", "message"),
+    [
+        ("surgery:\n  seqences: 3\n", "x: surgery.seqences: not a key of params.yaml"),
+        ("surgry: {}\n", "x: surgry: not a key of params.yaml"),
+        ("surgery: [\n", "x: not valid YAML: "),
+        ("# nothing\n", "x: not a mapping of groups"),
+    ],
+)
+def test_a_preset_that_does_not_fit_is_refused_by_name(preset: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        overlaid(BASE, preset, "x")
+
+
+def test_a_preset_of_an_older_schema_is_refused_by_name() -> None:
+    with pytest.raises(InputError, match=r"^stages/presets/qwen2.5-7b.yaml: mask.added: unknown key$"):
+        whole_preset("qwen2.5-7b", own_params().replace("mask:\n", "mask:\n  added: 1\n"))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_preset_is_valid_and_pins_what_it_reads(name: str) -> None:
-    params = read_params(PRESETS / f"{name}.yaml")
+    params = preset_params(name)
     assert isinstance(params.model, HubModel)
     revisions = [params.model.revision]
     for domain in params.domains.values():
@@ -108,7 +196,7 @@ def test_a_preset_is_valid_and_pins_what_it_reads(name: str) -> None:
 
 @pytest.mark.parametrize("name", ARCHIVED)
 def test_a_preset_without_a_hub_pins_all_that_it_reads(name: str) -> None:
-    params = read_params(PRESETS / f"{name}.yaml")
+    params = preset_params(name)
     assert isinstance(params.model, PackageModel)
     assert len(set(params.model.package)) == len(params.model.package) > 1
     others = [*params.domains.values(), *params.benchmarks.values()]
@@ -120,7 +208,7 @@ def test_a_preset_without_a_hub_pins_all_that_it_reads(name: str) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED | ARCHIVED)
 def test_the_real_architecture_meets_the_budget(name: str) -> None:
-    params, model = read_params(PRESETS / f"{name}.yaml"), architecture(name)
+    params, model = preset_params(name), architecture(name)
     assert model.num_parameters() == (PUBLISHED | ARCHIVED)[name][3]
     total = decoder_parameters(model)
     budget = budget_of(params)

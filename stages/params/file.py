@@ -107,18 +107,23 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
     Raises InputError that lists every problem as `file: key: value: what would be right`.
     """
     try:
-        data = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run from the project's root") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
+    return parse_params(text, path)
+
+
+def parse_params(text: str, path: Path) -> Params:
+    """Check the text of a params.yaml, which errors call `path`; raises InputError as read_params does."""
+    try:
+        return Params.model_validate(YAML(typ="safe").load(text))
     except RecursionError:
         raise InputError(f"{path}: nested too deeply to be read; see params.yaml of the project") from None
     except YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {error}") from None
-    try:
-        return Params.model_validate(data)
     except ValidationError as error:
         raise InputError("\n".join(problems_of(path, error))) from None
