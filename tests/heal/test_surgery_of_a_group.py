@@ -20,14 +20,10 @@ WAYS = {
     # All sequences in one step, because those of several are drawn by each process from its own.
     "trained": Healing("residual", 0.7, 0.1, Reconstruction(epochs=1, learning_rate=1e-4, batch_size=12)),
 }
-# Blocks of 2 columns, so that processes share the solution of every refit.
 GROUP = """
-import functools, os, pathlib, sys, torch
+import os, pathlib, sys, torch
 from secateurs.devices.placement import process_group
-from secateurs.heal import ridge as healing
-from secateurs.heal import symmetric
 from tests.heal.test_surgery_of_a_group import WAYS, healed
-healing.solve = functools.partial(symmetric.solve, width=2)
 with process_group(torch.device("cpu")):
     found = {name: healed(way) for name, way in WAYS.items()}
 torch.save(found, pathlib.Path(sys.argv[1]) / os.environ["RANK"])

@@ -1,7 +1,5 @@
 """Lower triangles, and solutions against numpy's."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,34 +8,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from secateurs.heal.symmetric import solve, strips
-from tests.project import under_torchrun
 
 SIZES = (33, 130, 700)
-# Rows of each right-hand side: the last process has none of the first one's.
+# Rows of each right-hand side.
 RIGHT = (2, 5, 40)
-# Three processes, so that shares differ in size; blocks of 4 columns, so that all are shared.
-SHARED = """
-import os, pathlib, sys, torch
-import torch.distributed as dist
-from secateurs.devices.parallel import from_owners, own_rows
-from secateurs.heal.symmetric import solve
-dist.init_process_group("gloo")
-folder, rank = pathlib.Path(sys.argv[1]), os.environ["RANK"]
-found = []
-for matrix, right in torch.load(folder / "equations"):
-    own = solve(matrix.tril(), own_rows(right), width=4)
-    found.append(from_owners(own, len(right)))
-torch.save(found, folder / rank)
-for row in (0, 8):
-    broken = torch.ones(9).diag()
-    broken[row, row] = -1
-    try:
-        solve(broken, torch.ones(1, 9), width=1)
-    except ValueError:
-        (folder / f"{rank} refused {row}").touch()
-# Without it a process now and then aborts at its end.
-dist.destroy_process_group()
-"""
 
 
 def positive_definite(size: int) -> Tensor:
@@ -81,16 +55,3 @@ def test_equations_that_are_not_finite_are_refused(value: float) -> None:
     right[1, 4] = value
     with pytest.raises(ValueError, match="not finite"):
         solve(matrix, right)
-
-
-def test_processes_that_share_a_solution_all_have_numpys(tmp_path: Path) -> None:
-    torch.save(equations(), tmp_path / "equations")
-    script = tmp_path / "share.py"
-    script.write_text(SHARED, encoding="utf-8")
-    under_torchrun(3, str(script), str(tmp_path))
-    for rank in range(3):
-        for (matrix, right), found in zip(equations(), torch.load(tmp_path / str(rank)), strict=True):
-            expected = np.linalg.solve(matrix.numpy(), right.numpy().T).T
-            assert np.allclose(found.numpy(), expected, rtol=1e-9, atol=1e-12)
-        for row in (0, 8):
-            assert (tmp_path / f"{rank} refused {row}").exists(), "a matrix that is not positive definite"
