@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 from ruamel.yaml import YAML
 
@@ -9,13 +8,10 @@ from stages.planning.dependencies import TEMPLATES, pipelines
 from tests.project import ROOT
 
 
-def test_an_optional_pipeline_is_unknown_to_dvc_until_it_is_enabled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    template = tmp_path / "stages/exporting/pipeline.yaml"
+def test_an_optional_pipeline_is_unknown_to_dvc_until_it_is_enabled(here: Path) -> None:
+    template = here / "stages/exporting/pipeline.yaml"
     template.parent.mkdir(parents=True)
     template.write_text("stages: {}\n", encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["exporting"])
     assert result.exit_code == 0, result.output
     written = template.with_name("dvc.yaml").read_text(encoding="utf-8")

@@ -15,20 +15,19 @@ from tests.project import ROOT, read_yaml, write_params
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     params = read_yaml()
     params["benchmarks"] = {"piqa": params["benchmarks"]["piqa"]}
     params["compute"]["device"] = "cpu"
     params["evaluate"] |= {"prompt_tokens": 16, "decode_tokens": 2, "repeats": 1}
-    write_params(tmp_path, params)
+    write_params(here, params)
     rows = [Sequence(domain, ("d",), tuple(range(5, 21))) for domain in ("news", "code")]
-    write_sequences(tmp_path / "data/corpus/heldout.parquet", rows, {})
-    (tmp_path / "data/benchmarks").mkdir()
-    write_items(tmp_path / "data/benchmarks/piqa.jsonl", [ITEMS["piqa"][0]] * 3)
-    monkeypatch.chdir(tmp_path)
+    write_sequences(here / "data/corpus/heldout.parquet", rows, {})
+    (here / "data/benchmarks").mkdir()
+    write_items(here / "data/benchmarks/piqa.jsonl", [ITEMS["piqa"][0]] * 3)
     # The process that measures memory starts here as well.
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    return tmp_path
+    return here
 
 
 def written(project: Path, stage: Command, *arguments: str) -> dict:

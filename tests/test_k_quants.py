@@ -34,24 +34,20 @@ def test_a_program_is_found_by_its_path() -> None:
     assert find_program(shell) == shell
 
 
-def test_without_the_program_the_stage_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_without_the_program_the_stage_says_what_to_do(here: Path) -> None:
     changes = {"export.precision": "q4_k_m", "export.llama_quantize": "no/such/llama-quantize"}
-    write_params(tmp_path, change(read_yaml(), changes))
-    checkpoint(tmp_path / "data/pruned", "llama")
+    write_params(here, change(read_yaml(), changes))
+    checkpoint(here / "data/pruned", "llama")
     result = CliRunner().invoke(export.main, [])
     assert result.exit_code == 1
     assert "params.yaml: export.llama_quantize: no/such/llama-quantize: no such program" in result.output
     assert "export.precision: q4_1 and the others without a k need none" in result.output
 
 
-def test_without_the_program_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_without_the_program_nothing_is_left_behind(here: Path) -> None:
     changes = {"export.precision": "q4_k_m", "export.llama_quantize": "no/such/llama-quantize"}
-    write_params(tmp_path, change(read_yaml(), changes))
-    checkpoint(tmp_path / "data/pruned", "llama")
+    write_params(here, change(read_yaml(), changes))
+    checkpoint(here / "data/pruned", "llama")
     CliRunner().invoke(export.main, [])
     assert [file.name for file in Path("data/export").iterdir() if file.suffix == ".gguf"] == []
 

@@ -12,9 +12,8 @@ from tests.project import PARAMS
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return Path(shutil.copy(PARAMS, tmp_path / "params.yaml"))
+def project(here: Path) -> Path:
+    return Path(shutil.copy(PARAMS, here / "params.yaml"))
 
 
 @pytest.mark.parametrize("curve", ["linear", "cubic"])

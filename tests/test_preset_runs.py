@@ -149,17 +149,14 @@ def run_stages(params: Params) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_preset_prunes_a_narrow_model_of_its_architecture(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_preset_prunes_a_narrow_model_of_its_architecture(name: str, here: Path) -> None:
     torch.manual_seed(0)
     config = narrow_config(name)
-    params = small_params(name, tmp_path / "source")
+    params = small_params(name, here / "source")
     make_tokenizer, hello = TOKENIZERS[config.model_type]
     stock = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, params.compute.dtype))
-    stock.save_pretrained(tmp_path / "source")
-    make_tokenizer().save_pretrained(tmp_path / "source")
+    stock.save_pretrained(here / "source")
+    make_tokenizer().save_pretrained(here / "source")
     run_stages(params)
 
     pruned = AutoModelForCausalLM.from_pretrained("data/pruned")

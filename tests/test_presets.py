@@ -99,22 +99,19 @@ def test_every_preset_is_tried() -> None:
     assert set(preset_names()) == set(PUBLISHED | ARCHIVED)
 
 
-def test_the_command_writes_the_preset_over_what_is_committed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    file = tmp_path / "params.yaml"
+def test_the_command_writes_the_preset_over_what_is_committed(here: Path) -> None:
+    file = here / "params.yaml"
     file.write_text(own_params(), encoding="utf-8")
     for command in (["init", "--quiet"], ["add", "params.yaml"], ["commit", "--quiet", "-m", "Own"]):
         subprocess.run(["git", *command], env=ENVIRONMENT, check=True)
-    written = run_in(tmp_path, "python -m stages.preset qwen2.5-7b > params.yaml")
+    written = run_in(here, "python -m stages.preset qwen2.5-7b > params.yaml")
     assert written.returncode == 0, written.stderr
     assert file.read_text(encoding="utf-8") == whole_preset("qwen2.5-7b", own_params())
     subprocess.run(["git", "commit", "--quiet", "-am", "A preset"], env=ENVIRONMENT, check=True)
-    again = run_in(tmp_path, "python -m stages.preset qwen3-8b")
+    again = run_in(here, "python -m stages.preset qwen3-8b")
     assert again.returncode == 1
     assert "params.yaml: is the preset qwen2.5-7b;" in again.stderr
-    before = run_in(tmp_path, "python -m stages.preset qwen3-8b --of HEAD~1")
+    before = run_in(here, "python -m stages.preset qwen3-8b --of HEAD~1")
     assert before.stdout == whole_preset("qwen3-8b", own_params())
 
 
@@ -130,10 +127,7 @@ def test_an_unknown_name_lists_the_presets() -> None:
     assert all(name in result.output for name in preset_names())
 
 
-def test_without_a_commit_there_is_nothing_to_lay_a_preset_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_without_a_commit_there_is_nothing_to_lay_a_preset_over(here: Path) -> None:
     result = CliRunner().invoke(preset.main, ["qwen2.5-7b"])
     assert result.exit_code == 1
     assert "Error: --of: HEAD: params.yaml: fatal: " in result.output

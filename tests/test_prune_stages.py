@@ -64,13 +64,12 @@ def set_up(directory: Path, dense_dir: Path, **changes: Any) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+def project(here: Path, dense_dir: Path) -> Callable[..., Path]:
     """A directory as the stages before capture leave it; the argument changes its params."""
 
     def make(**changes: Any) -> Path:
-        set_up(tmp_path, dense_dir, **changes)
-        monkeypatch.chdir(tmp_path)
-        return tmp_path
+        set_up(here, dense_dir, **changes)
+        return here
 
     return make
 

@@ -12,20 +12,19 @@ from tests.stages.reporting.test_card import BEFORE
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(here: Path) -> Path:
     params = YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8"))
     # The made-up rounds end with the second.
     params["rounds"] = {"r1": {"after": "dense", "progress": 0.5}, "r2": {"after": "r1", "progress": 1.0}}
     params["surgery"]["after"] = "r2"
-    with (tmp_path / "params.yaml").open("w", encoding="utf-8") as file:
+    with (here / "params.yaml").open("w", encoding="utf-8") as file:
         YAML(typ="safe").dump(params, file)
-    write_evidence(tmp_path / "data")
-    pruned = tmp_path / "data/pruned"
+    write_evidence(here / "data")
+    pruned = here / "data/pruned"
     pruned.mkdir()
     (pruned / "README.md").write_text(BEFORE, encoding="utf-8")
     (pruned / "model.safetensors").write_bytes(b"weights")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return here
 
 
 def test_the_folder_for_the_hub_has_the_weights_and_the_figures(project: Path) -> None:

@@ -71,13 +71,12 @@ recover.main()
 
 
 @pytest.fixture
-def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+def project(here: Path, dense_dir: Path) -> Callable[..., Path]:
     """A directory as surgery leaves it; `kept` mlp channels in each of the three layers."""
 
     def make(kept: tuple[int, int, int] = (32, 32, 32), **changes: Any) -> Path:
         more = {key.replace("__", "."): value for key, value in changes.items()}
-        write_params(tmp_path, change(read_yaml(), CHANGES | more))
-        monkeypatch.chdir(tmp_path)
+        write_params(here, change(read_yaml(), CHANGES | more))
         Path("data").mkdir()
         Path("data/model").symlink_to(dense_dir)
         model = make_tiny_model()
@@ -95,7 +94,7 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
         generator = torch.Generator().manual_seed(0)
         rows = random_sequences(("news", "self", "own text"), 24, generator)
         write_sequences(Path("data/corpus/recovery.parquet"), rows, {})
-        return tmp_path
+        return here
 
     return make
 
@@ -311,14 +310,11 @@ def test_a_pruned_model_that_is_missing_is_one_message(project: Callable[..., Pa
     assert not Path("data/recovered").exists()
 
 
-def test_measures_stand_beside_the_dense_ones_and_not_in_the_metrics(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_measures_stand_beside_the_dense_ones_and_not_in_the_metrics(here: Path) -> None:
     write_params(
-        tmp_path,
+        here,
         change(read_yaml(), {"rounds": {"r2": {"after": "dense", "progress": 1.0}}, "surgery.after": "r2"}),
     )
-    monkeypatch.chdir(tmp_path)
     write_evidence(Path("data"))
     latency = json.loads(Path("data/evaluations/pruned/cost.json").read_text())["latency"]
     write_evaluation(Path("data/evaluations/recovered"), evaluation(1.1) | {"latency": latency}, 6)

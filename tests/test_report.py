@@ -20,10 +20,9 @@ def set_up(directory: Path) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    set_up(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def project(here: Path) -> Path:
+    set_up(here)
+    return here
 
 
 def run() -> Result:

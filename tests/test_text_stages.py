@@ -24,7 +24,7 @@ Project = Callable[..., Path]
 
 
 @pytest.fixture
-def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(here: Path, dense_dir: Path) -> Project:
     """Make a folder with params.yaml and local inputs, and go there; arguments replace groups of params."""
 
     def make(**groups: Any) -> Path:
@@ -51,12 +51,11 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
             },
             **groups,
         }
-        write_params(tmp_path, params)
+        write_params(here, params)
         tales = [f"Tale {index}: they lived in house number {index * 7} until today." for index in range(50)]
-        (tmp_path / "tales.txt").write_text("\n".join(tales))
-        (tmp_path / "quiz.jsonl").write_text(f"{json.dumps(ITEM)}\n" * 2)
-        monkeypatch.chdir(tmp_path)
-        return tmp_path
+        (here / "tales.txt").write_text("\n".join(tales))
+        (here / "quiz.jsonl").write_text(f"{json.dumps(ITEM)}\n" * 2)
+        return here
 
     return make
 

@@ -16,15 +16,6 @@ PACKAGES = ["tiny_part1==1.0", "tiny_part2==1.0", "tiny_part3==1.0"]
 
 
 @pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in which pip looks, and nowhere else."""
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    return tmp_path
-
-
-@pytest.fixture
 def whole(tmp_path: Path) -> bytes:
     """A small but complete GGUF file."""
     path = tmp_path / "whole.gguf"

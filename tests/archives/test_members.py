@@ -21,15 +21,6 @@ from secateurs.settings.sources import PackageContent
 from tests.text.archives import make_sdist, make_wheel, tarball
 
 
-@pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in which pip looks, and nowhere else."""
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    return tmp_path
-
-
 def content(member: str, sha256: str, archive: str = "wheel", package: str = "tiny==1.0") -> PackageContent:
     return PackageContent.model_validate(
         {"source": "package", "package": package, "archive": archive, "member": member, "sha256": sha256}

@@ -63,14 +63,11 @@ def refused(root: Path, model: Path, task: str, data: bytes | None) -> str:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_bad_item_is_refused(
-    case: str, tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_bad_item_is_refused(case: str, here: Path, dense_dir: Path) -> None:
     task, item, message = CASES[case]
     rows = [FIRST[task], *([] if item is None else [item])]
     data = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
-    found = refused(tmp_path, dense_dir, task, data)
+    found = refused(here, dense_dir, task, data)
     assert found == f"params.yaml: benchmarks.{task}.path: items.jsonl{message}"
 
 
@@ -100,12 +97,6 @@ def test_a_bad_item_is_refused(
     ],
 )
 def test_a_bad_file_or_task_is_refused(
-    task: str,
-    data: bytes | None,
-    message: str,
-    tmp_path: Path,
-    dense_dir: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    task: str, data: bytes | None, message: str, here: Path, dense_dir: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert refused(tmp_path, dense_dir, task, data) == f"params.yaml: benchmarks.{message}"
+    assert refused(here, dense_dir, task, data) == f"params.yaml: benchmarks.{message}"

@@ -30,14 +30,9 @@ CASES: dict[str, tuple[list[str], str]] = {
 }  # fmt: skip
 
 
-def test_a_share_that_leaves_a_split_too_little_is_named(
-    tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_share_that_leaves_a_split_too_little_is_named(here: Path, dense_dir: Path) -> None:
     domains = {"tales": LINES | {"documents": 200}}
-    make_project(
-        tmp_path, local_params(dense_dir, domains=domains, benchmarks={}, corpus__heldout_share=0.995)
-    )
+    make_project(here, local_params(dense_dir, domains=domains, benchmarks={}, corpus__heldout_share=0.995))
     documents = [f"Tale {n}: they lived in house number {n * 7} until today, {n} times." for n in range(200)]
     Path("tales.txt").write_text("\n".join(documents), encoding="utf-8")
     for command, *arguments in ((model.main,), (sources.main, "tales"), (sample.main,)):
@@ -50,15 +45,12 @@ def test_a_share_that_leaves_a_split_too_little_is_named(
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_too_little_text_is_refused_by_its_cause(
-    case: str, tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_too_little_text_is_refused_by_its_cause(case: str, here: Path, dense_dir: Path) -> None:
     documents, message = CASES[case]
     length = {"corpus__sequence_length": 256 if case == "forms" else 16}
-    make_project(tmp_path, local_params(dense_dir, domains={"tales": LINES}, benchmarks={}, **length))
+    make_project(here, local_params(dense_dir, domains={"tales": LINES}, benchmarks={}, **length))
     Path("tales.txt").write_text("\n".join(documents), encoding="utf-8")
     for command, *arguments in ((model.main,), (sources.main, "tales"), (sample.main,)):
         assert run(command, *arguments).exit_code == 0
     assert said(corpus.main) == START + message
-    assert not (tmp_path / "data/corpus").exists()
+    assert not (here / "data/corpus").exists()

@@ -47,22 +47,18 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("command", [plan.main, model.main], ids=["plan", "model"])
 @pytest.mark.parametrize("case", CASES)
-def test_it_is_said_first(
-    case: str, command: Any, tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_it_is_said_first(case: str, command: Any, here: Path, dense_dir: Path) -> None:
     changes, message = CASES[case]
-    make_project(tmp_path, local_params(dense_dir, **changes))
+    make_project(here, local_params(dense_dir, **changes))
     rows = [ITEM, {key: value for key, value in ITEM.items() if key != "question"}]
     Path("items.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     assert said(command) == message
-    assert not (tmp_path / "data").exists()
+    assert not (here / "data").exists()
 
 
-def test_all_of_it_is_said_at_once(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_all_of_it_is_said_at_once(here: Path, dense_dir: Path) -> None:
     changes = {"domains": {"tales": LINES | {"path": "gone"}}, "benchmarks": {"mystery": LOCAL}}
-    make_project(tmp_path, local_params(dense_dir, **changes))
+    make_project(here, local_params(dense_dir, **changes))
     said_by_plan = CliRunner().invoke(plan.main, ["--check"]).output.splitlines()
     assert [text.split(":")[1] for text in said_by_plan if text] == [" params.yaml", " benchmarks.mystery"]
 
@@ -83,37 +79,30 @@ def test_data_that_is_a_link_is_refused(
     assert said(model.main) == message
 
 
-def test_a_tokenizer_beyond_the_embedding_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_tokenizer_beyond_the_embedding_is_refused(here: Path) -> None:
     make_tiny_model(vocab_size=200).save_pretrained("dense")
     make_tiny_tokenizer().save_pretrained("dense")
-    make_project(tmp_path, local_params(Path("dense")))
+    make_project(here, local_params(Path("dense")))
     assert said(model.main) == (
         "tiny: its tokenizer has ids up to 257, and its embedding 200 rows; put the tokenizer there that the model "
         "was trained with"
     )
 
 
-def test_a_chat_template_that_is_not_there_is_missed_at_once(
-    tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    make_project(tmp_path, local_params(dense_dir, evaluate__chat_template=True))
+def test_a_chat_template_that_is_not_there_is_missed_at_once(here: Path, dense_dir: Path) -> None:
+    make_project(here, local_params(dense_dir, evaluate__chat_template=True))
     assert said(model.main) == (
         f"{P}evaluate.chat_template: true: tiny has no chat template; set it to false, or take an instruct model"
     )
 
 
-def test_an_added_token_beyond_the_embedding_is_refused_where_text_has_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_an_added_token_beyond_the_embedding_is_refused_where_text_has_it(here: Path) -> None:
     make_tiny_model().save_pretrained("dense")
     tokenizer = make_tiny_tokenizer()
     tokenizer.add_special_tokens({"pad_token": "<pad>"})
     tokenizer.save_pretrained("dense")
     params = local_params(Path("dense"), mixture__self=0.0, benchmarks={})
-    make_project(tmp_path, params)
+    make_project(here, params)
     for command, *arguments in ((model.main,), (sources.main, "tales"), (sample.main,)):
         assert run(command, *arguments).exit_code == 0
     # Padding that no text has harms nobody.
@@ -128,11 +117,8 @@ def test_an_added_token_beyond_the_embedding_is_refused_where_text_has_it(
     )
 
 
-def test_settings_that_change_later_are_refused_where_they_are_read(
-    tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    make_project(tmp_path, local_params(dense_dir))
+def test_settings_that_change_later_are_refused_where_they_are_read(here: Path, dense_dir: Path) -> None:
+    make_project(here, local_params(dense_dir))
     assert run(model.main).exit_code == 0
     params = local_params(dense_dir, corpus__sequence_length=600)
     with Path("params.yaml").open("w", encoding="utf-8") as file:
@@ -152,20 +138,15 @@ def test_settings_that_change_later_are_refused_where_they_are_read(
     ],
 )
 def test_a_stretched_context_counts_from_what_it_was_before(
-    stretched: dict[str, Any],
-    most: int,
-    tmp_path: Path,
-    dense_dir: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    stretched: dict[str, Any], most: int, here: Path, dense_dir: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     shutil.copytree(dense_dir, "dense")
     config = json.loads(Path("dense/config.json").read_text(encoding="utf-8"))
     config["rope_parameters"] = {"rope_theta": 10000.0} | stretched
     Path("dense/config.json").write_text(json.dumps(config), encoding="utf-8")
-    make_project(tmp_path, local_params(Path("dense"), corpus__sequence_length=most))
+    make_project(here, local_params(Path("dense"), corpus__sequence_length=most))
     assert run(plan.main, "--check").exit_code == 0
-    make_project(tmp_path, local_params(Path("dense"), corpus__sequence_length=most + 1))
+    make_project(here, local_params(Path("dense"), corpus__sequence_length=most + 1))
     assert said(plan.main, "--check") == (
         f"{P}corpus.sequence_length: {most + 1}: more than the {most} tokens that the model can read "
         "(max_position_embeddings); lower it"
@@ -181,13 +162,12 @@ def test_a_stretched_context_counts_from_what_it_was_before(
     ],
 )  # fmt: skip
 def test_a_recoverys_own_text_fits_the_context(
-    changes: dict[str, Any], message: str, tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any], message: str, here: Path, dense_dir: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     shares = {"calibration": 1.0, "plain": 0.0, "dialogues": 0.0}
     dialogues = 4 if "recover__own__plain" in changes else 0
     make_project(
-        tmp_path,
+        here,
         local_params(dense_dir, recover__mixture=shares, **{"recover__own__dialogues": dialogues} | changes),
     )
     assert run(model.main).exit_code == 0

@@ -252,15 +252,12 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_bad_model_is_refused(
-    case: str, tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    make_project(tmp_path, local_params(Path("model")))
+def test_a_bad_model_is_refused(case: str, here: Path, dense_dir: Path) -> None:
+    make_project(here, local_params(Path("model")))
     change, message = CASES[case]
-    change(Path(shutil.copytree(dense_dir, tmp_path / "model")))
+    change(Path(shutil.copytree(dense_dir, here / "model")))
     assert said(model.main) == START + message
-    assert not (tmp_path / "data/model").exists()
+    assert not (here / "data/model").exists()
 
 
 @pytest.mark.parametrize(
@@ -279,11 +276,8 @@ def test_a_bad_model_is_refused(
         ),
     ],
 )
-def test_a_bad_file_of_a_model_is_refused(
-    name: str, data: bytes | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    make_project(tmp_path, local_params(Path(name)))
+def test_a_bad_file_of_a_model_is_refused(name: str, data: bytes | None, message: str, here: Path) -> None:
+    make_project(here, local_params(Path(name)))
     if data is not None:
         Path(name).write_bytes(data)
     assert said(model.main) == f"params.yaml: model.path: {message}"
@@ -314,13 +308,7 @@ MODEL = "data/model: no checkpoint there; run `dvc repro model`"
     ],
 )
 def test_a_stage_without_its_model_says_what_makes_it(
-    command: Command,
-    arguments: tuple[str, ...],
-    message: str,
-    tmp_path: Path,
-    dense_dir: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    command: Command, arguments: tuple[str, ...], message: str, here: Path, dense_dir: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    make_project(tmp_path, local_params(dense_dir))
+    make_project(here, local_params(dense_dir))
     assert said(command, *arguments) == message

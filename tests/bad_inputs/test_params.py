@@ -54,10 +54,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_a_file_that_is_no_params_is_refused(
-    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_file_that_is_no_params_is_refused(case: str, here: Path) -> None:
     data, message = FILES[case]
     path = Path("params.yaml")
     if data is None:
@@ -68,31 +65,22 @@ def test_a_file_that_is_no_params_is_refused(
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_value_that_nothing_can_take_is_refused(
-    case: str, tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_value_that_nothing_can_take_is_refused(case: str, here: Path, dense_dir: Path) -> None:
     changes, message = CASES[case]
-    make_project(tmp_path, local_params(dense_dir, **changes))
+    make_project(here, local_params(dense_dir, **changes))
     assert said(plan.main, "--check") == f"params.yaml: {message}"
 
 
 @pytest.mark.parametrize("key", ["id", "revision"])
-def test_two_lines_in_what_the_model_card_names_are_refused(
-    key: str, tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_two_lines_in_what_the_model_card_names_are_refused(key: str, here: Path, dense_dir: Path) -> None:
     params = local_params(dense_dir)
     hub = {"source": "hub", "id": "some/model", "revision": "main", "name": "tiny", "licence": "none"}
-    make_project(tmp_path, params | {"model": hub | {key: "x\nlicense: mit"}})
+    make_project(here, params | {"model": hub | {key: "x\nlicense: mit"}})
     assert said(plan.main, "--check") == f"params.yaml: model.{key}: 'x\\nlicense: mit': {ONE_LINE}"
 
 
-def test_an_unfinished_merge_of_the_lock_is_named(
-    tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    make_project(tmp_path, local_params(dense_dir))
+def test_an_unfinished_merge_of_the_lock_is_named(here: Path, dense_dir: Path) -> None:
+    make_project(here, local_params(dense_dir))
     Path("data/model").mkdir(parents=True)
     Path("data/model/config.json").write_text("{}", encoding="utf-8")
     Path("dvc.lock").write_text("<<<<<<< HEAD\nstages: {}\n=======\n", encoding="utf-8")

@@ -107,22 +107,16 @@ def refused(root: Path, model: Path, name: str, reader: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_bad_file_is_refused(
-    case: str, tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_bad_file_is_refused(case: str, here: Path, dense_dir: Path) -> None:
     name, data, reader, message = CASES[case]
     Path(name).write_bytes(data)
-    assert refused(tmp_path, dense_dir, name, reader) == f"params.yaml: domains.tales.path: {message}"
+    assert refused(here, dense_dir, name, reader) == f"params.yaml: domains.tales.path: {message}"
 
 
 @pytest.mark.parametrize("compression", ["snappy", "gzip", "none"])
-def test_damaged_pages_of_a_parquet_file_are_refused(
-    compression: str, tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_damaged_pages_of_a_parquet_file_are_refused(compression: str, here: Path, dense_dir: Path) -> None:
     Path("a.parquet").write_bytes(damaged(parquet(WORDS, compression)))
-    message = refused(tmp_path, dense_dir, "a.parquet", PARQUET)
+    message = refused(here, dense_dir, "a.parquet", PARQUET)
     start = "params.yaml: domains.tales.path: a.parquet: not a Parquet file, or damaged: "
     assert message.startswith(start)
     assert message.endswith("; write it again")
@@ -145,10 +139,9 @@ def test_damaged_pages_of_a_parquet_file_are_refused(
     ],
 )
 def test_a_path_without_text_is_refused(
-    changes: dict[str, Any], message: str, tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any], message: str, here: Path, dense_dir: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
     Path("blank.txt").write_bytes(b"\n \n")
-    make_project(tmp_path, local_params(dense_dir, domains={"tales": LINES | changes}))
+    make_project(here, local_params(dense_dir, domains={"tales": LINES | changes}))
     assert said(sources.main, "tales") == message

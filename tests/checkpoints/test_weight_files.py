@@ -59,15 +59,9 @@ def test_pickled_weights_beside_are_compared(
     ],
 )
 def test_a_pickle_that_cannot_be_compared_is_named_and_not_run(
-    data: bytes,
-    said: str,
-    dense_dir: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    data: bytes, said: str, dense_dir: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    folder = Path(shutil.copytree(dense_dir, tmp_path / "model"))
+    folder = Path(shutil.copytree(dense_dir, here / "model"))
     (folder / "pytorch_model.bin").write_bytes(data)
     load_dense(source(folder))
     assert capsys.readouterr().err.startswith(f"{READ} {said}")

@@ -46,13 +46,13 @@ axes:
 
 
 @pytest.fixture
-def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def project(here: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A directory with params.yaml, text and a file of axes, as the stages up to corpus leave it."""
     params = read_yaml()
     for number, name in enumerate(("code", "news")):
-        (tmp_path / f"{name}.txt").write_text(text(number), encoding="utf-8")
+        (here / f"{name}.txt").write_text(text(number), encoding="utf-8")
     item = {"question": "Who?", "choices": ["I", "you"], "labels": ["A", "B"], "answer": "A"}
-    (tmp_path / "items.jsonl").write_text(f"{json.dumps(item)}\n" * 2)
+    (here / "items.jsonl").write_text(f"{json.dumps(item)}\n" * 2)
     params["domains"] = {name: lines_of(f"{name}.txt") for name in ("code", "news")}
     params["model"] = model_at(dense_dir)
     params["mixture"] = {"code": 2.0, "news": 1.0, "self": 1.0, "dialogues": 0.0}
@@ -62,7 +62,6 @@ def project(tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
     params["capture"] |= {"sequences": 2}
     params["surgery"] |= {"sequences": 5, "choice_sequences": 1}
     params["prune"] |= {"width_multiple": 1}
-    monkeypatch.chdir(tmp_path)
     # A fresh process for every checkpoint takes long and is tested elsewhere.
     monkeypatch.setattr(surgery, "prove_load", lambda *_: Proof("5", "LlamaForCausalLM", 1, 0.0))
     Path("axes.yaml").write_text(AXES, encoding="utf-8")

@@ -101,11 +101,10 @@ def test_the_lock_of_a_process_that_was_killed_is_free_at_once(tmp_path: Path) -
 
 
 def test_a_stage_of_several_processes_stops_instead_of_waiting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = start(tmp_path)
+    first = start(here)
     assert line(first.stdout) == "held"
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match=rf"run again when it has ended, or end it: kill {first.pid}$"):
         hold(Path(OUTPUT))
@@ -115,11 +114,10 @@ def test_a_stage_of_several_processes_stops_instead_of_waiting(
     first.communicate("end\n", timeout=30)
 
 
-def test_other_outputs_are_made_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = start(tmp_path)
+def test_other_outputs_are_made_meanwhile(here: Path) -> None:
+    first = start(here)
     assert line(first.stdout) == "held"
-    monkeypatch.chdir(tmp_path)
     hold(Path("data/rounds/r2/masks.safetensors"))
     release()
     first.communicate("end\n", timeout=30)
-    assert list(tmp_path.iterdir()) == []
+    assert list(here.iterdir()) == []

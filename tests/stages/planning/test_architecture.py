@@ -22,12 +22,11 @@ from tests.tiny import make_tiny_model
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(here: Path) -> Path:
     # The tiny model's channels, in steps of the default width, cannot give as much as the default asks for.
     params = PARAMS.read_text(encoding="utf-8").replace("sparsity: 0.2", "sparsity: 0.1")
-    (tmp_path / "params.yaml").write_text(params, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    (here / "params.yaml").write_text(params, encoding="utf-8")
+    return here
 
 
 def made_of(project: Path, dense_dir: Path, **changes: Any) -> None:
