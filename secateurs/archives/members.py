@@ -50,16 +50,12 @@ def read_members(content: PackageContent, key: str) -> dict[str, bytes]:
         return dict(sorted((name, file.read()) for name, file in members()))
 
 
-def content_sha256(members: Mapping[str, bytes]) -> str:
-    """The hash that pins some files.
-
-    One file: the sha256 of its bytes. Several: the sha256 of one line `<sha256>  <name>` for each, sorted
-    by name, each ended by a newline (what `sha256sum` prints), in UTF-8.
-    """
-    return _sha256_of({name: hashlib.sha256(data).hexdigest() for name, data in members.items()})
-
-
 def _sha256_of(digests: Mapping[str, str]) -> str:
+    """The hash that pins some files, of the sha256 of each.
+
+    One file: its own. Several: the sha256 of one line `<sha256>  <name>` for each, sorted by name, each ended
+    by a newline (what `sha256sum` prints), in UTF-8.
+    """
     if len(digests) == 1:
         return next(iter(digests.values()))
     listing = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
