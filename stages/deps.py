@@ -1,4 +1,4 @@
-"""Tool: write the code that each stage imports into the dependencies of every dvc.yaml."""
+"""Tool: write the code that each stage imports into the dependencies of dvc.yaml."""
 
 from pathlib import Path
 
@@ -7,27 +7,23 @@ import click
 from secateurs.errors import InputError
 from secateurs.files.atomic import atomic
 from stages.common.console import stage
-from stages.planning.dependencies import pipelines, with_code
+from stages.planning.dependencies import with_code
+
+FILE = Path("dvc.yaml")
 
 
 @stage
-@click.option("--check", is_flag=True, help="Write nothing; fail where a file would change.")
+@click.option("--check", is_flag=True, help="Write nothing; fail where the file would change.")
 def main(check: bool) -> None:
-    """Bring the `deps` of dvc.yaml and of the optional pipelines up to date with the imports."""
-    root = Path.cwd()
-    stale = []
-    for file in pipelines(root):
-        before = file.read_text(encoding="utf-8")
-        after = with_code(before, root)
-        if after == before:
-            continue
-        stale.append(str(file.relative_to(root)))
-        if not check:
-            with atomic(file) as temporary:
-                temporary.write_text(after, encoding="utf-8")
-    if check and stale:
-        raise InputError(f"{', '.join(stale)}: code dependencies are stale; run `make deps`")
-    click.echo(f"deps: {', '.join(stale) or 'nothing'} {'rewritten' if stale else 'to change'}")
+    """Bring the `deps` of dvc.yaml up to date with the imports; `stages.enable` does it for optional ones."""
+    before = FILE.read_text(encoding="utf-8")
+    after = with_code(before, Path.cwd())
+    if check and after != before:
+        raise InputError(f"{FILE}: code dependencies are stale; run `make deps`")
+    if after != before:
+        with atomic(FILE) as temporary:
+            temporary.write_text(after, encoding="utf-8")
+    click.echo(f"deps: {f'{FILE} rewritten' if after != before else 'nothing to change'}")
 
 
 if __name__ == "__main__":

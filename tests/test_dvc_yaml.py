@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,25 @@ from stages.params import file as params
 from stages.planning.dependencies import (
     CANNOT_CHANGE_A_RESULT,
     CODE,
+    TEMPLATES,
     closure,
     code_of,
     imports,
-    pipelines,
     stage_file,
     with_code,
 )
 from tests.project import MODULES, ROOT
 
 
+@cache
 def stages_of_dvc_yaml() -> dict[str, dict[str, Any]]:
-    """By DVC's names for them: those of other files than the first have the file's path before them."""
+    """By DVC's names for them, those of an optional pipeline with its path before them and its code added."""
     found = {}
-    for file in pipelines(ROOT):
-        prefix = "" if file.parent == ROOT else f"{file.relative_to(ROOT).as_posix()}:"
-        for name, stage in YAML(typ="safe").load(file.read_text(encoding="utf-8"))["stages"].items():
+    for file in (ROOT / "dvc.yaml", *ROOT.glob(TEMPLATES)):
+        text, prefix = file.read_text(encoding="utf-8"), ""
+        if file.parent != ROOT:
+            text, prefix = with_code(text, ROOT), f"{file.relative_to(ROOT).as_posix()}:"
+        for name, stage in YAML(typ="safe").load(text)["stages"].items():
             found[f"{prefix}{name}"] = stage.get("do", stage)
     return found
 

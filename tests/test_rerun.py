@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from lab.study.results import read_results
-from stages.planning.dependencies import pipelines
 from tests.project import (
     ENVIRONMENT,
     ROOT,
@@ -46,8 +45,7 @@ class Project:
             source = ROOT / name
             copy = shutil.copytree if source.is_dir() else shutil.copy
             copy(source, directory / name)
-        for pipeline in pipelines(directory):
-            pipeline.write_text(OTHER_CODE.sub("", pipeline.read_text("utf-8")), "utf-8")
+        self.without_code("dvc.yaml")
         for number, name in enumerate(("alpha", "news", "gamma")):
             (directory / f"{name}.txt").write_text(text(number), encoding="utf-8")
         items = [
@@ -100,7 +98,13 @@ class Project:
     def enable(self, name: str) -> str:
         """Switch an optional pipeline on; its file."""
         self.run(["python", "-m", "stages.enable", name])
-        return f"stages/{name}/dvc.yaml"
+        return self.without_code(f"stages/{name}/dvc.yaml")
+
+    def without_code(self, file: str) -> str:
+        """Drop what a pipeline's stages import from its dependencies; the name of its file."""
+        path = self.directory / file
+        path.write_text(OTHER_CODE.sub("", path.read_text("utf-8")), "utf-8")
+        return file
 
     def commit(self) -> None:
         self.run(["git", "add", "--all"])

@@ -35,14 +35,9 @@ PACKAGES = ("secateurs", "stages")
 CODE = tuple(f"{package}/" for package in PACKAGES)
 
 
-# What `python -m stages.enable` makes a dvc.yaml of. DVC looks for files of that name everywhere, and lists
-# outputs that nobody asked for as missing.
+# What `python -m stages.enable` makes a dvc.yaml of, with the code that the stages import. DVC looks for
+# files of that name everywhere, and lists outputs that nobody asked for as missing.
 TEMPLATES = "stages/*/pipeline.yaml"
-
-
-def pipelines(root: Path) -> list[Path]:
-    """The default dvc.yaml, then the templates of the optional pipelines."""
-    return [root / "dvc.yaml", *sorted(root.glob(TEMPLATES))]
 
 
 def with_code(text: str, root: Path) -> str:
