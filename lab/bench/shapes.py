@@ -9,6 +9,21 @@ from secateurs.families.decoder import decoder_layers
 from secateurs.kinds.kind import Masks
 from secateurs.kinds.sites import all_kept_masks, cut, sites_of
 
+
+def _qwen(hidden: int, mlp: int, layers: int, heads: int, kv_heads: int, small: bool = False) -> Qwen2Config:
+    """Qwen2.5 of a size; the small ones share embeddings and head, which have fewer spare rows."""
+    return Qwen2Config(
+        vocab_size=151936 if small else 152064,
+        hidden_size=hidden,
+        intermediate_size=mlp,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        tie_word_embeddings=small,
+        max_position_embeddings=32768,
+    )
+
+
 SHAPES: dict[str, PretrainedConfig] = {
     "SmolLM2-135M": LlamaConfig(
         vocab_size=49152,
@@ -19,46 +34,10 @@ SHAPES: dict[str, PretrainedConfig] = {
         num_key_value_heads=3,
         tie_word_embeddings=True,
     ),
-    "Qwen2.5-0.5B": Qwen2Config(
-        vocab_size=151936,
-        hidden_size=896,
-        intermediate_size=4864,
-        num_hidden_layers=24,
-        num_attention_heads=14,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        max_position_embeddings=32768,
-    ),
-    "Qwen2.5-1.5B": Qwen2Config(
-        vocab_size=151936,
-        hidden_size=1536,
-        intermediate_size=8960,
-        num_hidden_layers=28,
-        num_attention_heads=12,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        max_position_embeddings=32768,
-    ),
-    "Qwen2.5-7B": Qwen2Config(
-        vocab_size=152064,
-        hidden_size=3584,
-        intermediate_size=18944,
-        num_hidden_layers=28,
-        num_attention_heads=28,
-        num_key_value_heads=4,
-        tie_word_embeddings=False,
-        max_position_embeddings=32768,
-    ),
-    "Qwen2.5-32B": Qwen2Config(
-        vocab_size=152064,
-        hidden_size=5120,
-        intermediate_size=27648,
-        num_hidden_layers=64,
-        num_attention_heads=40,
-        num_key_value_heads=8,
-        tie_word_embeddings=False,
-        max_position_embeddings=32768,
-    ),
+    "Qwen2.5-0.5B": _qwen(896, 4864, 24, 14, 2, small=True),
+    "Qwen2.5-1.5B": _qwen(1536, 8960, 28, 12, 2, small=True),
+    "Qwen2.5-7B": _qwen(3584, 18944, 28, 28, 4),
+    "Qwen2.5-32B": _qwen(5120, 27648, 64, 40, 8),
 }
 
 
