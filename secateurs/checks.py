@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import torch
 
-from secateurs.choose.target import PRECISIONS
+from secateurs.choose.weight_bytes import PRECISIONS
 from secateurs.devices.placement import resolve_device
 from secateurs.errors import InputError
 from secateurs.heal.methods import METHODS

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from secateurs.checkpoints.dense import load_dense
 from secateurs.checkpoints.saving import save_model
-from secateurs.errors import InputError
+from secateurs.errors import InputError, SettingError
 from secateurs.gguf.vocabulary import PRE_TOKENIZERS
 from secateurs.gguf.writing import write_gguf
 from secateurs.kinds.sites import all_kept_masks, cut
@@ -197,6 +197,23 @@ def test_what_has_no_place_in_gguf_is_refused(
     directory = checkpoint(tmp_path, family, **changes)
     with pytest.raises(InputError, match=message):
         written(directory)
+
+
+@pytest.mark.parametrize(("precision", "form", "size"), [("f16", "f16", 70_000.0), ("q4_0", "q4_0", 3e6)])
+def test_a_weight_too_large_for_its_format_is_refused(
+    precision: str, form: str, size: float, tmp_path: Path
+) -> None:
+    model = tiny("llama", vocab_size=320, hidden_size=32)
+    model.model.layers[1].mlp.up_proj.weight.data[3, 5] = size
+    save_model(model, tmp_path)
+    trained_tokenizer().save_pretrained(tmp_path)
+    message = (
+        rf"^export\.precision: {precision}: blk\.1\.ffn_up\.weight has weights that are too large for {form} "
+        r"and would be infinite; set export\.precision: bf16 or f32$"
+    )
+    with pytest.raises(SettingError, match=message):
+        written(tmp_path, precision)
+    assert written(tmp_path, "bf16")
 
 
 def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from gguf import GGUFReader
 from transformers import AutoModelForCausalLM
 
+from secateurs.choose.weight_bytes import GGUF_PRECISIONS
 from secateurs.errors import InputError
 from secateurs.gguf.llama_quantize import K_QUANTS, find_program, quantise
-from secateurs.gguf.writing import PRECISIONS
 from secateurs.settings.groups import Export
 from stages import export
 from tests.families.test_families import half_masks, tiny
@@ -25,7 +25,7 @@ NEEDS_PROGRAM = pytest.mark.skipif(not PROGRAM, reason="LLAMA_QUANTIZE names lla
 
 def test_params_name_what_is_written_with_the_program_and_without() -> None:
     named = Export.model_json_schema()["properties"]["precision"]["enum"]
-    assert named == [*PRECISIONS, *K_QUANTS]
+    assert named == [*GGUF_PRECISIONS, *K_QUANTS]
 
 
 def test_a_program_is_found_by_its_path() -> None:

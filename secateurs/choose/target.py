@@ -2,57 +2,28 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from math import ceil, floor
+from math import floor
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateurs.choose.allocation import candidates_of, removable
+from secateurs.choose.weight_bytes import FORMATS, PRECISIONS, bound, weight_bytes
 from secateurs.errors import SettingError
 from secateurs.families.decoder import decoder_parameters
 from secateurs.settings.method import Budget
-
-# Bits of a weight in matrices, in embeddings and head, and in norms and biases. Those of the formats with
-# blocks of 32 weights count the scales of the blocks; embeddings and head stay at 8 bits there, as the export
-# writes them.
-PRECISIONS: dict[str, tuple[float, float, float]] = {
-    "float32": (32, 32, 32),
-    "bfloat16": (16, 16, 16),
-    "float16": (16, 16, 16),
-    "q8_0": (8.5, 8.5, 32),
-    "q5_1": (6, 8.5, 32),
-    "q5_0": (5.5, 8.5, 32),
-    "q4_1": (5, 8.5, 32),
-    "q4_0": (4.5, 8.5, 32),
-}
-
-
-def weight_bytes(model: PreTrainedModel, precision: str) -> int:
-    """Bytes that the weights of a model take at a precision, a key of PRECISIONS; shared ones count once.
-
-    The sum over weights of parameters times bits / 8. Buffers, activations and the cache of keys and values
-    come on top in use.
-    """
-    matrices, vocabulary, others = PRECISIONS[precision]
-    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
-    ids = {id(weight) for module in ends if module is not None for weight in module.parameters()}
-    bits = sum(
-        weight.numel() * (vocabulary if id(weight) in ids else matrices if weight.dim() > 1 else others)
-        for weight in model.parameters()
-    )
-    return ceil(bits / 8)
 
 
 def decoder_share(model: PreTrainedModel, budget: Budget) -> float:
     """The share of the dense model's decoder parameters that a budget asks to be gone.
 
-    With P parameters in all, D in the decoder, and weights of B bytes at b bits a weight of a matrix:
+    With P parameters in all, D in the decoder, and weights of which a parameter takes e bytes with it:
 
-        sparsity                (P - parameters) / D                ceil((B - bytes) * 8 / b) / D
+        sparsity                (P - parameters) / D                ceil((bound - bytes) / e) / D
 
-    Weights of a unit count as weights of matrices, its biases too: what is left then takes no more bytes than
-    were asked for. The share may be one that no model can meet; see check_target.
+    See weight_bytes.bound for the last: what is left takes no more bytes than were asked for, whichever
+    units go. The share may be one that no model can meet; see check_target.
     """
     if budget.sparsity is not None:
         return budget.sparsity
@@ -60,8 +31,7 @@ def decoder_share(model: PreTrainedModel, budget: Budget) -> float:
         asked = model.num_parameters() - budget.parameters
     else:
         assert budget.memory is not None, "a checked budget has one target"
-        matrices, *_ = PRECISIONS[budget.memory.precision]
-        asked = ceil((weight_bytes(model, budget.memory.precision) - budget.memory.bytes) * 8 / matrices)
+        asked = bound(model, budget, budget.memory.precision).parameters(budget.memory.bytes)
     return asked / decoder_parameters(model)
 
 
@@ -72,20 +42,31 @@ def check_target(model: PreTrainedModel, budget: Budget) -> None:
     """
     total, most = decoder_parameters(model), _most_removable(model, budget)
     asked = round(decoder_share(model, budget) * total)
-    where = f"prune.{written(budget)}"
-    if asked <= 0:
-        held = (
-            f"{model.num_parameters():,} parameters"
-            if budget.memory is None
-            else f"{weight_bytes(model, budget.memory.precision):,} bytes of weights at that precision"
+    where, memory = f"prune.{written(budget)}", budget.memory
+    held = model.num_parameters() if memory is None else weight_bytes(model, memory.precision)
+    if asked <= 0 or (memory is not None and memory.bytes >= held):
+        what = "parameters" if memory is None else "bytes of weights at that precision"
+        raise SettingError(
+            f"{where}: the dense model has no more than {held:,} {what}; ask for less than those"
         )
-        raise SettingError(f"{where}: the dense model has no more than {held}; ask for less than those")
     if asked > most:
         raise SettingError(
             f"{where}: asks for {asked:,} of the decoder's {total:,} parameters to go, but prune.sites with "
-            f"prune.floor: {budget.floor} leave at most {most:,} to remove; the nearest that can be met is "
-            f"prune.{_nearest(model, budget, most)}; or lower the floor, or add a site"
+            f"prune.floor: {budget.floor} leave at most {most:,} to remove; {_nearest(model, budget, most)}; "
+            f"or lower the floor, or add a site{rows_remedy(model, budget)}"
         )
+
+
+def rows_remedy(model: PreTrainedModel, budget: Budget) -> str:
+    """What makes a target of bytes cheaper to meet where rows may be no whole blocks; else nothing."""
+    memory = budget.memory
+    if memory is None or not bound(model, budget, memory.precision).whole:
+        return ""
+    block = FORMATS[PRECISIONS[memory.precision][0]].block
+    return (
+        f"; rows that are no whole number of blocks of {block} weights stay in 32 bits, which a "
+        f"prune.width_multiple of {block} prevents in mlp"
+    )
 
 
 def written(budget: Budget) -> str:
@@ -98,15 +79,18 @@ def written(budget: Budget) -> str:
 
 
 def _nearest(model: PreTrainedModel, budget: Budget, most: int) -> str:
-    """The smallest target of the same kind that removes no more than `most` parameters."""
+    """What to ask for instead: the smallest target of the same kind that removes no more than `most`."""
+    found = "the nearest that can be met is prune."
     if budget.memory is not None:
         precision = budget.memory.precision
-        left = ceil(weight_bytes(model, precision) - most * PRECISIONS[precision][0] / 8)
-        return f"memory: {{bytes: {left}, precision: {precision}}}"
+        left = bound(model, budget, precision).left(most)
+        if left >= weight_bytes(model, precision):
+            return "no target of bytes can be met with certainty"
+        return f"{found}memory: {{bytes: {left}, precision: {precision}}}"
     if budget.parameters is not None:
-        return f"parameters: {model.num_parameters() - most}"
+        return f"{found}parameters: {model.num_parameters() - most}"
     # Four digits, rounded towards what can be met.
-    return f"sparsity: {floor(most / decoder_parameters(model) * 10_000) / 10_000}"
+    return f"{found}sparsity: {floor(most / decoder_parameters(model) * 10_000) / 10_000}"
 
 
 def _most_removable(model: PreTrainedModel, budget: Budget) -> int:

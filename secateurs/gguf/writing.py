@@ -17,25 +17,20 @@ from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from secateurs.choose.weight_bytes import GGUF_PRECISIONS, WHOLE, stored_format
 from secateurs.errors import InputError
 from secateurs.families.layouts import Gguf, family_of
+from secateurs.gguf.checking import check_written
 from secateurs.gguf.vocabulary import write_tokenizer
 from secateurs.kinds.heads import head_dim
 
 PER_LAYER = Gguf("deci", interleaved=True)
 ROPES = ("default", "linear", "llama3")
-# By precision: the type of the matrices, of token embeddings and head, and of the file. Below 8 bits the
-# embeddings stay finer, as llama.cpp's own program keeps them: they are read, not multiplied, and errors in
-# the head are errors in every token.
-PRECISIONS = {
-    "f32": (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
-    "f16": (gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
-    "bf16": (gguf.GGMLQuantizationType.BF16, gguf.GGMLQuantizationType.BF16, gguf.LlamaFileType.MOSTLY_BF16),
-    "q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
-    "q5_1": (gguf.GGMLQuantizationType.Q5_1, gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q5_1),
-    "q5_0": (gguf.GGMLQuantizationType.Q5_0, gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q5_0),
-    "q4_1": (gguf.GGMLQuantizationType.Q4_1, gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q4_1),
-    "q4_0": (gguf.GGMLQuantizationType.Q4_0, gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q4_0),
+FREQUENCIES = "rope_freqs.weight"
+# By precision: what llama.cpp calls the file.
+FILE_TYPES = {
+    name: gguf.LlamaFileType["ALL_F32" if name == "f32" else f"MOSTLY_{name.upper()}"]
+    for name in GGUF_PRECISIONS
 }
 VOCABULARY = frozenset({"token_embd.weight", "output.weight"})
 
@@ -45,31 +40,31 @@ def write_gguf(
 ) -> str:
     """Write `checkpoint` (a directory of safetensors) to `path`; returns llama.cpp's architecture.
 
-    precision: of the matrices, a key of PRECISIONS; norms, biases and what cannot be quantised in blocks stay
-    float32. Tensors pass through memory one at a time. Raises InputError for what GGUF has no place for.
+    precision: a key of GGUF_PRECISIONS, which says with stored_format what each tensor is stored in. Tensors
+    pass through memory one at a time. Raises InputError for what GGUF has no place for, and for weights that
+    the precision cannot hold.
     """
     config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
     architecture = _architecture(config)
     writer = gguf.GGUFWriter(path, architecture.name, use_temp_file=True)
     writer.add_name(name)
-    matrices, vocabulary, file_type = PRECISIONS[precision]
-    writer.add_file_type(file_type)
+    writer.add_file_type(FILE_TYPES[precision])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     _write_sizes(writer, config)
-    _write_rope(writer, config)
+    meant = dict.fromkeys(_write_rope(writer, config), WHOLE)
     write_tokenizer(writer, tokenizer, config.vocab_size)
     for tensor_name, tensor in _tensors(checkpoint, config, architecture):
-        kind = vocabulary if tensor_name in VOCABULARY else matrices
-        if tensor.dim() != 2:
-            kind = gguf.GGMLQuantizationType.F32
-        block, _ = gguf.GGML_QUANT_SIZES[kind]
-        if tensor.shape[-1] % block:
-            kind = gguf.GGMLQuantizationType.F32
-        writer.add_tensor(tensor_name, gguf.quants.quantize(tensor.numpy(), kind), raw_dtype=kind)
+        form = stored_format(tensor.shape, tensor_name in VOCABULARY, GGUF_PRECISIONS[precision])
+        kind = gguf.GGMLQuantizationType[form.upper()]
+        # Weights beyond the format's largest number become infinite, which check_written refuses.
+        with np.errstate(over="ignore", invalid="ignore"):
+            writer.add_tensor(tensor_name, gguf.quants.quantize(tensor.numpy(), kind), raw_dtype=kind)
+        meant[tensor_name] = form
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    check_written(path, meant, precision)
     return architecture.name
 
 
@@ -112,8 +107,8 @@ def _one_or_all(values: list[int]) -> int | list[int]:
     return values[0] if len(set(values)) == 1 else values
 
 
-def _write_rope(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:
-    """Angles: the base, and where they are scaled, what divides each frequency."""
+def _write_rope(writer: gguf.GGUFWriter, config: PretrainedConfig) -> list[str]:
+    """Angles: the base, and where they are scaled what divides each frequency, whose name it returns."""
     rope = config.rope_parameters
     if rope["rope_type"] not in ROPES:
         raise InputError(
@@ -123,10 +118,12 @@ def _write_rope(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:
     size = head_dim(config.per_layer_config[0])
     writer.add_rope_freq_base(rope["rope_theta"])
     writer.add_rope_dimension_count(size)
-    if rope["rope_type"] != "default":
-        plain = rope["rope_theta"] ** -(torch.arange(0, size, 2, dtype=torch.float32) / size)
-        scaled, _ = ROPE_INIT_FUNCTIONS[rope["rope_type"]](config, "cpu")
-        writer.add_tensor("rope_freqs.weight", (plain / scaled).numpy().astype(np.float32))
+    if rope["rope_type"] == "default":
+        return []
+    plain = rope["rope_theta"] ** -(torch.arange(0, size, 2, dtype=torch.float32) / size)
+    scaled, _ = ROPE_INIT_FUNCTIONS[rope["rope_type"]](config, "cpu")
+    writer.add_tensor(FREQUENCIES, (plain / scaled).numpy().astype(np.float32))
+    return [FREQUENCIES]
 
 
 def _tensors(checkpoint: Path, config: PretrainedConfig, architecture: Gguf) -> Iterator[tuple[str, Tensor]]:

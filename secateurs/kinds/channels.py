@@ -88,16 +88,21 @@ class ChannelKind(Kind):
     def sites_of_layer(self, index: int, layer: nn.Module, family: Family) -> Sequence[ChannelSite]:
         """The sites of one decoder layer."""
 
-    def cost(self, model: PreTrainedModel, site: Site) -> int:
+    def weights(self, model: PreTrainedModel, site: Site) -> list[tuple[Tensor, int]]:
         """Rows of the modules that make the channels, with their biases, and columns of the projection."""
         one, layer = channel_site(site), decoder_layers(model)[site.layer]
-        count = 0
+        found: list[tuple[Tensor, int]] = []
         for part in (*one.inputs, one.output):
             module = linear(layer, part.module)
             other = module.in_features if part.axis == 0 else module.out_features
-            bias = part.block if part.axis == 0 and module.bias is not None else 0
-            count += part.block * other + bias
-        return count
+            found.append((module.weight, part.block * other))
+            if part.axis == 0 and module.bias is not None:
+                found.append((module.bias, part.block))
+        return found
+
+    def shortened(self, model: PreTrainedModel, site: Site) -> Tensor | None:
+        """That of the output projection."""
+        return output_projection(model, site).weight
 
     def observer(self, model: PreTrainedModel, site: Site, gradients: bool) -> Observer:
         """Sums over the input of the output projection, and over its gradient."""

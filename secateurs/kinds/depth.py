@@ -53,11 +53,11 @@ class DepthKind(Kind):
         gone = any(isinstance(layer.get_submodule(name), Gone) for name in names)
         return [] if gone else [DepthSite(index, self, 1, modules=names)]
 
-    def cost(self, model: PreTrainedModel, site: Site) -> int:
+    def weights(self, model: PreTrainedModel, site: Site) -> list[tuple[Tensor, int]]:
         """All parameters of the sublayer's modules."""
         layer = decoder_layers(model)[site.layer]
         modules = [layer.get_submodule(name) for name in depth_site(site).modules]
-        return sum(weight.numel() for module in modules for weight in module.parameters())
+        return [(weight, weight.numel()) for module in modules for weight in module.parameters()]
 
     def observer(self, model: PreTrainedModel, site: Site, gradients: bool) -> Observer:
         """Sums over what the sublayer adds to the stream, and over its gradient."""

@@ -119,8 +119,16 @@ class Kind(ABC):
         return None
 
     @abstractmethod
+    def weights(self, model: PreTrainedModel, site: Site) -> list[tuple[Tensor, int]]:
+        """The weights of which one unit of the site takes a part with it, and how many parameters of each."""
+
     def cost(self, model: PreTrainedModel, site: Site) -> int:
         """Parameters that one unit of the site takes with it."""
+        return sum(count for _, count in self.weights(model, site))
+
+    def shortened(self, model: PreTrainedModel, site: Site) -> Tensor | None:
+        """The weight whose rows have the site's features, so that they get shorter; None without one."""
+        return None
 
     def step(self, site: Site, multiple: int) -> int:
         """The units by which the site's width changes; multiple: `prune.width_multiple`."""

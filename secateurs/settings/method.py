@@ -9,7 +9,7 @@ from secateurs.settings.healing import Healing
 
 @dataclass(frozen=True)
 class Memory:
-    """What the weights of the whole model may take: bytes at a precision, a key of target.PRECISIONS."""
+    """What all weights together may take: bytes at a precision, a key of weight_bytes.PRECISIONS."""
 
     bytes: int
     precision: str

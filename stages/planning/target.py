@@ -4,7 +4,8 @@ import copy
 
 from transformers import PreTrainedModel
 
-from secateurs.choose.target import check_target, decoder_share, weight_bytes, written
+from secateurs.choose.target import check_target, decoder_share, rows_remedy, written
+from secateurs.choose.weight_bytes import weight_bytes
 from secateurs.families.decoder import decoder_parameters
 from secateurs.families.experts import open_experts
 from stages.params.file import Params
@@ -34,6 +35,8 @@ def target_lines(params: Params, model: PreTrainedModel) -> list[str]:
             f"At {budget.memory.precision} they take {_megabytes(budget.memory.bytes)}; data/pruned is in "
             f"{dtype}, and docs/quantising.md says what writes it smaller."
         )
+    if remedy := rows_remedy(model, budget):
+        lines.append(f"Warning: prune.{written(budget)}{remedy}.")
     return lines
 
 

@@ -1,0 +1,146 @@
+"""The bytes of weights in a file, by one function for the budget, the checkpoint and the GGUF file."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+
+import torch
+from transformers import PreTrainedModel
+
+from secateurs.kinds.kind import Site
+from secateurs.kinds.sites import chosen_sites
+from secateurs.settings.method import Budget
+
+
+@dataclass(frozen=True)
+class Format:
+    """How rows of weights are stored: a `block` of successive weights takes `bytes`, scales included."""
+
+    bytes: int
+    block: int = 1
+
+
+FORMATS = {
+    "f32": Format(4),
+    "f16": Format(2),
+    "bf16": Format(2),
+    "q8_0": Format(34, 32),
+    "q5_1": Format(24, 32),
+    "q5_0": Format(22, 32),
+    "q4_1": Format(20, 32),
+    "q4_0": Format(18, 32),
+}
+# What stores rows that are no whole number of blocks.
+WHOLE = "f32"
+
+# By precision: the format of matrices, of embeddings and head, and of norms and biases. Below 8 bits the
+# embeddings stay finer, as llama.cpp's own program keeps them: they are read, not multiplied, and errors in
+# the head are errors in every token.
+Formats = tuple[str, str, str]
+_BLOCKS: dict[str, Formats] = {
+    "q8_0": ("q8_0", "q8_0", "f32"),
+    "q5_1": ("q5_1", "q8_0", "f32"),
+    "q5_0": ("q5_0", "q8_0", "f32"),
+    "q4_1": ("q4_1", "q8_0", "f32"),
+    "q4_0": ("q4_0", "q8_0", "f32"),
+}
+# What a budget of bytes may name: the dtypes of a checkpoint, and the formats with blocks of a GGUF file.
+PRECISIONS: dict[str, Formats] = {
+    "float32": ("f32", "f32", "f32"),
+    "bfloat16": ("bf16", "bf16", "bf16"),
+    "float16": ("f16", "f16", "f16"),
+    **_BLOCKS,
+}
+# What a GGUF file is written in, where llama.cpp keeps norms and biases whole.
+GGUF_PRECISIONS: dict[str, Formats] = {
+    "f32": ("f32", "f32", "f32"),
+    "f16": ("f16", "f16", "f32"),
+    "bf16": ("bf16", "bf16", "f32"),
+    **_BLOCKS,
+}
+
+
+def stored_format(shape: Sequence[int], vocabulary: bool, formats: Formats) -> str:
+    """The key of FORMATS in which a tensor is stored; vocabulary: it is of the embeddings or the head.
+
+    A matrix whose rows are no whole number of blocks is stored as WHOLE.
+    """
+    matrices, ends, others = formats
+    wanted = ends if vocabulary else matrices if len(shape) > 1 else others
+    return wanted if shape[-1] % FORMATS[wanted].block == 0 else WHOLE
+
+
+def tensor_bytes(shape: Sequence[int], form: str) -> int:
+    """Weights / weights of a block * bytes of a block, of a tensor stored in a format, a key of FORMATS."""
+    return prod(shape) // FORMATS[form].block * FORMATS[form].bytes
+
+
+def weight_bytes(model: PreTrainedModel, precision: str) -> int:
+    """Bytes that the weights of a model take at a precision, a key of PRECISIONS; shared ones count once.
+
+    The sum of tensor_bytes over the weights. Buffers, activations and the cache of keys and values come on
+    top in use, a file's names and vocabulary on disk.
+    """
+    formats, ends = PRECISIONS[precision], _vocabulary(model)
+    return sum(
+        tensor_bytes(weight.shape, stored_format(weight.shape, id(weight) in ends, formats))
+        for weight in model.parameters()
+    )
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Of a model that a budget cuts: no more than `bytes`, and fewer by `each` for every parameter that goes.
+
+    whole: whether rows may become no whole number of blocks, so that they would be stored as WHOLE.
+    """
+
+    bytes: int
+    each: Fraction
+    whole: bool
+
+    def parameters(self, target: int) -> int:
+        """As many as must go so that no more than `target` bytes are left, whichever they are."""
+        return -((target - self.bytes) // self.each)
+
+    def left(self, parameters: int) -> int:
+        """The bytes that are left at most where so many parameters go."""
+        return -int((parameters * self.each - self.bytes) // 1)
+
+
+def bound(model: PreTrainedModel, budget: Budget, precision: str) -> Bound:
+    """What is known of the bytes before it is known which units go.
+
+    The rows of an output projection get shorter, and shorter rows may be no whole number of blocks: its bytes
+    are those of the worst length that the budget's steps allow. What a parameter takes with it is the least
+    among the sites, so that the bound holds however the budget is shared out. Where all rows stay whole
+    blocks, every matrix takes the same bytes a weight, and the bound is met exactly.
+    """
+    formats, ends = PRECISIONS[precision], _vocabulary(model)
+    sites = chosen_sites(model, budget.sites, budget.widths, budget.width_multiple)
+    worst: dict[int, str] = {}
+    for site in sites:
+        rows, step = site.kind.shortened(model, site), site.kind.step(site, budget.width_multiple)
+        if rows is not None and step * site.features // site.units % FORMATS[formats[0]].block:
+            worst[id(rows)] = WHOLE
+    forms = {
+        id(weight): worst.get(id(weight)) or stored_format(weight.shape, id(weight) in ends, formats)
+        for weight in model.parameters()
+    }
+    total = sum(tensor_bytes(weight.shape, forms[id(weight)]) for weight in model.parameters())
+    return Bound(total, min(_unit_bytes(model, site, forms) for site in sites), bool(worst))
+
+
+def _unit_bytes(model: PreTrainedModel, site: Site, forms: Mapping[int, str]) -> Fraction:
+    """Bytes that a unit of a site takes with it, for each of its parameters."""
+    size = Fraction(0)
+    for weight, count in site.kind.weights(model, site):
+        form = FORMATS[forms[id(weight)]]
+        size += Fraction(count * form.bytes, form.block)
+    return size / site.kind.cost(model, site)
+
+
+def _vocabulary(model: PreTrainedModel) -> set[int]:
+    modules: list[torch.nn.Module | None] = [model.get_input_embeddings(), model.get_output_embeddings()]
+    return {id(weight) for module in modules if module is not None for weight in module.parameters()}
