@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from secateurs.errors import InputError, SettingError
+from secateurs.gguf.checking import check_finite
 
 # By precision: what the program calls it.
 K_QUANTS = {
@@ -17,8 +18,8 @@ K_QUANTS = {
     "q3_k_m": "Q3_K_M",
     "q2_k": "Q2_K",
 }
-# What the program reads: half the size of float32, and far finer than what it writes.
-SOURCE_PRECISION = "f16"
+# What the program reads: float32, because a weight beyond 65,504 is infinite in float16.
+SOURCE_PRECISION = "f32"
 FALLBACK = re.compile(r"(\d+) of (\d+) tensor\(s\) required fallback")
 
 
@@ -55,5 +56,6 @@ def quantise(program: str, source: Path, target: Path, precision: str) -> str:
     if done.returncode or not target.exists():
         said = (done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
         raise InputError(f"{source}: {program} did not quantise it to {precision}: {said}")
+    check_finite(target, precision)
     other = FALLBACK.search(done.stdout)
     return f"{other[1]} of {other[2]} tensors in another format, for want of rows of 256" if other else ""
