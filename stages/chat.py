@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer,
 
 from secateurs.devices.placement import place
 from secateurs.errors import InputError
+from secateurs.families.boundaries import prompt_ids
 from secateurs.text.chat_template import render_chat
 from stages.common.artifacts import read_json
 from stages.common.checkpoints import load_model, load_tokenizer
@@ -103,11 +104,10 @@ def _encode(turns: list[Turn], tokenizer: PreTrainedTokenizerBase) -> torch.Tens
     """The prompt, int64 [1, tokens]."""
     if tokenizer.chat_template:
         text = render_chat(tokenizer, turns, add_generation_prompt=True)
-        encoded: Any = tokenizer(text, add_special_tokens=False, return_tensors="pt")
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     else:
-        encoded = tokenizer(turns[-1]["content"], return_tensors="pt")
-    ids: torch.Tensor = encoded["input_ids"]
-    return ids
+        ids = prompt_ids(tokenizer, turns[-1]["content"])
+    return torch.tensor([ids])
 
 
 def _fitting(

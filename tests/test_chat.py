@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from stages.chat import main
+from tests.families.test_boundaries import ending
 from tests.project import ROOT
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
@@ -64,6 +65,15 @@ def test_an_empty_line_starts_afresh(instruct_dir: Path, prompts: list[str]) -> 
 def test_a_base_model_goes_on_with_each_line(dense_dir: Path, prompts: list[str]) -> None:
     assert chat(dense_dir, "one\ntwo\n").exit_code == 0
     assert prompts == ["one", "two"]
+
+
+def test_a_reply_starts_after_the_line_where_the_tokenizer_ends_every_text(
+    tmp_path: Path, prompts: list[str]
+) -> None:
+    make_tiny_model().save_pretrained(tmp_path)
+    ending("<s> $A </s>").save_pretrained(tmp_path)
+    assert chat(tmp_path, "one\n").exit_code == 0
+    assert prompts == ["<s>one"]
 
 
 def test_the_reply_is_what_the_model_generates(dense_dir: Path) -> None:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.errors import InputError, SettingError
 from secateurs.evaluation.generation import generate
+from secateurs.families.boundaries import beginning
 from secateurs.inference.likelihood import Continuation, Ids, likelihoods
 from secateurs.text.chat_template import TemplateRefusalError, render_chat
 
@@ -23,6 +24,7 @@ class Runner(TemplateLM):  # type: ignore[misc]
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> None:
         super().__init__()
         self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
+        self._beginning = beginning(tokenizer)
 
     @property
     def eot_token_id(self) -> int:
@@ -66,6 +68,12 @@ class Runner(TemplateLM):  # type: ignore[misc]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(log probability, whether it is the likeliest text) of each (context, choice)."""
+        for request in requests:
+            if not request.args[1].strip():
+                raise SettingError(
+                    f"benchmarks.{request.task_name}: item {request.doc_id}: choice {request.idx} is empty, "
+                    "and there is no likelihood of nothing; correct the item, or choose another task"
+                )
         pairs = [request.args for request in requests]
         found = likelihoods(self.model, self._continuations(pairs), self.batch_size)
         if any(math.isnan(one.log) for one in found):
@@ -76,44 +84,45 @@ class Runner(TemplateLM):  # type: ignore[misc]
         return [(one.log, one.greedy) for one in found]
 
     def _continuations(self, pairs: Sequence[tuple[str, str]]) -> list[Continuation]:
-        """lm-eval's rule: spaces between context and choice belong to the choice, both are encoded as one."""
+        """What is read and what is asked of each (context, choice).
+
+        Spaces between context and choice belong to the choice, and both are encoded as one text, as lm-eval
+        has it. Where the context is not encoded alike in it (its last token and the choice merge), the choice
+        is encoded alone: otherwise a part of it would be asked, or nothing.
+        """
         split = []
         for context, choice in pairs:
             bare = context.rstrip() if context else ""
             split.append((bare, context[len(bare) :] + choice))
         contexts = list(dict.fromkeys(context for context, _ in split if context))
         encoded = dict(zip(contexts, self._encode(contexts), strict=True))
-        whole = self._encode([context + choice for context, choice in split if context])
-        alone = self._encode([choice for context, choice in split if not context], False)
+        whole = self._encode([context + choice for context, choice in split])
+        alone = self._encode([choice for _, choice in split], False)
         found = []
-        rest, bare_choices = iter(whole), iter(alone)
-        for context, _ in split:
-            if context:
-                read = encoded[context]
-                found.append(Continuation(read, next(rest)[len(read) :]))
+        for (context, _), ids, choice_ids in zip(split, whole, alone, strict=True):
+            if not context:
+                starts = choice_ids[:1] == (self.prefix_token_id,) and len(choice_ids) > 1
+                found.append(
+                    Continuation(choice_ids[:1], choice_ids[1:])
+                    if starts
+                    else Continuation((self.prefix_token_id,), choice_ids)
+                )
                 continue
-            asked = next(bare_choices)
-            starts = asked[:1] == (self.prefix_token_id,)
-            found.append(
-                Continuation(asked[:1], asked[1:]) if starts else Continuation((self.prefix_token_id,), asked)
-            )
+            read = encoded[context]
+            joined = ids[: len(read)] == read and len(ids) > len(read)
+            found.append(Continuation(read, ids[len(read) :] if joined else choice_ids))
         return found
 
     def _encode(self, texts: Sequence[str], special: bool | None = None) -> list[Ids]:
-        """Ids of texts; special tokens as the tokenizer adds them, none before one that is there already."""
+        """Ids of texts that go on, after what the tokenizer puts before a text, where it is not there yet."""
         if not texts:
             return []
         begin = str(self.tokenizer.decode([self.prefix_token_id]))
-        begun = [special is False or text.startswith(begin) for text in texts]
-        ids: list[Ids] = [()] * len(texts)
-        for bare in (True, False):
-            places = [place for place, one in enumerate(begun) if one is bare]
-            if places:
-                chosen = [texts[place] for place in places]
-                encoded = self.tokenizer(chosen, add_special_tokens=not bare, verbose=False)["input_ids"]
-                for place, one in zip(places, encoded, strict=True):
-                    ids[place] = tuple(one)
-        return ids
+        encoded = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        return [
+            tuple(ids) if special is False or text.startswith(begin) else (*self._beginning, *ids)
+            for text, ids in zip(texts, encoded, strict=True)
+        ]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """What the model writes after each prompt, greedily."""

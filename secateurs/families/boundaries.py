@@ -31,9 +31,20 @@ def separator(tokenizer: PreTrainedTokenizerBase, where: Path) -> int:
 
 
 def beginning(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The beginning token, if the tokenizer adds one to text."""
-    first: list[int] = tokenizer("a")["input_ids"][:1]
-    return tuple(first) if first == [tokenizer.bos_token_id] else ()
+    """What the tokenizer puts before a text: the beginning token, or nothing.
+
+    Some put an end token after it as well, which a text that goes on does not have.
+    """
+    bare: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole: list[int] = tokenizer("a")["input_ids"]
+    places = (place for place in range(len(whole)) if whole[place : place + len(bare)] == bare)
+    return tuple(whole[: next(places, 0)])
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """A text that the model is to go on with: what stands before a text, and the text; nothing after it."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return [*beginning(tokenizer), *ids]
 
 
 def start(tokenizer: PreTrainedTokenizerBase, where: Path) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from secateurs.families.boundaries import prompt_ids
 from secateurs.inference.attention import many_shapes
 
 PROMPTS = (
@@ -23,12 +24,11 @@ def continue_prompts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
 @torch.inference_mode()
 @many_shapes()
 def _continue(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
-    encoded = tokenizer(prompt, return_tensors="pt").to(model.device)
-    given = encoded["input_ids"].shape[1]
+    given = torch.tensor([prompt_ids(tokenizer, prompt)], device=model.device)
     generator: Any = model  # transformers adds `generate` to its classes out of the type checker's sight
     output = generator.generate(
-        input_ids=encoded["input_ids"],
-        attention_mask=encoded["attention_mask"],
+        input_ids=given,
+        attention_mask=torch.ones_like(given),
         max_new_tokens=NEW_TOKENS,
         do_sample=False,
         # A checkpoint may come with sampling settings of its own; they have no part in greedy decoding.
@@ -37,6 +37,7 @@ def _continue(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt
         top_k=None,
         pad_token_id=tokenizer.eos_token_id,
     )
-    text = tokenizer.decode(output[0, given:], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    new = output[0, given.shape[1] :]
+    text = tokenizer.decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     assert isinstance(text, str)
     return text

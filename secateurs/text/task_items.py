@@ -68,6 +68,8 @@ def _texts(item: Item, field: str, count: int | None) -> list[str]:
 def _choices(item: Item, count: int | None = None) -> tuple[list[str], int]:
     """The choices, and the place of the right one among them."""
     choices, labels, answer = _texts(item, "choices", count), _texts(item, "labels", None), item.get("answer")
+    if not all(choice.strip() for choice in choices):
+        raise _ItemError(f"field 'choices' is {choices!r:.40}; a choice must not be empty")
     if answer not in labels[: len(choices)]:
         raise _ItemError(
             f"field 'answer' is {answer!r:.40}; it must be the label of a choice: {', '.join(labels)}"

@@ -1,13 +1,16 @@
 import copy
+import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
+from lm_eval.api.instance import Instance
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from secateurs.checkpoints.loading import load_model
 from secateurs.checkpoints.saving import save_model
@@ -19,7 +22,8 @@ from secateurs.evaluation.tasks import TASKS, local_task
 from secateurs.evaluation.zero_shot import draw, score_tasks
 from secateurs.kinds.sites import cut
 from tests.evaluation.test_tasks import ITEMS, write_items
-from tests.tiny import make_tiny_model
+from tests.families.test_boundaries import ending
+from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 ALL = Asking(limit=0, seed=0, batch_size=4)
 # How lm-eval calls a metric, by the way of reading an answer that stands for the task.
@@ -188,3 +192,51 @@ def test_programs_are_not_run_unless_that_is_asked_for(model, tokenizer, tmp_pat
     message = r"benchmarks\.humaneval: runs the programs that the model writes, .*run_generated_code: true"
     with pytest.raises(InputError, match=message):
         score_tasks(model, tokenizer, {"humaneval": tmp_path / "humaneval.jsonl"}, ALL)
+
+
+@pytest.mark.parametrize("pattern", ["$A </s>", "<s> $A </s>"])
+def test_a_tokenizer_that_ends_every_text_scores_the_whole_choice(pattern, model, items, tmp_path):
+    benchmarks = {"arc_challenge": write_items(tmp_path / "arc_challenge.jsonl", items)}
+    expected = score_tasks(model, ending(pattern.removesuffix(" </s>")), benchmarks, ALL)
+    assert score_tasks(model, ending(pattern), benchmarks, ALL) == expected
+
+
+def test_an_answer_is_written_after_the_question_and_not_after_an_end_token(model, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(runner, "generate", lambda _m, _t, prompts, *_: asked.extend(prompts) or ["", ""])
+    path = write_items(tmp_path / "gsm8k.jsonl", [{"question": "1 + 1?", "answer": "2"}] * 2)
+    score_tasks(model, ending("<s> $A </s>"), {"gsm8k": path}, ALL)
+    assert make_tiny_tokenizer().decode(asked[0]) == "<s>Question: 1 + 1?\nAnswer:"
+
+
+def merging(pair: tuple[str, str]):
+    """The tiny tokenizer with one merge, of these two."""
+    state = json.loads(make_tiny_tokenizer().backend_tokenizer.to_str())
+    state["model"]["vocab"]["".join(pair)] = 257
+    del state["model"]["vocab"][next(key for key, index in state["model"]["vocab"].items() if index == 257)]
+    state["model"]["merges"] = [list(pair)]
+    state["model"]["vocab"]["".join(pair)] = 257
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)), bos_token="<s>", eos_token="</s>"
+    )
+
+
+@pytest.mark.parametrize("choice", ["o", "oak"])
+def test_a_choice_that_merges_into_its_context_is_asked_whole(choice, model):
+    tokenizer = merging(("d", "o"))
+    assert len(tokenizer("do")["input_ids"]) == 1
+    asked = Runner(model, tokenizer, 4)._continuations([("Ad", choice)])
+    assert tokenizer.decode(asked[0].context) == "Ad"
+    assert tokenizer.decode(asked[0].asked) == choice
+
+
+def test_a_choice_that_does_not_merge_is_encoded_with_its_context(model, tokenizer):
+    (asked,) = Runner(model, tokenizer, 4)._continuations([("Ad ", "oak")])
+    assert [tokenizer.decode(asked.context), tokenizer.decode(asked.asked)] == ["Ad", " oak"]
+
+
+def test_an_empty_choice_is_refused(model, tokenizer):
+    item = Instance("loglikelihood", {}, ("Q:", " "), 2, ("mine", 7, 1))
+    message = r"^benchmarks\.mine: item 7: choice 2 is empty, and there is no likelihood of nothing; correct"
+    with pytest.raises(InputError, match=message):
+        Runner(model, tokenizer, 4).loglikelihood([item])

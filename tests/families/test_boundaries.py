@@ -6,7 +6,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from secateurs.errors import InputError
-from secateurs.families.boundaries import separator, start
+from secateurs.families.boundaries import prompt_ids, separator, start
 from secateurs.text.conversations import contents, to_json
 from secateurs.text.corpus import Split, build_corpus
 from secateurs.text.documents import Document
@@ -72,6 +72,21 @@ def test_a_text_starts_from_the_separator_or_from_what_the_tokenizer_begins_with
     )
     assert start(adding, WHERE) == adding.bos_token_id
     assert tokens_of(adding, WHERE).before == (adding.bos_token_id,)
+
+
+@pytest.mark.parametrize("pattern", ["<s> $A", "$A </s>", "<s> $A </s>", "$A"])
+def test_a_prompt_has_what_stands_before_a_text_and_nothing_after_it(pattern: str) -> None:
+    made = ending(pattern)
+    begin = [made.bos_token_id] if "<s>" in pattern else []
+    assert prompt_ids(made, "ab") == [*begin, *make_tiny_tokenizer()("ab")["input_ids"]]
+
+
+def ending(pattern: str) -> PreTrainedTokenizerFast:
+    """The tiny tokenizer with beginning and end token around each text, as a pattern says."""
+    made = make_tiny_tokenizer()
+    special = [(token, made.convert_tokens_to_ids(token)) for token in ("<s>", "</s>") if token in pattern]
+    made.backend_tokenizer.post_processor = TemplateProcessing(single=pattern, special_tokens=special)
+    return made
 
 
 def chatting() -> PreTrainedTokenizerFast:
