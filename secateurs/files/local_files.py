@@ -1,6 +1,8 @@
 """Text from local files."""
 
 import glob
+import os
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from secateurs.errors import SettingError
@@ -19,16 +21,56 @@ def find_files(pattern: str, key: str) -> dict[str, Path]:
 
     The names are relative to the part of the path without wildcards, so that a document keeps its id, and
     with it its split, when the folder moves. What exists under the name as it stands is no pattern, whatever
-    brackets it has. Raises InputError when nothing matches.
+    brackets it has. Links are followed; a folder that several lead to is read once, in `**`. Raises
+    SettingError when nothing matches, and for what matches and cannot be read.
     """
     wanted = located(pattern, key)
     root = _fixed_part(wanted)
-    paths = [wanted] if wanted.exists() else sorted(root.glob(str(wanted.relative_to(root))))
-    files = [path for path in paths if path.is_file()]
+    try:
+        paths = [wanted] if wanted.exists() else sorted(_matches(root, wanted.relative_to(root).parts, set()))
+        lost = next((path for path in paths if path.is_symlink() and not path.exists()), None)
+        files = [path for path in paths if path.is_file()]
+    except OSError as error:
+        raise SettingError(f"{key}: {pattern}: {error.filename}: cannot be read: {error.strerror}") from None
+    if lost is not None:
+        raise SettingError(
+            f"{key}: {pattern}: {lost}: a link to nothing; remove it, or restore what it names"
+        )
     if not files:
         hint = f"; to read all files of the folder, write {pattern.rstrip('/')}/*" if paths else ""
         raise SettingError(f"{key}: {pattern}: no such file{hint}")
     return {path.relative_to(root).as_posix(): path for path in files}
+
+
+def _matches(folder: Path, parts: tuple[str, ...], seen: set[tuple[str, int]]) -> set[Path]:
+    """What lies under a folder and matches the parts of a pattern.
+
+    seen: the folders that `**` was in already, as the system knows them, and the parts that were left then.
+    pathlib's own `**` passes over linked folders, and over those that cannot be read.
+    """
+    first, *others = parts
+    rest = tuple(others)
+    if first == "**":
+        here = (os.path.realpath(folder), len(parts))
+        if here in seen:
+            return set()
+        seen.add(here)
+        inner = [_matches(one, parts, seen) for one in _entries(folder) if one.is_dir()]
+        return _matches(folder, rest or ("*",), seen).union(*inner)
+    if not glob.has_magic(first):
+        found = [folder / first] if os.path.lexists(folder / first) else []
+    else:
+        found = [one for one in _entries(folder) if fnmatchcase(one.name, first)]
+    if not rest:
+        return set(found)
+    return set().union(*(_matches(one, rest, seen) for one in found if one.is_dir()))
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder, links last: `**` reads a folder under its own name rather than a link's."""
+    return (
+        sorted(folder.iterdir(), key=lambda path: (path.is_symlink(), path.name)) if folder.is_dir() else []
+    )
 
 
 def located(path: str, key: str) -> Path:
