@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 import torch
-from ruamel.yaml import YAML
 
 from lab.baselines.rows import DENSE, Given, Row, all_rows
 from lab.baselines.scoring import Scorer
@@ -23,6 +22,7 @@ from stages.common.console import duration, stage, summary
 from stages.common.paths import BASELINES as TABLES
 from stages.common.paths import CALIBRATION, HELDOUT, MODEL
 from stages.params.file import read_params
+from stages.params.yaml_file import parse_yaml
 
 NAMES = [row.key for row in all_rows([], {})]
 
@@ -182,8 +182,7 @@ def _setting(text: str) -> tuple[str, dict[str, Any]]:
     pairs = [pair.partition("=") for pair in re.split(r",(?=[\w.]+=)", settings)]
     if not mark or not all(key and equal for key, equal, _ in pairs):
         raise InputError(f"--ours: {text}: write TITLE:KEY=VALUE,KEY=VALUE")
-    yaml = YAML(typ="safe")
-    return title, {key.strip(): yaml.load(value) for key, _, value in pairs}
+    return title, {key.strip(): parse_yaml(f"--ours: {key}", value) for key, _, value in pairs}
 
 
 if __name__ == "__main__":

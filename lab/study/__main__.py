@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 from filelock import FileLock
-from ruamel.yaml import YAML
 
 from lab.study.cost import seconds
 from lab.study.grid import AXES_FILE, Experiment, Grid, grid
@@ -20,6 +19,7 @@ from secateurs.files.atomic import atomic
 from stages.common.console import duration, stage
 from stages.common.paths import DATA, STUDY
 from stages.params.file import PARAMS_FILE, read_params
+from stages.params.yaml_file import read_yaml
 from stages.planning.architecture import read_shapes
 from stages.planning.estimate import EFFICIENCY, measure_speed
 
@@ -138,7 +138,7 @@ def main() -> None:
 
 def _grid(name: str, file: Path, axis: str | None = None) -> Grid:
     read_params()  # names what is wrong in params.yaml before it is taken for a fault of the grid
-    params: dict[str, Any] = YAML(typ="safe").load(PARAMS_FILE.read_text(encoding="utf-8"))
+    params: dict[str, Any] = read_yaml(PARAMS_FILE)
     return grid(name, params, file, axis)
 
 

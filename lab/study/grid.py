@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from lab.study.settings import Tree, changed, overrides
 from secateurs.errors import InputError
 from secateurs.settings.base import Group, Name, Seed
 from stages.params.file import Params
 from stages.params.problems import problems_of
+from stages.params.yaml_file import read_yaml
 
 AXES_FILE = Path(__file__).with_name("grid.yaml")
 
@@ -126,11 +125,7 @@ def grid(name: str, params: Tree, file: Path = AXES_FILE, axis: str | None = Non
 
 def _read(file: Path) -> _File:
     try:
-        return _File.model_validate(YAML(typ="safe").load(file.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from None
-    except YAMLError as error:
-        raise InputError(f"{file}: not valid YAML: {error}") from None
+        return _File.model_validate(read_yaml(file))
     except ValidationError as error:
         raise InputError("\n".join(problems_of(file, error))) from None
 

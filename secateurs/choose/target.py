@@ -44,6 +44,8 @@ def check_target(model: PreTrainedModel, budget: Budget) -> None:
     asked = round(decoder_share(model, budget) * total)
     where, memory = f"prune.{written(budget)}", budget.memory
     held = model.num_parameters() if memory is None else weight_bytes(model, memory.precision)
+    if asked == 0 and budget.sparsity is not None:
+        raise SettingError(f"{where}: not one of the decoder's {total:,} parameters would go; raise it")
     if asked <= 0 or (memory is not None and memory.bytes >= held):
         what = "parameters" if memory is None else "bytes of weights at that precision"
         raise SettingError(

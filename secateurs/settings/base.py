@@ -1,16 +1,18 @@
 """What the groups of params.yaml are made of."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-_NAME = r"^[A-Za-z][A-Za-z0-9_-]*$"
+# Files are named after it: with what they add it stays below the 255 bytes that systems allow.
+_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,99}$"
 _SHA256 = r"^[0-9a-f]{64}$"
 _HUB_ID = r"^[A-Za-z0-9][\w.-]*/[\w.-]+$"
 _PACKAGE = r"^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$"
 # One line of text: nothing in it begins another one, in a model card's front matter or elsewhere.
 _LINE = r"^[^\p{Cc}\p{Zl}\p{Zp}]+$"
-DEVICE = r"^(auto|cpu|mps|sharded|cuda(:[0-9]+)?)$"
+DEVICE = r"^(auto|cpu|mps|sharded|cuda(:[0-9]{1,3})?)$"
 # Numbers, names and addresses: nothing that names another program.
 _LAUNCH_OPTION = (
     r" --standalone| --(nnodes|nproc[-_]per[-_]node|node[-_]rank|master[-_]addr|master[-_]port"
@@ -19,7 +21,7 @@ _LAUNCH_OPTION = (
 LAUNCH = rf"^python( -m torch\.distributed\.run({_LAUNCH_OPTION})*)?$"
 # What a value that does not match must be, for the person who wrote it.
 MEANINGS = {
-    _NAME: "must be a name of letters, digits, _ and -, beginning with a letter",
+    _NAME: "must be a name of at most 100 letters, digits, _ and -, beginning with a letter",
     _SHA256: "must be a sha256, 64 digits of 0-9 and a-f",
     _HUB_ID: "must be an id on the hub, `owner/name`",
     _PACKAGE: "must be a package with its version, `name==1.2.3`",
@@ -36,11 +38,34 @@ Line = Annotated[str, Field(pattern=_LINE)]
 MOST = 2**31 - 1
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Positive = Annotated[int, Field(ge=1, le=MOST)]
+# Weights and their bytes, of which a model of 7B has more.
+Size = Annotated[int, Field(ge=1, le=2**63 - 1)]
 # The smallest range among the generators that are seeded: that of numpy, which lm-eval uses.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
+def _null(value: Any) -> Any:
+    return None if value == "" else value
+
+
+# Of a key that may be absent: an empty text says no more than null does.
+Empty = BeforeValidator(_null)
+
+
 class Group(BaseModel):
-    """A mapping of params.yaml: strict types, finite numbers, no unknown keys, immutable."""
+    """A mapping of params.yaml: strict types, finite numbers, no unknown keys, immutable.
+
+    A key that may be null may be absent, which says the same.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _absent(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        optional = (
+            name for name, field in cls.model_fields.items() if type(None) in get_args(field.annotation)
+        )
+        return {**dict.fromkeys(optional), **data}

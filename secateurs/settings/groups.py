@@ -1,12 +1,11 @@
 """The types of params.yaml for what the stages do, a class for each group."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from secateurs.kinds.registry import NAMES, exclusions
-from secateurs.settings.base import DEVICE, LAUNCH, MOST, Count, Group, Line, Name, Positive, Seed
+from secateurs.settings.base import DEVICE, LAUNCH, MOST, Count, Group, Line, Name, Positive, Seed, Size
 
 Metric = Literal["fisher", "taylor", "wanda", "fluctuation", "magnitude", "influence", "random"]
 GRADIENT_METRICS: frozenset[str] = frozenset({"fisher", "taylor"})
@@ -81,7 +80,7 @@ TARGETS = ("sparsity", "parameters", "memory")
 
 
 class PruneMemory(Group):
-    bytes: Positive
+    bytes: Size
     precision: Literal["float32", "bfloat16", "float16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 
 
@@ -89,17 +88,12 @@ class Prune(Group):
     """A target that is None is one that the file does not give; it is never written."""
 
     sparsity: Annotated[float, Field(gt=0, lt=1)] | None
-    parameters: Positive | None
+    parameters: Size | None
     memory: PruneMemory | None
     widths: Literal["uniform", "per_layer"]
     width_multiple: Positive
     floor: Annotated[float, Field(gt=0, lt=1)]
     sites: Annotated[list[KindName], Field(min_length=1)]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _absent(cls, data: Any) -> Any:
-        return {**dict.fromkeys(TARGETS), **data} if isinstance(data, Mapping) else data
 
     @model_serializer(mode="wrap")
     def _given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

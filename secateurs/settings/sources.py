@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from secateurs.settings.base import Group, HubId, Line, Package, Positive, Sha256
+from secateurs.settings.base import Empty, Group, HubId, Line, Package, Positive, Sha256
 
 # Domains of text that the dense model writes itself: texts from nothing, and questions with answers.
 SELF_DOMAIN, DIALOGUE_DOMAIN = "self", "dialogues"
@@ -38,9 +38,9 @@ class ModelLabel(Group):
 
 
 class FileLabel(ModelLabel):
-    """Of a model that is not read from the hub: `base_model` is its id there, null where it has none."""
+    """Of a model that is not read from the hub: `base_model` is its id there, if it has one."""
 
-    base_model: HubId | None
+    base_model: Annotated[HubId | None, Empty]
 
 
 def _listed(value: Any) -> Any:
@@ -97,11 +97,11 @@ class PackageDomain(PackageContent):
 
 
 class HubDomain(Group):
-    """A data set on the hub, streamed; `config: null` when it has only one."""
+    """A data set on the hub, streamed; without `config` when it has only one."""
 
     source: Literal["hub"]
     id: Line
-    config: Line | None
+    config: Annotated[Line | None, Empty]
     revision: Line
     split: Line
     field: Line

@@ -5,11 +5,9 @@ a value comes from, so none of this can change a result, and none is a dependenc
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from secateurs.errors import InputError, SettingError
 from secateurs.settings.base import Group, Name
@@ -35,6 +33,7 @@ from secateurs.settings.sources import (
 from stages.params.across import healing_problems, measure_problems, mixture_problems, tries_healing
 from stages.params.problems import problems_of
 from stages.params.rounds import chain, round_problems
+from stages.params.yaml_file import parse_yaml, read_yaml
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -106,24 +105,17 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
 
     Raises InputError that lists every problem as `file: key: value: what would be right`.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found; run from the project's root") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
-    return parse_params(text, path)
+    return check_params(read_yaml(path), path)
 
 
 def parse_params(text: str, path: Path) -> Params:
     """Check the text of a params.yaml, which errors call `path`; raises InputError as read_params does."""
+    return check_params(parse_yaml(str(path), text), path)
+
+
+def check_params(data: Any, path: Path) -> Params:
+    """Check the value of a params.yaml, which errors call `path`; raises InputError as read_params does."""
     try:
-        return Params.model_validate(YAML(typ="safe").load(text))
-    except RecursionError:
-        raise InputError(f"{path}: nested too deeply to be read; see params.yaml of the project") from None
-    except YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {error}") from None
+        return Params.model_validate(data)
     except ValidationError as error:
         raise InputError("\n".join(problems_of(path, error))) from None

@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from secateurs.checkpoints.loading import UNREADABLE, unreadable
@@ -18,6 +16,7 @@ from secateurs.files.local_files import located
 from secateurs.settings.sources import FileLabel, HubModel, ModelSource, PathModel
 from stages.common.paths import MODEL
 from stages.params.file import PARAMS_FILE
+from stages.params.yaml_file import read_yaml
 
 LOCK = Path("dvc.lock")
 WEIGHTS = ".safetensors"
@@ -91,11 +90,10 @@ def _is_in_place() -> bool:
     """Whether data/model was made of what params.yaml names: dvc.lock has what the stage last read."""
     if not (MODEL / "config.json").exists() or not LOCK.exists():
         return False
-    yaml = YAML(typ="safe")
+    wanted = read_yaml(PARAMS_FILE)
     try:
-        wanted, lock = (yaml.load(path.read_text(encoding="utf-8")) for path in (PARAMS_FILE, LOCK))
-        made = lock["stages"]["model"]["params"][str(PARAMS_FILE)]["model"]
-    except (YAMLError, UnicodeDecodeError):
+        made = read_yaml(LOCK)["stages"]["model"]["params"][str(PARAMS_FILE)]["model"]
+    except InputError:
         raise InputError(
             f"{LOCK}: not valid YAML, perhaps a merge that was not finished; restore it by git"
         ) from None

@@ -6,8 +6,10 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from secateurs.errors import InputError
 from secateurs.files.atomic import atomic
 from stages.params.rounds import DENSE
+from stages.params.yaml_file import read_yaml
 
 CURVES = {
     "linear": lambda time: time,
@@ -18,6 +20,10 @@ CURVES = {
 
 def rewrite_rounds(path: Path, count: int, curve: str) -> None:
     """Replace `rounds` by r1 to r<count> along a curve from 0 to 1; everything else stays as written."""
+    values = read_yaml(path)
+    for group in ("rounds", "surgery"):
+        if not isinstance(values, dict) or not isinstance(values.get(group), dict):
+            raise InputError(f"{path}: {group}: no such group; fetch the file again")
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 10_000

@@ -1,15 +1,12 @@
 """The project as a reviewer can see it: what git holds at a commit, or what lies in the workspace."""
 
-import io
 import subprocess
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from secateurs.errors import InputError
 from secateurs.files.atomic import atomic
+from stages.params.yaml_file import parse_yaml
 from stages.reporting.comparison import Side
 
 PARAMS = "params.yaml"
@@ -68,10 +65,9 @@ def read_commit(revision: str, figures_at: str | None) -> Side:
 def _parsed(where: str, content: bytes) -> Any:
     # JSON is YAML too, so metrics and params are read by one function.
     try:
-        return YAML(typ="safe").load(io.BytesIO(content))
-    except (YAMLError, ValueError, RecursionError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{where}: cannot be read: {reason}") from None
+        return parse_yaml(where, content.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise InputError(f"{where}: cannot be read: not UTF-8 text") from None
 
 
 def _git(*arguments: str) -> bytes:

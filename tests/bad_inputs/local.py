@@ -1,6 +1,7 @@
 """A project folder whose every input is local, and what a stage says when one of them is bad."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,17 @@ def make_project(root: Path, params: dict[str, Any]) -> None:
     (root / "quiz.jsonl").write_text(f"{json.dumps(ITEM)}\n" * 2, encoding="utf-8")
 
 
-def said(command: Command, *arguments: str) -> str:
-    """The one message with which a stage refuses to run, its status checked, `Error: ` taken off."""
+def said(command: Command, *arguments: str, before: Sequence[str] = ()) -> str:
+    """The one message with which a stage refuses to run, its status checked, `Error: ` taken off.
+
+    before: the lines of a message of several lines that come before its last one.
+    """
     result = CliRunner().invoke(command, arguments)
     assert isinstance(result.exception, SystemExit), result.exception
     assert result.exit_code == 1, result.output
     lines = [line for line in result.output.splitlines() if line]
-    assert lines[-1].startswith("Error: "), result.output
-    return lines[-1].removeprefix("Error: ")
+    *first, last = lines[-1 - len(before) :]
+    start = [*first, last][0]
+    assert start.startswith("Error: "), result.output
+    assert [line.removeprefix("Error: ") for line in first] == list(before)
+    return last.removeprefix("Error: ")

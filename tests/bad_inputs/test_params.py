@@ -44,6 +44,16 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         f"benchmarks.piqa.member: 'm\\nn': {ONE_LINE}"),
     "a device in other digits": ({"compute__device": "cuda:\u0663"},
         "compute.device: 'cuda:\u0663': must be auto, cpu, mps, sharded, cuda or cuda:NUMBER"),
+    "a device of too many digits": ({"compute__device": "cuda:99999999999999999999"},
+        "compute.device: 'cuda:99999999999999999999': must be auto, cpu, mps, sharded, cuda or cuda:NUMBER"),
+    "a domain of too long a name": (
+        {"domains": {"t" * 300: LINES}, "mixture": {"t" * 300: 1.0, "self": 1.0, "dialogues": 0.0}},
+        f"mixture.{'t' * 110}…: '{'t' * 119}…: must be a name of at most 100 letters, digits, _ and -, beginning with a "
+        "letter"),
+    "an id on the hub that is none": ({"model__base_model": "nonsense"},
+        "model.base_model: 'nonsense': must be an id on the hub, `owner/name`"),
+    "bytes beyond all": ({"prune__memory": {"bytes": 2**63, "precision": "q4_0"}, "prune__sparsity": ...},
+        "prune.memory.bytes: 9223372036854775808: Input should be less than or equal to 9223372036854775807"),
     "a shell command": ({"compute__launch": "touch x; python"},
         "compute.launch: 'touch x; python': must be `python`, or `python -m torch.distributed.run` with options "
         "for processes and nodes"),
@@ -51,6 +61,9 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
                                                              "member": "m", "sha256": "0" * 64}}},
         "benchmarks.piqa.package: 'a': must be a package with its version, `name==1.2.3`"),
 }  # fmt: skip
+LONG = f"params.yaml: domains.{'t' * 110}…: '{'t' * 119}…: must be a name of at most 100 letters, digits, _ and -"
+# Lines of a message that come before the last one.
+BEFORE = {"a domain of too long a name": (f"{LONG}, beginning with a letter",)}
 
 
 @pytest.mark.parametrize("case", FILES)
@@ -68,7 +81,7 @@ def test_a_file_that_is_no_params_is_refused(case: str, here: Path) -> None:
 def test_a_value_that_nothing_can_take_is_refused(case: str, here: Path, dense_dir: Path) -> None:
     changes, message = CASES[case]
     make_project(here, local_params(dense_dir, **changes))
-    assert said(plan.main, "--check") == f"params.yaml: {message}"
+    assert said(plan.main, "--check", before=BEFORE.get(case, ())) == f"params.yaml: {message}"
 
 
 @pytest.mark.parametrize("key", ["id", "revision"])

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from secateurs.errors import InputError
-from secateurs.settings import base, groups, sources
 from stages.params import file as params
 from stages.params.file import read_params
 from stages.params.method import method_settings
@@ -32,6 +31,7 @@ ZERO = {
             {"prune.parameters": 110_000_000},
             "prune.sparsity: 0.2, prune.parameters: 110000000: only one target can be given",
         ),
+        ({"domains.news.sha256": ...}, "domains.news.sha256: missing"),
         ({"prune.parameters": 0}, "prune.parameters: 0: Input should be greater than or equal to 1"),
         ({"prune.memory": {"bytes": 9, "precision": "int3"}}, "prune.memory.precision: 'int3': Input should"),
         ({"prune.memory": {"bytes": 9}}, "prune.memory.precision: missing"),
@@ -137,11 +137,36 @@ def test_a_number_too_large_for_yaml_is_not_finite_either(tmp_path: Path) -> Non
 
 
 def test_every_number_of_params_is_finite() -> None:
-    models = [
-        one
-        for module in (base, groups, sources, params)
-        for one in vars(module).values()
-        if isinstance(one, type) and issubclass(one, base.Group)
-    ]
+    models, waiting = set(), [params.Group]
+    while waiting:
+        below = waiting.pop().__subclasses__()
+        models |= set(below)
+        waiting += below
     assert len(models) > 20
     assert all(one.model_config["allow_inf_nan"] is False for one in models)
+
+
+@pytest.mark.parametrize("value", [..., None, ""])
+def test_a_key_that_may_be_null_may_be_absent_or_empty(value: Any, tmp_path: Path) -> None:
+    hub = {
+        "source": "hub",
+        "id": "a/b",
+        "revision": "main",
+        "split": "train",
+        "field": "text",
+        "documents": 9,
+    }
+    domain = {"domains.news": hub if value is ... else hub | {"config": value}}
+    write_params(tmp_path, change(read_yaml(), {"model.base_model": value, **domain}))
+    read = read_params(tmp_path / "params.yaml")
+    assert (read.model.base_model, read.domains["news"].config) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "target", [{"prune.parameters": 7 * 10**9}, {"prune.memory": {"bytes": 5 * 10**9, "precision": "q4_0"}}]
+)
+def test_a_target_may_be_that_of_a_large_model(target: dict[str, Any], tmp_path: Path) -> None:
+    write_params(tmp_path, change(read_yaml(), {"prune.sparsity": ..., **target}))
+    (expected,) = target.values()
+    prune = read_params(tmp_path / "params.yaml").prune
+    assert expected in prune.model_dump().values()
