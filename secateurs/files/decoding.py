@@ -1,20 +1,15 @@
 """Bytes into text and JSON; whatever cannot be one says which file, why, and what to do about it."""
 
-import gzip
-import io
 import json
 import re
-import zlib
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from secateurs.errors import InputError
 
 _GZIP = b"\x1f\x8b"
 _POINTER = b"version https://git-lfs.github.com/spec/"
-# Of one file. What unpacks to more is a mistake or an attack, and the text of all files is held in memory.
-_MOST_UNPACKED = 2**31
-_PIECE = 2**20
+# Of one file. What unpacks to more is a mistake or an attack.
+MOST_UNPACKED = 2**31
 
 # What a file that is no text begins with, what it is then, and what to do.
 _KINDS = {
@@ -30,27 +25,6 @@ _KINDS = {
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def unpacked(name: str, data: bytes) -> bytes:
-    """The bytes of a file, those of a gzip file unpacked.
-
-    Raises InputError for a pointer of Git LFS, and for a gzip file that is damaged or unpacks to over 2 GiB.
-    """
-    if is_pointer(data):
-        raise InputError(f"{name}: {POINTER_REMEDY}")
-    if not data.startswith(_GZIP):
-        return data
-    content = io.BytesIO()
-    try:
-        with gzip.open(io.BytesIO(data)) as stream:
-            while piece := stream.read(_PIECE):
-                content.write(piece)
-                if content.tell() > _MOST_UNPACKED:
-                    raise InputError(f"{name}: unpacks to more than {_MOST_UNPACKED:,} bytes; split the file")
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{name}: a damaged gzip file: {error}; fetch it again") from None
-    return content.getvalue()
-
-
 POINTER_REMEDY = "a pointer of Git LFS, not the file itself; run `git lfs pull` in its repository"
 
 
@@ -59,30 +33,42 @@ def is_pointer(data: bytes) -> bool:
     return data.startswith(_POINTER)
 
 
+def is_gzip(data: bytes) -> bool:
+    """Whether this is the start of a gzip file."""
+    return data.startswith(_GZIP)
+
+
 def decode(name: str, data: bytes) -> str:
     """UTF-8 text, with any mark at its start left out; InputError at other bytes."""
-    zeros = data.count(0)
-    if zeros * 10 > len(data) and not data.startswith(tuple(_KINDS)):
-        raise InputError(
-            f"{name}: not UTF-8 text: {zeros} of its {len(data)} bytes are zero, as in UTF-16 and in files "
-            "that are no text; save the file as UTF-8"
-        )
+    check_zeros(name, data[:64], data.count(0), len(data))
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        kind = next((kind for start, kind in _KINDS.items() if data.startswith(start)), None)
-        remedy = f"the file is {kind}" if kind else "save the file as UTF-8"
-        raise InputError(f"{name}:{line}: not UTF-8 text: {error.reason}; {remedy}") from None
+        raise InputError(f"{name}:{line}: {_no_text(error, data[:64])}") from None
 
 
-def lines(files: Mapping[str, bytes]) -> Iterator[tuple[str, int, str]]:
-    """File name, line number from 1, and the line, for lines that are not blank."""
-    for name, data in files.items():
-        # Not splitlines: it also breaks at separators that JSON allows within a string.
-        for number, line in enumerate(decode(name, data).split("\n"), start=1):
-            if line.strip():
-                yield name, number, line.rstrip("\r")
+def decode_line(name: str, number: int, line: bytes, start: bytes) -> str:
+    """A line, its number counted from 1, of a file that begins with `start`; as decode."""
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}:{number}: {_no_text(error, start)}") from None
+
+
+def check_zeros(name: str, start: bytes, zeros: int, count: int) -> None:
+    """Raise InputError where over a tenth of the `count` bytes of a file are zero, as in no text."""
+    if zeros * 10 > count and not start.startswith(tuple(_KINDS)):
+        raise InputError(
+            f"{name}: not UTF-8 text: {zeros} of its {count} bytes are zero, as in UTF-16 and in files "
+            "that are no text; save the file as UTF-8"
+        )
+
+
+def _no_text(error: UnicodeDecodeError, start: bytes) -> str:
+    kind = next((kind for mark, kind in _KINDS.items() if start.startswith(mark)), None)
+    remedy = f"the file is {kind}" if kind else "save the file as UTF-8"
+    return f"not UTF-8 text: {error.reason}; {remedy}"
 
 
 def parse_json(where: str, text: str) -> Any:

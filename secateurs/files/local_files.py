@@ -8,14 +8,6 @@ from pathlib import Path
 from secateurs.errors import SettingError
 
 
-def read_files(pattern: str, key: str) -> dict[str, bytes]:
-    """The content of the files that a path or glob names; `key` is where params.yaml has it.
-
-    Raises InputError when nothing matches or cannot be read.
-    """
-    return {name: read_file(path, key) for name, path in find_files(pattern, key).items()}
-
-
 def find_files(pattern: str, key: str) -> dict[str, Path]:
     """The files that a path or glob (`**` for any folders) names; `key` is where params.yaml has it.
 
@@ -89,11 +81,3 @@ def _fixed_part(pattern: Path) -> Path:
         if glob.has_magic(parent.name) and not parent.exists():
             return parent.parent
     return pattern.parent
-
-
-def read_file(path: Path, key: str) -> bytes:
-    """The bytes of a file. Raises InputError, naming the key of params.yaml, where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SettingError(f"{key}: {path}: cannot be read: {error.strerror}") from None

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from secateurs.archives.members import read_members
 from secateurs.errors import InputError, SettingError
-from secateurs.files.decoding import lines, parse_json, unpacked
-from secateurs.files.local_files import located, read_file
+from secateurs.files.decoding import parse_json
+from secateurs.files.local_files import located
+from secateurs.files.streams import lines, whole
 from secateurs.settings.sources import Benchmark, PackageBenchmark, PathBenchmark
 from secateurs.text.task_items import adapt, check_task
 
@@ -41,13 +43,12 @@ def read_local_items(task: str, benchmark: PathBenchmark) -> bytes:
     """The items of a local file. Raises InputError as read_items does."""
     check_task(task)
     key = f"benchmarks.{task}.path"
-    data = read_file(located(benchmark.path, key), key)
-    return _checked(task, f"{key}: {benchmark.path}", data)
+    return _checked(task, f"{key}: {benchmark.path}", located(benchmark.path, key))
 
 
-def _checked(task: str, name: str, data: bytes) -> bytes:
+def _checked(task: str, name: str, content: bytes | Path) -> bytes:
     with _naming_a_setting():
-        data = unpacked(name, data)
+        data = whole(name, content)
         adapted_items(task, name, data)
     return data
 

@@ -2,7 +2,8 @@
 
 from secateurs.archives.members import read_members
 from secateurs.errors import InputError, SettingError
-from secateurs.files.local_files import read_files
+from secateurs.files.local_files import find_files
+from secateurs.files.streams import Files
 from secateurs.settings.sources import Domain, HubDomain, PackageDomain, PathDomain
 from secateurs.text.documents import Document
 from secateurs.text.readers import read
@@ -19,13 +20,13 @@ def documents(name: str, domain: Domain) -> list[Document]:
     elif isinstance(domain, PackageDomain):
         found = _read(read_members(domain, key), domain, f"{key}.member")
     else:
-        found = _read(read_files(domain.path, f"{key}.path"), domain, f"{key}.path")
+        found = _read(find_files(domain.path, f"{key}.path"), domain, f"{key}.path")
     if not found:
         raise SettingError(f"{key}: no text in its files; check {key}.reader")
     return found
 
 
-def _read(files: dict[str, bytes], domain: PackageDomain | PathDomain, key: str) -> list[Document]:
+def _read(files: Files, domain: PackageDomain | PathDomain, key: str) -> list[Document]:
     try:
         return read(files, domain.reader, domain.documents)
     except InputError as error:

@@ -8,7 +8,7 @@ import bz2
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import IO, Any
 from xml.etree import ElementTree
 
@@ -16,6 +16,7 @@ import mwparserfromhell
 from mwparserfromhell.nodes import ExternalLink, Heading, HTMLEntity, Tag, Text, Wikilink
 
 from secateurs.errors import InputError
+from secateurs.files.streams import Files, opened
 from secateurs.text.documents import Document
 
 # Sections without running text: lists of links and sources.
@@ -49,17 +50,20 @@ _LIST_OF_NAMESAKES = re.compile(r"\{\{\s*(disambig|hndis|geodis|surname)", re.IG
 _BZ2 = b"BZh"
 
 
-def read_mediawiki(files: Mapping[str, bytes]) -> Iterator[Document]:
+def read_mediawiki(files: Files) -> Iterator[Document]:
     """Articles of dumps (XML, plain or bz2) as text; no redirects, disambiguations, other namespaces.
 
     Read as a stream, so a consumer that stops early does not pay for the rest of a large dump.
     """
-    for name, data in files.items():
-        raw = io.BytesIO(data)
-        with bz2.BZ2File(raw) if data.startswith(_BZ2) else raw as stream:
+    for name, content in files.items():
+        with opened(name, content) as raw, _unpacked(raw) as stream:
             for title, wikitext in _articles(name, stream):
                 if not _LIST_OF_NAMESAKES.search(wikitext):
                     yield Document(f"{name}:{title}", _text_of(f"{name}: article {title!r}", wikitext))
+
+
+def _unpacked(raw: io.BufferedReader) -> IO[bytes]:
+    return bz2.BZ2File(raw) if raw.peek(len(_BZ2)).startswith(_BZ2) else raw
 
 
 def _articles(name: str, stream: IO[bytes]) -> Iterator[tuple[str, str]]:

@@ -4,21 +4,25 @@ A reader takes the files of a source by name and yields documents whose ids star
 that an id stays the same when other files come or go. It raises InputError naming file and line.
 """
 
+import hashlib
 import html
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 
 from secateurs.errors import InputError
-from secateurs.files.decoding import decode, lines, parse_json, unpacked, without_halves
+from secateurs.files.decoding import parse_json, without_halves
+from secateurs.files.streams import Files, lines, whole_text
 from secateurs.settings.sources import FieldReader, Reader
 from secateurs.text.documents import Document
 from secateurs.text.mediawiki import read_mediawiki
 from secateurs.text.source_code import read_docstrings, read_python
 from secateurs.text.tables import read_csv, read_jsonl, read_parquet
 
-Files = Mapping[str, bytes]
+# Characters of documents that are kept before it is known how many there are; then the files are read again
+# for those that are wanted. And all that may be wanted, because they are held together.
+_KEPT, MOST_TEXT = 2**28, 2**31
 
 # The length is bounded, because otherwise a text that begins it often would take quadratic time.
 _STOCK_SENTENCE = re.compile(r" We refer to Wikipedia articles on [^.]{0,200} for help\.")
@@ -28,16 +32,48 @@ def read(files: Files, reader: Reader, limit: int) -> list[Document]:
     """At most `limit` documents of the files, without empty ones and repetitions, with unique ids.
 
     They are spread evenly over all documents in the order of the files' names. A wiki dump is the exception:
-    it can be far larger than what is wanted of it, so its first articles are taken.
+    it can be far larger than what is wanted of it, so its first articles are taken. Files are read as
+    streams, a second time where they hold far more than is wanted. Raises InputError naming file and line,
+    and where the documents are more than a memory should hold.
     """
-    ordered = {name: unpacked(name, data) for name, data in sorted(files.items())}
+    if reader.format == "mediawiki":
+        return list(islice(_documents(files, reader), limit))
+    kept: list[Document] | None = []
+    held = count = 0
+    for count, item in enumerate(_documents(files, reader), start=1):
+        if kept is None:
+            continue
+        kept.append(item)
+        held += len(item.text)
+        if held > _KEPT and count > limit:
+            kept = None
+        else:
+            _check_size(held, limit)
+    if kept is not None:
+        return spread(kept, limit)
+    chosen, held = [], 0
+    places = {index * count // limit for index in range(limit)}
+    for place, item in enumerate(_documents(files, reader)):
+        if place in places:
+            chosen.append(item)
+            held += len(item.text)
+            _check_size(held, limit)
+    return chosen
+
+
+def _check_size(held: int, limit: int) -> None:
+    if held > MOST_TEXT:
+        raise InputError(
+            f"its documents have more than {MOST_TEXT:,} characters together, which are held in memory; "
+            f"lower `documents: {limit}`"
+        )
+
+
+def _documents(files: Files, reader: Reader) -> Iterator[Document]:
+    ordered = dict(sorted(files.items()))
     if isinstance(reader, FieldReader):
-        found = _FIELD_READERS[reader.format](ordered, reader.field)
-    elif reader.format == "mediawiki":
-        return list(islice(_distinct(read_mediawiki(ordered)), limit))
-    else:
-        found = _PLAIN_READERS[reader.format](ordered)
-    return spread(list(_distinct(found)), limit)
+        return _distinct(_FIELD_READERS[reader.format](ordered, reader.field))
+    return _distinct(_PLAIN_READERS[reader.format](ordered))
 
 
 def spread(documents: list[Document], limit: int) -> list[Document]:
@@ -49,8 +85,8 @@ def spread(documents: list[Document], limit: int) -> list[Document]:
 
 def read_text(files: Files) -> Iterator[Document]:
     """A file is a document."""
-    for name, data in files.items():
-        yield Document(name, decode(name, data))
+    for name, content in files.items():
+        yield Document(name, whole_text(name, content))
 
 
 def read_lines(files: Files) -> Iterator[Document]:
@@ -66,6 +102,7 @@ def read_snippets(files: Files) -> Iterator[Document]:
     `_` is a document of its own.
     """
     joined: dict[str, list[str]] = {}
+    held = 0
     for name, number, line in lines(files):
         fields = line.split("\t", 2)
         if len(fields) != 3:
@@ -74,7 +111,10 @@ def read_snippets(files: Files) -> Iterator[Document]:
                 "separated by tabs"
             )
         document = f"{name}:{fields[0].partition('_')[0]}"
-        joined.setdefault(document, []).append(html.unescape(fields[2]).strip())
+        text = html.unescape(fields[2]).strip()
+        joined.setdefault(document, []).append(text)
+        held += len(text)
+        _check_size(held, len(joined))
     for document, texts in joined.items():
         yield Document(document, " ".join(texts))
 
@@ -84,16 +124,16 @@ def read_worked_answers(files: Files) -> Iterator[Document]:
 
     Left out: the prompt's instruction, and the sentence about Wikipedia that lm-eval has in most answers.
     """
-    for name, data in files.items():
-        for subject, prompt in _prompts(name, data).items():
+    for name, content in files.items():
+        for subject, prompt in _prompts(name, whole_text(name, content)).items():
             pieces = re.split(r"(?<!\n)\n+(?=Q: )", prompt)
             answered = [piece.strip() for piece in pieces if re.match(r"Q: [\s\S]*\nA: ", piece)]
             for number, piece in enumerate(answered):
                 yield Document(f"{name}:{subject}:{number}", _STOCK_SENTENCE.sub("", piece))
 
 
-def _prompts(name: str, data: bytes) -> dict[str, str]:
-    prompts = parse_json(name, decode(name, data))
+def _prompts(name: str, text: str) -> dict[str, str]:
+    prompts = parse_json(name, text)
     if not isinstance(prompts, dict) or not all(isinstance(prompt, str) for prompt in prompts.values()):
         raise InputError(f"{name}: not a JSON object of subject -> text; for other files set another reader")
     return prompts
@@ -101,13 +141,15 @@ def _prompts(name: str, data: bytes) -> dict[str, str]:
 
 def _distinct(documents: Iterable[Document]) -> Iterator[Document]:
     """Documents with text not seen before; an id used again gets `#2`, `#3` and so on."""
-    texts: set[str] = set()
+    # By hash: a set of the texts themselves would hold all of them.
+    texts: set[bytes] = set()
     uses: dict[str, int] = {}
     for item in documents:
         text = without_halves(item.text).strip()
-        if not text or text in texts:
+        digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        if not text or digest in texts:
             continue
-        texts.add(text)
+        texts.add(digest)
         uses[item.document] = uses.get(item.document, 0) + 1
         suffix = "" if uses[item.document] == 1 else f"#{uses[item.document]}"
         yield replace(item, document=without_halves(item.document) + suffix, text=text)
@@ -117,6 +159,7 @@ _PLAIN_READERS: dict[str, Callable[[Files], Iterator[Document]]] = {
     "text": read_text,
     "lines": read_lines,
     "snippets": read_snippets,
+    "mediawiki": read_mediawiki,
     "python": read_python,
     "docstrings": read_docstrings,
     "worked_answers": read_worked_answers,

@@ -2,18 +2,22 @@
 
 import ast
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
+from secateurs.files.streams import Files, whole
 from secateurs.text.documents import Document
 
 MINIMUM = 200  # characters: shorter files are empty package markers, shorter docstrings say little
+# Bytes: a syntax tree takes a hundred times as many, and no person writes a file of more.
+MOST_SOURCE = 2**24
 
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def read_python(files: Mapping[str, bytes]) -> Iterator[Document]:
-    """A file is a document; those that are no valid Python 3, or under 200 characters, are passed over."""
-    for name, data in files.items():
+def read_python(files: Files) -> Iterator[Document]:
+    """A file is a document; no valid Python 3, under 200 characters or over 16 MiB is passed over."""
+    for name, content in files.items():
+        data = whole(name, content)
         if _parse(data) is None:
             continue
         text = data.decode("utf-8-sig", errors="replace")
@@ -21,10 +25,10 @@ def read_python(files: Mapping[str, bytes]) -> Iterator[Document]:
             yield Document(name, text)
 
 
-def read_docstrings(files: Mapping[str, bytes]) -> Iterator[Document]:
+def read_docstrings(files: Files) -> Iterator[Document]:
     """A docstring of a module, class or function, dedented; the id is `file:qualified.name`."""
-    for name, data in files.items():
-        tree = _parse(data)
+    for name, content in files.items():
+        tree = _parse(whole(name, content))
         if tree is not None:
             yield from _docstrings(tree, name, "")
 
@@ -34,7 +38,7 @@ def _parse(data: bytes) -> ast.Module | None:
         # Old sources have escapes that Python warns about; the text is what matters here.
         warnings.simplefilter("ignore")
         try:
-            return ast.parse(data)
+            return ast.parse(data) if len(data) <= MOST_SOURCE else None
         # The last two: nested more deeply than Python's own parser can go.
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None

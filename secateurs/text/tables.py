@@ -5,21 +5,24 @@ In JSON lines and Parquet the field may be a conversation, a list of turns with 
 
 import csv
 import io
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from secateurs.errors import InputError
-from secateurs.files.decoding import decode, lines, parse_json
+from secateurs.files.decoding import parse_json
+from secateurs.files.streams import MOST_BYTES, Files, lines, opened, text_lines
 from secateurs.text.conversations import to_json
 from secateurs.text.documents import Document
 
+MOST_GROUP = 2**31
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
-def read_jsonl(files: Mapping[str, bytes], field: str) -> Iterator[Document]:
+def read_jsonl(files: Files, field: str) -> Iterator[Document]:
     """A field of each line's JSON object; one that is null is passed over."""
     for name, number, line in lines(files):
         where = f"{name}:{number}"
@@ -40,14 +43,16 @@ def read_jsonl(files: Mapping[str, bytes], field: str) -> Iterator[Document]:
         yield Document(where, text or "")
 
 
-def read_csv(files: Mapping[str, bytes], field: str) -> Iterator[Document]:
+def read_csv(files: Files, field: str) -> Iterator[Document]:
     """A column of a CSV file (commas, double quotes) whose first row has the columns' names.
 
     Documents are numbered by row, from 1 below that first one.
     """
-    csv.field_size_limit(sys.maxsize)
-    for name, data in files.items():
-        rows = csv.reader(io.StringIO(decode(name, data), newline=""), strict=True)
+    csv.field_size_limit(MOST_BYTES)
+    for name, content in files.items():
+        # csv wants lines that end at carriage returns too.
+        split = (part for line in text_lines(name, content) for part in io.StringIO(line, newline=""))
+        rows = csv.reader(split, strict=True)
         try:
             header = next(rows, [])
             column = _column(name, header, field)
@@ -75,29 +80,72 @@ def _column(name: str, header: list[str], field: str) -> int:
     raise InputError(f"{name}: no column {field!r}; {there}{hint}")
 
 
-def read_parquet(files: Mapping[str, bytes], field: str) -> Iterator[Document]:
-    """A column of text or of conversations; empty values are passed over."""
-    for name, data in files.items():
-        try:
-            table = pq.ParquetFile(io.BytesIO(data))
-            names = table.schema_arrow.names
-            if field not in names:
-                raise InputError(f"{name}: no column {field!r}; it has {', '.join(names)}")
-            kind = table.schema_arrow.field(field).type
-            column = table.read([field]).column(field)
-            if chat := _is_chat(kind):
-                texts = column.to_pylist()
-            else:
-                _check_type(name, field, kind)
-                texts = column.cast(pa.large_string()).to_pylist()
-        # Of a file whose head is sound and whose pages are not, pyarrow says so by OSError; text that is no
-        # UTF-8 shows only when it becomes a string.
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise InputError(f"{name}: not a Parquet file, or damaged: {reason}; write it again") from None
-        for number, text in enumerate(texts):
+def read_parquet(files: Files, field: str) -> Iterator[Document]:
+    """A column of text or of conversations, some rows at a time; empty values are passed over."""
+    for name, content in files.items():
+        with opened(name, content) as stream, _naming(name):
+            # A Parquet file says at its end what is in it.
+            source = stream if stream.seekable() else io.BytesIO(stream.read())
+            yield from _rows(name, source, field)
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Of a file whose head is sound and whose pages are not, pyarrow says so by OSError; text that is no
+    UTF-8 shows only when it becomes a string."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{name}: not a Parquet file, or damaged: {reason}; write it again") from None
+
+
+def _rows(name: str, source: IO[bytes], field: str) -> Iterator[Document]:
+    table = pq.ParquetFile(source, pre_buffer=False)
+    names = table.schema_arrow.names
+    if field not in names:
+        raise InputError(f"{name}: no column {field!r}; it has {', '.join(names)}")
+    kind = table.schema_arrow.field(field).type
+    chat = _is_chat(kind)
+    _check_groups(name, table.metadata, field)
+    if not chat:
+        _check_type(name, field, kind)
+        # A text that many rows have is held once: a file of 18 kB can say that it has 10 GB of one.
+        table = pq.ParquetFile(source, read_dictionary=[field], pre_buffer=False)
+    first = 0
+    for batch in table.iter_batches(_ROWS_OF_CHAT if chat else _ROWS, columns=[field]):
+        for number, value in enumerate(_values(batch.column(0)), start=first):
             where = f"{name}:{number}"
-            yield Document(where, to_json(where, text or []) if chat else text or "", chat)
+            yield Document(where, to_json(where, value or []) if chat else value or "", chat)
+        first += len(batch)
+
+
+# Rows at a time: short of texts, because they are in memory once more as Python's own.
+_ROWS, _ROWS_OF_CHAT = 1024, 64
+
+
+def _values(column: pa.Array) -> Iterator[Any]:
+    if not pa.types.is_dictionary(column.type):
+        yield from column.to_pylist()
+        return
+    texts = column.dictionary.cast(pa.large_string()).to_pylist()
+    yield from (None if index is None else texts[index] for index in column.indices.to_pylist())
+
+
+def _check_groups(name: str, metadata: pq.FileMetaData, field: str) -> None:
+    """Raise InputError where a group of rows has more of a column than should be in memory at once."""
+    for group in range(metadata.num_row_groups):
+        columns = (metadata.row_group(group).column(index) for index in range(metadata.num_columns))
+        size = sum(
+            column.total_uncompressed_size
+            for column in columns
+            if column.path_in_schema.split(".")[0] == field
+        )
+        if size > MOST_GROUP:
+            raise InputError(
+                f"{name}: column {field!r} has {size:,} bytes in one row group, of which {MOST_GROUP:,} are "
+                "read at most; write the file in smaller row groups"
+            )
 
 
 def _is_chat(kind: pa.DataType) -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from secateurs.errors import InputError
-from secateurs.files.local_files import read_files
+from secateurs.files.local_files import find_files
 
 
 def test_names_do_not_depend_on_where_the_folder_is(tmp_path: Path) -> None:
@@ -43,8 +43,12 @@ def test_brackets_are_a_pattern_where_no_such_name_exists(tmp_path: Path) -> Non
     assert read_files(f"{tmp_path}/docs[12].jsonl", "domains.d.path") == {"docs1.jsonl": b"one"}
 
 
+def read_files(pattern: str, key: str) -> dict[str, bytes]:
+    return {name: path.read_bytes() for name, path in find_files(pattern, key).items()}
+
+
 def names(pattern: object) -> list[str]:
-    return sorted(read_files(str(pattern), "domains.d.path"))
+    return sorted(find_files(str(pattern), "domains.d.path"))
 
 
 def test_any_folders_include_linked_ones(tmp_path: Path) -> None:

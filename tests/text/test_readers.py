@@ -2,6 +2,9 @@ import gzip
 import io
 import json
 import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +12,7 @@ import pytest
 
 from secateurs.errors import InputError
 from secateurs.settings.sources import FieldReader, PlainReader
+from secateurs.text import readers, tables
 from secateurs.text.documents import Document
 from secateurs.text.readers import read, spread
 
@@ -186,3 +190,95 @@ def test_worked_answers_are_read_in_time_that_grows_with_their_length(prompt: st
     began = time.monotonic()
     read({"a.json": json.dumps({"subject": prompt}).encode()}, PlainReader(format="worked_answers"), 10)
     assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize("kept", [0, 40, 10**6])
+@pytest.mark.parametrize("limit", [1, 3, 7, 100])
+def test_documents_are_spread_alike_however_many_are_kept_at_first(
+    kept: int, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "_KEPT", kept)
+    files = {"b": b"one\ntwo\none\nthree\n", "a": b"four\nfive\ntwo\nsix\nseven\n"}
+    every = ["four", "five", "two", "six", "seven", "one", "three"]
+    expected = [every[index * 7 // limit] for index in range(limit)] if limit < 7 else every
+    assert [item.text for item in plain("lines", files, limit)] == expected
+
+
+def test_more_text_than_a_memory_should_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "MOST_TEXT", 10)
+    message = r"^its documents have more than 10 characters together, .*; lower `documents: 2`$"
+    for kept in (0, 100):
+        monkeypatch.setattr(readers, "_KEPT", kept)
+        with pytest.raises(InputError, match=message):
+            plain("lines", {"a": b"seven77\nseven78\nseven79\n"}, 2)
+
+
+def peak(work: Callable[[], object]) -> int:
+    """The most bytes of Python's own that were held at once, over those before."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_lines_of_a_large_file_are_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "_KEPT", 2**16)
+    (tmp_path / "a").write_text("".join(f"{n} {'x' * 1000}\n" for n in range(32_000)), encoding="utf-8")
+    found: list[Document] = []
+    reader = PlainReader(format="lines")
+    held = peak(lambda: found.extend(read({"a": tmp_path / "a"}, reader, 20)))
+    assert [item.document for item in found] == [f"a:{n * 1600 + 1}" for n in range(20)]
+    # Of 32 MB: a piece of the file, and 16 bytes and their place in a set for each line.
+    assert held < 12e6
+
+
+def arrows_peak(work: Callable[[], object]) -> int:
+    """The most bytes of Arrow's that were held at once."""
+    usual = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(usual)
+    pa.set_memory_pool(pool)
+    try:
+        work()
+        return pool.max_memory()
+    finally:
+        pa.set_memory_pool(usual)
+
+
+def test_a_text_that_many_rows_have_is_held_once(tmp_path: Path) -> None:
+    rows, text = 20_000, "x" * 100_000
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), [text])
+    pq.write_table(pa.table({"text": column}), tmp_path / "a.parquet", store_schema=False)
+    # The file says that it has 2 GB.
+    assert (tmp_path / "a.parquet").stat().st_size < 20_000
+    reader = FieldReader(format="parquet", field="text")
+    found: list[Document] = []
+
+    def work() -> None:
+        found.extend(read({"a": tmp_path / "a.parquet"}, reader, 5))
+
+    assert arrows_peak(lambda: peak(work)) < 20e6
+    assert found == [Document("a:0", text)]
+
+
+def test_rows_of_a_large_file_are_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "_KEPT", 2**16)
+    texts = [f"{n} {'x' * 1000}" for n in range(32_000)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", row_group_size=4000)
+    reader = FieldReader(format="parquet", field="text")
+    found: list[Document] = []
+
+    def work() -> None:
+        found.extend(read({"a": tmp_path / "a.parquet"}, reader, 20))
+
+    # Of 32 MB: a row group at a time.
+    assert arrows_peak(work) < 24e6
+    assert [item.document for item in found] == [f"a:{n * 1600}" for n in range(20)]
+
+
+def test_a_row_group_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MOST_GROUP", 50)
+    message = r"^a: column 'text' has \d+ bytes in one row group, of which 50 are read at most; write"
+    with pytest.raises(InputError, match=message):
+        field("parquet", {"a": parquet({"text": ["x" * 100]})})
