@@ -147,7 +147,7 @@ def small_qwen() -> Qwen2ForCausalLM:
 
 def test_biases_are_put_into_a_family_without_flags_too() -> None:
     qwen = small_qwen()
-    site = next(one for one in baseline_sites(qwen) if one.kind == "mlp")
+    site = next(one for one in baseline_sites(qwen) if one.kind.name == "mlp")
     means = {site.name: torch.arange(24.0)}
     weight = output_projection(qwen, site).weight.double()
     compensate(qwen, means, {site.name: torch.arange(24) > 5})
