@@ -38,6 +38,17 @@ ENVIRONMENT = {
 }
 # What a make that runs the tests hands down to another one, which would then print where it works, too.
 FROM_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "GNUMAKEFLAGS")
+# Of params.yaml, for a tiny model and rounds on a few short sequences.
+TINY: dict[str, Any] = {
+    "corpus.sequence_length": 24,
+    "corpus.calibration_sequences": 4,
+    "capture.sequences": 2,
+    "surgery.sequences": 3,
+    "surgery.choice_sequences": 1,
+    "prune.width_multiple": 1,
+    "domains": {"news": {"source": "path", "path": "*", "reader": {"format": "text"}, "documents": 1}},
+    "mixture": {"news": 2.0, "self": 1.0, "dialogues": 0.0},
+}
 WORDS = ["channel", "prune", "mask", "heal", "round", "corpus", "sample", "metric", "weight", "layer", "leaf"]
 
 

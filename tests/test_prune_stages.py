@@ -30,6 +30,7 @@ from stages.rounds.captures import read_captures
 from stages.rounds.tensors import read_masks, read_scores
 from tests.families.test_families import tiny
 from tests.project import (
+    TINY,
     change,
     model_at,
     random_sequences,
@@ -40,22 +41,11 @@ from tests.project import (
 )
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
-CHANGES: dict[str, Any] = {
-    "corpus.sequence_length": 24,
-    "corpus.calibration_sequences": 4,
-    "capture.sequences": 2,
-    "surgery.sequences": 3,
-    "surgery.choice_sequences": 1,
-    "prune.width_multiple": 1,
-    "domains": {"news": {"source": "path", "path": "*", "reader": {"format": "text"}, "documents": 1}},
-    "mixture": {"news": 2.0, "self": 1.0, "dialogues": 0.0},
-}
-
 
 def set_up(directory: Path, dense_dir: Path, **changes: Any) -> None:
     """Make of a directory a project as the stages before capture leave it, with changes of its params."""
     more = {key.replace("__", "."): value for key, value in changes.items()}
-    write_params(directory, change(read_yaml(), CHANGES | more))
+    write_params(directory, change(read_yaml(), TINY | more))
     shutil.copytree(dense_dir, directory / "data/model")
     generator = torch.Generator().manual_seed(0)
     rows = random_sequences(("news", "self"), 24, generator)
@@ -134,7 +124,7 @@ def test_a_checkpoint_that_does_not_load_gets_no_final_name(
 ) -> None:
     directory = project()
     monkeypatch.setattr(surgery, "save_model", lambda model, path: model.save_pretrained(path))
-    write_params(directory, change(read_yaml(), {**CHANGES, "prune.widths": "per_layer"}))
+    write_params(directory, change(read_yaml(), {**TINY, "prune.widths": "per_layer"}))
     result = run_all()
     assert result.exit_code == 1
     assert "data/pruned: the checkpoint does not load in a fresh process" in result.output
@@ -159,7 +149,7 @@ def test_other_families_go_the_whole_way(
     tiny(family, vocab_size=258).save_pretrained(source)
     make_tiny_tokenizer().save_pretrained(source)
     origin = model_at(source) | {"name": family}
-    write_params(directory, change(read_yaml(), {**CHANGES, "model": origin, **changes}))
+    write_params(directory, change(read_yaml(), {**TINY, "model": origin, **changes}))
     result = CliRunner().invoke(model.main, [])
     assert result.exit_code == 0, result.output
     dense = load_file(source / "model.safetensors")
@@ -192,12 +182,12 @@ def test_widths_that_experts_cannot_have_are_refused_once_they_are_set(
     tiny("mixtral", vocab_size=258).save_pretrained(tmp_path / "source")
     make_tiny_tokenizer().save_pretrained(tmp_path / "source")
     origin = model_at(tmp_path / "source")
-    write_params(directory, change(read_yaml(), {**CHANGES, "model": origin, "prune.width_multiple": 8}))
+    write_params(directory, change(read_yaml(), {**TINY, "model": origin, "prune.width_multiple": 8}))
     for stage, arguments in ((model.main, []), (capture.main, ["r1"])):
         assert CliRunner().invoke(stage, arguments).exit_code == 0
     # DVC may have either of the stages from before, with other settings.
     write_params(
-        directory, change(read_yaml(), {**CHANGES, "model": origin, "prune.width_multiple": 8, **changes})
+        directory, change(read_yaml(), {**TINY, "model": origin, "prune.width_multiple": 8, **changes})
     )
     for stage in (capture.main, mask.main):
         result = CliRunner().invoke(stage, ["r1"])
@@ -257,7 +247,7 @@ def test_a_domain_of_weight_zero_does_not_take_part(project: Callable[..., Path]
 def test_the_rounds_end_at_the_parameters_asked_for(project: Callable[..., Path]) -> None:
     directory = project()
     aim = make_tiny_model().num_parameters() - 4000
-    changes = {**CHANGES, "prune.sparsity": ..., "prune.parameters": aim}
+    changes = {**TINY, "prune.sparsity": ..., "prune.parameters": aim}
     write_params(directory, change(read_yaml(), changes))
     assert run_all().exit_code == 0
     left = AutoModelForCausalLM.from_pretrained("data/pruned").num_parameters()
@@ -313,7 +303,7 @@ def test_two_processes_say_what_one_does(project: Callable[..., Path]) -> None:
         assert (two[domain].sequences, two[domain].tokens) == (3, 3 * 24)
         for site, statistics in capture_of_one.statistics.items():
             for name, values in statistics.items():
-                found = getattr(two[domain].statistics[site], name)
+                found = two[domain].statistics[site][name]
                 assert torch.allclose(found, values, rtol=1e-4, atol=1e-12), (domain, site, name)
     chosen = read_json(directory / "data/pruned/healing.json")
     two_processes("stages.surgery")

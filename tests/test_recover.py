@@ -21,26 +21,19 @@ from secateurs.checkpoints.proof import Proof
 from secateurs.checkpoints.saving import save_model
 from secateurs.files.json_file import write_json
 from secateurs.kinds.sites import all_kept_masks, cut
-from secateurs.recover import snapshots
 from secateurs.recover.training import Check, Course, Snapshot
 from secateurs.settings.healing import Healed
 from stages import recover, recovered
 from stages.common.artifacts import write_sequences
 from stages.params.file import read_params
+from stages.recovering import snapshots
 from stages.reporting.model_card import Measures, model_card
-from tests.project import ROOT, change, random_sequences, read_yaml, write_params
+from tests.project import ROOT, TINY, change, random_sequences, read_yaml, write_params
 from tests.recover.test_recovery import TRAINING
 from tests.stages.reporting.evidence import evaluation, history, write_evaluation, write_evidence
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
-CHANGES: dict[str, Any] = {
-    "corpus.sequence_length": 24,
-    "corpus.calibration_sequences": 4,
-    "capture.sequences": 2,
-    "surgery.sequences": 3,
-    "surgery.choice_sequences": 1,
-    "domains": {"news": {"source": "path", "path": "*", "reader": {"format": "text"}, "documents": 1}},
-    "mixture": {"news": 2.0, "self": 1.0, "dialogues": 0.0},
+CHANGES = TINY | {
     "compute.device": "cpu",
     "recover.steps": 5,
     "recover.scales_first.steps": 0,
@@ -55,7 +48,7 @@ WEIGHTS = Path("data/recovered/model.safetensors")
 KILLED = """
 import os, signal
 from stages import recover
-from secateurs.recover import snapshots
+from stages.recovering import snapshots
 
 snapshots.SECONDS, snapshots.SHARE = 0.0, 1e9
 write = snapshots.write_snapshot
