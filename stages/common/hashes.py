@@ -48,7 +48,7 @@ def check_hash(path: Path) -> None:
         return
     found = _md5(path)
     if found != told.md5:
-        raise InputError(f"{path}: its md5 is {found}, and {LOCK} says {told.md5}: {_remedy(path, told)}")
+        raise InputError(f"{path}: its md5 is {found}, and {LOCK} says {told.md5}: {_remedy(told)}")
 
 
 def check_hashes(folder: Path, most: int = MOST) -> None:
@@ -72,7 +72,7 @@ def _told(running: str, path: Path) -> _Output | None:
     return None
 
 
-def _remedy(path: Path, told: _Output) -> str:
+def _remedy(told: _Output) -> str:
     """What makes the file whole again. The stage alone would not: DVC keeps what its cache has already."""
     cached = _cached(told.md5)
     if cached is not None and _md5(cached) == told.md5:
