@@ -11,7 +11,7 @@ from stages.params.overlay import preset_names, whole_preset
 
 
 @stage
-@click.argument("name", type=click.Choice(preset_names()))
+@click.argument("name", metavar="NAME", type=click.Choice(preset_names()))
 @click.option("--of", "revision", default="HEAD", show_default=True, help="A commit with params.yaml.")
 def main(name: str, revision: str) -> None:
     """Print params.yaml with what the preset NAME sets: python -m stages.preset NAME > params.yaml.
