@@ -170,20 +170,6 @@ def test_the_first_table_is_that_of_the_model_of_1_5b_with_the_best_of_each_colu
             assert cell == f"{others[one][column]} ({named})"
 
 
-def test_the_tables_of_the_qwen_models_are_those_of_data_baselines() -> None:
-    page = TEXTS["docs/baselines.md"]
-    for size in ("1.5b", "0.5b"):
-        file = ROOT / f"data/baselines/qwen2.5-coder-{size}/table.csv"
-        for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines()):
-            name = row["method"] + ("" if row["share"] == "0" else f", {row['removed']} removed")
-            (line,) = {one for one in page.splitlines() if one.startswith(f"| {name} | {row['GB']} |")}
-            cells = [cell.strip() for cell in line.strip("|").split("|")]
-            left_out = next(column for column in row if column.startswith("left out"))
-            assert [*cells[2:5], cells[6]] == [
-                row["perplexity / dense"], row[left_out], row["zero-shot"], row["gsm8k"]
-            ]  # fmt: skip
-
-
 def test_the_readme_has_at_most_170_lines() -> None:
     assert len(README.splitlines()) <= 170
 
