@@ -6,7 +6,6 @@ from secateurs.choose.target import decoder_share
 from secateurs.devices.placement import resolve_device
 from stages.common.console import duration, stage
 from stages.params.file import PARAMS_FILE, Params, read_params
-from stages.params.method import budget_of
 from stages.planning.architecture import Architecture, configured_architecture
 from stages.planning.checks import check_context, check_early
 from stages.planning.estimate import EFFICIENCY, Work, estimate_work, measure_speed, portions
@@ -42,7 +41,7 @@ def schedule(params: Params, found: Architecture | None) -> list[str]:
 
     Without a model, a target in parameters or bytes is no share of anything yet.
     """
-    share = params.prune.sparsity if found is None else decoder_share(found.model, budget_of(params))
+    share = params.prune.sparsity if found is None else decoder_share(found.model, params.prune)
     parts = portions(params)
     tokens = sum(parts.values()) * params.capture.sequences * params.corpus.sequence_length
     passes = "forward and backward" if params.capture.gradients else "forward only"

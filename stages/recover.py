@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from secateurs.progress import counter
 from secateurs.recover import recovery, scales
 from secateurs.recover import training as course_of_training
 from secateurs.recover.recovery import recover, trained_parameters
-from secateurs.recover.training import Check, Course, Snapshot, Training, together
+from secateurs.recover.training import Check, Course, Snapshot, together
+from secateurs.settings.groups import Training
 from stages.common.artifacts import read_card
 from stages.common.calibration import read_text
 from stages.common.checkpoints import load_model, load_tokenizer, saved_dtype
@@ -48,7 +49,7 @@ def main() -> None:
     params = read_params()
     hold(RECOVERED)
     _refuse_many(params)
-    trainings = _trainings(params)
+    trainings = params.recover.trainings()
     training = trainings[-1]
     tokenizer, pruned_card = load_tokenizer(PRUNED), read_card(PRUNED)
     text = leave_out(read_text(RECOVERY_TEXT).ids, rows_left_out(params))
@@ -102,18 +103,6 @@ def _models(params: Params) -> tuple[PreTrainedModel, PreTrainedModel, torch.dty
     return student, place(load_model(MODEL, "float32"), device), None
 
 
-def _trainings(params: Params) -> list[Training]:
-    """What is trained, one after the other: scales first where params.yaml asks for that."""
-    given = params.recover.model_dump(exclude={"own", "mixture", "left_out", "scales_first"})
-    training, first = Training(**given), params.recover.scales_first
-    if training.weights == "scales" or not first.steps:
-        return [training]
-    return [
-        replace(training, weights="scales", steps=first.steps, learning_rate=first.learning_rate),
-        training,
-    ]
-
-
 def _train(
     student: PreTrainedModel,
     teacher: PreTrainedModel,
@@ -130,8 +119,8 @@ def _train(
     follow, courses = following(CURVES), list[Course]()
     with counter("recover", "step", sum(one.steps for one in trainings)) as bar:
         for number, training in enumerate(trainings):
-            before = [asdict(one) for one in trainings[:number]]
-            settings = asdict(training) | {
+            before = [one.model_dump() for one in trainings[:number]]
+            settings = training.model_dump() | {
                 "mixture": mixture,
                 "left_out": left,
                 "dtype": dtype,

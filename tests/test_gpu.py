@@ -10,14 +10,14 @@ from transformers import LlamaForCausalLM
 from secateurs.devices import placement as devices
 from secateurs.devices.placement import passing_through, place
 from secateurs.heal.layers import HealingText, cut_and_heal
+from secateurs.heal.results import Healed
 from secateurs.heal.ridge import Moments
 from secateurs.inference.loss import sequence_losses
 from secateurs.inference.norms import fused_norms
 from secateurs.inference.writing import write
 from secateurs.kinds.sites import sites_of
 from secateurs.measure.capture import capture
-from secateurs.settings.healing import Healed, Healing
-from secateurs.settings.method import Capture
+from secateurs.settings.groups import Capture, Surgery
 from secateurs.text.rows import Text
 from tests.heal.test_surgery import IDS, random_masks
 from tests.inference.test_writing import PROMPTS, likeliest
@@ -43,7 +43,7 @@ def healed(
         smaller,
         random_masks(model, ("mlp", "attention")),
         HealingText({"text": IDS}, {"text": 1.0}, {"text": IDS.flip(0)}),
-        Healing(method, 0.5, 0.1),
+        Surgery(heal=method, alpha=0.5, ridge=0.1),
         device=device,
         batch_size=2,
         on_layer=lambda: None,
@@ -82,7 +82,7 @@ def test_capture_says_the_same_as_on_the_cpu(
     checkpointing: bool, offloaded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def take(model: LlamaForCausalLM) -> dict[str, torch.Tensor]:
-        settings = Capture(len(IDS), True, checkpointing, 2)
+        settings = Capture(checkpointing=checkpointing, batch_size=2)
         found = capture(model, sites_of(model), Text({"text": IDS}), settings)["text"].statistics
         return {f"{site}/{name}": v for site, one in found.items() for name, v in one.items()}
 
@@ -146,7 +146,7 @@ def test_surgery_gives_back_the_very_weights_that_it_left_as_they_were() -> None
         model,
         random_masks(model, ("mlp",)),
         HealingText({"text": IDS}, {"text": 1.0}),
-        Healing("residual", 0.5, 0.1),
+        Surgery(heal="residual", alpha=0.5, ridge=0.1),
         device=CUDA,
         batch_size=2,
         on_layer=lambda: None,

@@ -18,7 +18,6 @@ from secateurs.settings.sources import HubDomain, HubModel, PackageContent, Pack
 from secateurs.text.task_items import ADAPTERS, RUNS_CODE
 from stages import preset
 from stages.params.file import Params, parse_params
-from stages.params.method import budget_of
 from stages.params.overlay import overlaid, preset_names, whole_preset
 from tests.project import ENVIRONMENT, PARAMS
 
@@ -205,7 +204,7 @@ def test_the_real_architecture_meets_the_budget(name: str) -> None:
     params, model = preset_params(name), architecture(name)
     assert model.num_parameters() == (PUBLISHED | ARCHIVED)[name][3]
     total = decoder_parameters(model)
-    budget = budget_of(params)
+    budget = params.prune
     scores = {
         site.name: torch.arange(site.units).double() for site in sites_of(model, tuple(params.prune.sites))
     }

@@ -1,7 +1,7 @@
 """The method in memory: what it returns, what it leaves alone, what it refuses."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,19 +11,21 @@ from transformers import LlamaForCausalLM
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
 from secateurs.prune import prune_model
-from secateurs.settings.healing import Healing, Reconstruction
-from secateurs.settings.method import Budget, Capture, Settings, Surgery
+from secateurs.settings.method import Settings, settings_of
 from secateurs.text.rows import Text
 from stages.params.file import read_params
 from stages.params.method import method_settings
 from tests.project import PARAMS
 
 Make = Callable[..., LlamaForCausalLM]
-SMALL = Settings(
-    budget=Budget(width_multiple=1),
-    capture=Capture(sequences=1),
-    surgery=Surgery(sequences=2, choice_sequences=1),
-    device="cpu",
+SMALL = settings_of(
+    {
+        "prune.width_multiple": 1,
+        "capture.sequences": 1,
+        "surgery.sequences": 2,
+        "surgery.choice_sequences": 1,
+        "device": "cpu",
+    }
 )
 
 
@@ -35,7 +37,7 @@ def tokens(*domains: str) -> Text:
 def test_the_defaults_are_those_of_params() -> None:
     params = read_params(PARAMS)
     assert set(params.counted().values()) == {1.0}, "params.yaml no longer counts all domains alike"
-    assert replace(method_settings(params), mixture={}) == Settings()
+    assert method_settings(params).changed(mixture={}) == Settings()
 
 
 def test_it_removes_the_budget_and_leaves_the_dense_model_as_it_was(tiny_model: Make) -> None:
@@ -56,9 +58,9 @@ def test_it_removes_the_budget_and_leaves_the_dense_model_as_it_was(tiny_model: 
 
 def test_without_a_mixture_all_domains_count_alike(tiny_model: Make) -> None:
     text = tokens("news", "code")
-    alike = prune_model(tiny_model(), text, replace(SMALL, mixture={"news": 1.0, "code": 1.0}))
+    alike = prune_model(tiny_model(), text, SMALL.changed(mixture={"news": 1.0, "code": 1.0}))
     default = prune_model(tiny_model(), text, SMALL)
-    one = prune_model(tiny_model(), text, replace(SMALL, mixture={"news": 1.0, "code": 0.0}))
+    one = prune_model(tiny_model(), text, SMALL.changed(mixture={"news": 1.0, "code": 0.0}))
     weights = [pruned.model.model.layers[0].mlp.down_proj.weight for pruned in (alike, default, one)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -66,56 +68,60 @@ def test_without_a_mixture_all_domains_count_alike(tiny_model: Make) -> None:
 
 def test_every_step_is_named_before_it_begins(tiny_model: Make) -> None:
     steps: list[str] = []
-    prune_model(tiny_model(), tokens("news"), replace(SMALL, rounds={"only": 1.0}), on_step=steps.append)
+    prune_model(tiny_model(), tokens("news"), SMALL.changed(rounds={"only": 1.0}), on_step=steps.append)
     assert steps == ["only", "surgery"]
 
 
-REFUSED: dict[str, Settings] = {
-    "settings: mixture: code: has text but no weight": Settings(mixture={"news": 1.0}),
-    "settings: mixture: poems: has no text; its domains are news, code": Settings(
-        mixture={"news": 1.0, "code": 1.0, "poems": 1.0}
-    ),
-    "settings: mixture: {'news': 0.0, 'code': 0.0}: weights must": Settings(
-        mixture={"news": 0.0, "code": 0.0}
-    ),
-    "settings: budget.sparsity: 1.2: must be above 0 and below 1": Settings(budget=Budget(sparsity=1.2)),
-    "settings: budget.floor: 0: must be above 0": Settings(budget=Budget(floor=0)),
-    "settings: budget.widths: narrow: must be": Settings(budget=Budget(widths="narrow")),  # type: ignore[arg-type]
-    "settings: budget.width_multiple: 0: must be 1": Settings(budget=Budget(width_multiple=0)),
-    "settings: budget.sites: ('heads',): must be some of": Settings(budget=Budget(sites=("heads",))),
-    "settings: budget.sites: ('attention', 'query_heads'): attention and": Settings(
-        budget=Budget(sites=("attention", "query_heads"))
-    ),
-    "settings: rounds: {'r1': 0.5}: the shares must rise": Settings(rounds={"r1": 0.5}),
-    "settings: rounds: {}: the shares must rise": Settings(rounds={}),
-    "settings: rounds: {'r1': 0.6, 'r2': 0.6, 'r3': 1.0}: the": Settings(
-        rounds={"r1": 0.6, "r2": 0.6, "r3": 1.0}
-    ),
-    "settings: metric: best: must be one of fisher, taylor": Settings(metric="best"),
-    "settings: capture.gradients: False: taylor needs them": Settings(capture=Capture(gradients=False)),
-    "settings: capture.sequences: 0: must be 1": Settings(capture=Capture(sequences=0)),
-    "settings: surgery.batch_size: 0: must be 1": Settings(surgery=Surgery(batch_size=0)),
-    "settings: surgery.healing.method: herbs: must be": Settings(
-        surgery=Surgery(Healing("herbs", 0.9, 0.15))  # type: ignore[arg-type]
-    ),
-    "settings: surgery.healing.alpha: 2: must be": Settings(surgery=Surgery(Healing("residual", 2, 0.15))),
-    "settings: surgery.healing.ridge: 0: must be": Settings(surgery=Surgery(Healing("residual", 0.9, 0))),
-    "settings: surgery.healing.reconstruction: starts from": Settings(
-        surgery=Surgery(Healing("least_squares", 0.9, 0.15, Reconstruction(1, 0.001, 1)))
-    ),
-    "settings: surgery.healing.reconstruction: Reconstruction(epochs=0": Settings(
-        surgery=Surgery(Healing("residual", 0.9, 0.15, Reconstruction(0, 0.001, 1)))
-    ),
-    "settings: device: gpu: must be": Settings(device="gpu"),
-    "compute.device: cuda:99: not on this machine": Settings(device="cuda:99"),
+REFUSED: dict[str, dict[str, Any]] = {
+    "mixture: code: has text but no weight": {"mixture": {"news": 1.0}},
+    "mixture: poems: has no text; its domains are news, code": {
+        "mixture": {"news": 1.0, "code": 1.0, "poems": 1.0}
+    },
+    "mixture: {'news': 0.0, 'code': 0.0}: weights must": {"mixture": {"news": 0.0, "code": 0.0}},
+    "prune.sparsity: 1.2: Input should be less than 1": {"prune.sparsity": 1.2},
+    "prune.floor: 0: Input should be greater than 0": {"prune.floor": 0},
+    "prune.widths: 'narrow': Input should be 'uniform' or 'per_layer'": {"prune.widths": "narrow"},
+    "prune.width_multiple: 0: Input should be greater": {"prune.width_multiple": 0},
+    "prune.sites.0: 'heads': Input should be 'attention_blocks', ": {"prune.sites": ["heads"]},
+    "prune.sites: ['attention', 'query_heads']: attention takes": {
+        "prune.sites": ["attention", "query_heads"]
+    },
+    "prune.sparsity: 0.2, prune.parameters: 9: only one target": {
+        "prune.sparsity": 0.2,
+        "prune.parameters": 9,
+    },
+    "prune.speed: unknown key": {"prune.speed": 3},
+    "speed.prune: 3: unknown key; speed is no group": {"speed.prune": 3},
+    "rounds: {'r1': 0.5}: the shares must rise": {"rounds": {"r1": 0.5}},
+    "rounds: {}: the shares must rise": {"rounds": {}},
+    "rounds: {'r1': 0.6, 'r2': 0.6, 'r3': 1.0}: the": {"rounds": {"r1": 0.6, "r2": 0.6, "r3": 1.0}},
+    "mask.metric: 'best': Input should be 'fisher', 'taylor'": {"mask.metric": "best"},
+    "mask.metric: taylor: needs gradients; set": {"capture.gradients": False},
+    "capture.sequences: 0: Input should be greater": {"capture.sequences": 0},
+    "surgery.batch_size: 0: Input should be greater": {"surgery.batch_size": 0},
+    "surgery.heal: 'herbs': Input should be 'none', ": {"surgery.heal": "herbs"},
+    "surgery.alpha: 2: Input should be less": {"surgery.alpha": 2},
+    "surgery.ridge: 0: Input should be greater": {"surgery.ridge": 0},
+    "surgery.heal: least_squares: reconstruction starts from": {
+        "surgery.heal": "least_squares",
+        "surgery.reconstruct.epochs": 1,
+    },
+    "surgery.reconstruct.batch_size: 0: Input should be": {"surgery.reconstruct.batch_size": 0},
+    "device: 'gpu': must be auto, cpu": {"device": "gpu"},
+    "compute.device: cuda:99: not on this machine": {"device": "cuda:99"},
 }
 
 
 @pytest.mark.parametrize("message", REFUSED)
 def test_settings_out_of_their_range_are_refused_before_anything_runs(tiny_model: Make, message: str) -> None:
     steps: list[str] = []
+
+    def run() -> None:
+        settings = settings_of(REFUSED[message])
+        prune_model(tiny_model(), tokens("news", "code"), settings, on_step=steps.append)
+
     with pytest.raises(InputError) as caught:
-        prune_model(tiny_model(), tokens("news", "code"), REFUSED[message], on_step=steps.append)
+        run()
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
     assert steps == []
@@ -129,9 +135,8 @@ def test_too_little_text_to_choose_healing_by_is_refused_before_anything_runs(ti
 
 
 def test_all_problems_are_named_at_once(tiny_model: Make) -> None:
-    settings = Settings(metric="best", budget=Budget(sparsity=0, floor=2))
     with pytest.raises(InputError) as caught:
-        prune_model(tiny_model(), tokens("news"), settings)
+        settings_of({"mask.metric": "best", "prune.sparsity": 0.0, "prune.floor": 2.0})
     assert len(str(caught.value).splitlines()) == 3
 
 
@@ -185,7 +190,7 @@ def test_dialogues_count_by_their_answers_alone(tiny_model: Make) -> None:
     text = tokens("news", "talk")
     answers = torch.zeros(3, 12, dtype=torch.bool)
     answers[:, 6:] = True
-    settings = replace(SMALL, mixture={"news": 1.0, "talk": 1.0}, rounds={"r1": 1.0})
+    settings = SMALL.changed(mixture={"news": 1.0, "talk": 1.0}, rounds={"r1": 1.0})
     whole = prune_model(tiny_model(), text, settings)
     by_answers = prune_model(tiny_model(), Text(text.ids, {"talk": answers}), settings)
     assert by_answers.history[0]["loss"]["news"] == whole.history[0]["loss"]["news"]

@@ -20,9 +20,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from secateurs.checkpoints.proof import Proof
 from secateurs.checkpoints.saving import save_model
 from secateurs.files.json_file import write_json
+from secateurs.heal.results import Healed
 from secateurs.kinds.sites import all_kept_masks, cut
 from secateurs.recover.training import Check, Course, Snapshot
-from secateurs.settings.healing import Healed
 from stages import recover, recovered
 from stages.common.artifacts import write_sequences
 from stages.params.file import read_params

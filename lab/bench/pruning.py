@@ -14,11 +14,10 @@ from secateurs.inference.loss import sequence_losses
 from secateurs.kinds.kind import Site
 from secateurs.kinds.sites import sites_of
 from secateurs.measure.capture import LOSS_EVERY, DomainCapture, capture
-from secateurs.settings.healing import Healing
-from secateurs.settings.method import Capture
+from secateurs.settings.groups import Capture, Surgery
 from secateurs.text.rows import Text
 
-HEALING = Healing("residual", alpha=0.6, ridge=0.15)
+HEALING = Surgery(heal="residual", alpha=0.6, ridge=0.15)
 
 
 def capture_speed(setup: Setup) -> Record:
@@ -69,7 +68,8 @@ def captured(
     setup: Setup, model: PreTrainedModel, sites: list[Site], ids: torch.Tensor, gradients: bool
 ) -> dict[str, DomainCapture]:
     """A capture as the setup has it."""
-    return capture(model, sites, Text({"text": ids}), Capture(0, gradients, setup.checkpointing, setup.batch))
+    settings = Capture(gradients=gradients, checkpointing=setup.checkpointing, batch_size=setup.batch)
+    return capture(model, sites, Text({"text": ids}), settings)
 
 
 def surgery_speed(setup: Setup) -> Record:

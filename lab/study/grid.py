@@ -13,8 +13,8 @@ from pydantic import Field, ValidationError
 from lab.study.settings import Tree, changed, overrides
 from secateurs.errors import InputError
 from secateurs.settings.base import Group, Name, Seed
+from secateurs.settings.problems import lines_of
 from stages.params.file import Params
-from stages.params.problems import problems_of
 from stages.params.yaml_file import read_yaml
 
 AXES_FILE = Path(__file__).with_name("grid.yaml")
@@ -127,7 +127,7 @@ def _read(file: Path) -> _File:
     try:
         return _File.model_validate(read_yaml(file))
     except ValidationError as error:
-        raise InputError("\n".join(problems_of(file, error))) from None
+        raise InputError("\n".join(f"{file}: {line}" for line in lines_of(error))) from None
 
 
 class _Maker:
@@ -166,7 +166,9 @@ class _Maker:
             except InputError as error:
                 raise InputError(f"{where}: {error}") from None
             except ValidationError as error:
-                raise InputError(f"{where}:\n" + "\n".join(problems_of(self.file, error))) from None
+                raise InputError(
+                    f"{where}:\n" + "\n".join(f"{self.file}: {line}" for line in lines_of(error))
+                ) from None
             key = _text(tree)
             if key not in self.known:
                 name = f"study-{self.grid}-{axis}-{_slug(label)}-s{seed}"

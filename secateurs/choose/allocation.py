@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from secateurs.errors import InputError, SettingError
 from secateurs.kinds.kind import Masks, Site
 from secateurs.kinds.sites import chosen_sites, kept_units
-from secateurs.settings.method import Budget
+from secateurs.settings.groups import Prune
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Candidate:
 
 
 def candidates_of(
-    model: PreTrainedModel, budget: Budget, scores: Mapping[str, Tensor], kept: Masks
+    model: PreTrainedModel, budget: Prune, scores: Mapping[str, Tensor], kept: Masks
 ) -> list[Candidate]:
     """A candidate for each site that the budget names, and one for all alike sites of a pooled kind.
 

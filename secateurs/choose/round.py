@@ -51,8 +51,8 @@ def choose(
     scores: of the round before. Raises InputError for a budget or widths that cannot be met, and for scores
     that rank nothing.
     """
-    budget, progress = settings.budget, settings.rounds[round_name]
-    generator = torch.Generator().manual_seed(settings.seed)
+    budget, progress = settings.prune, settings.rounds[round_name]
+    generator = torch.Generator().manual_seed(settings.mask.seed)
     summed = dict(scores)
     by_domain: dict[str, dict[str, Tensor]] = {}
     full: dict[str, int] = {}
@@ -60,14 +60,14 @@ def choose(
     domains = [name for name, weight in settings.mixture.items() if weight or name in captures]
     dialogues = {name for name in domains if captures[name].answers}
     for site in chosen_sites(model, budget.sites, budget.widths, budget.width_multiple):
-        if settings.metric not in site.kind.metrics:
+        if settings.mask.metric not in site.kind.metrics:
             raise SettingError(
-                f"mask.metric: {settings.metric}: {site.kind.unit} have no such score; "
+                f"mask.metric: {settings.mask.metric}: {site.kind.unit} have no such score; "
                 f"choose one of {', '.join(site.kind.metrics)}"
             )
         found = {
             domain: site.kind.scores(
-                model, site, settings.metric, captures[domain].statistics[site.name], generator
+                model, site, settings.mask.metric, captures[domain].statistics[site.name], generator
             )
             for domain in domains
         }
@@ -93,8 +93,8 @@ def choose(
     history = {
         "round": round_name,
         "progress": progress,
-        "metric": settings.metric,
-        "prune": budget.written(),
+        "metric": settings.mask.metric,
+        "prune": budget.model_dump(),
         "sequences": {domain: captures[domain].sequences for domain in domains},
         "sparsity": removed / total,
         "loss": {domain: captures[domain].loss for domain in domains},
@@ -107,7 +107,7 @@ def choose(
 
 def _check_scores(candidates: Sequence[Candidate], settings: Settings) -> None:
     """Raise InputError for scores that are not finite, or all 0: any order among them would be arbitrary."""
-    where = f"mask.metric: {settings.metric}"
+    where = f"mask.metric: {settings.mask.metric}"
     for one in candidates:
         if not bool(torch.isfinite(one.scores).all()):
             raise SettingError(

@@ -12,10 +12,10 @@ from secateurs.choose.allocation import candidates_of, removable
 from secateurs.choose.weight_bytes import FORMATS, PRECISIONS, bound, weight_bytes
 from secateurs.errors import SettingError
 from secateurs.families.decoder import decoder_parameters
-from secateurs.settings.method import Budget
+from secateurs.settings.groups import Prune
 
 
-def decoder_share(model: PreTrainedModel, budget: Budget) -> float:
+def decoder_share(model: PreTrainedModel, budget: Prune) -> float:
     """The share of the dense model's decoder parameters that a budget asks to be gone.
 
     With P parameters in all, D in the decoder, and weights of which a parameter takes e bytes with it:
@@ -35,7 +35,7 @@ def decoder_share(model: PreTrainedModel, budget: Budget) -> float:
     return asked / decoder_parameters(model)
 
 
-def check_target(model: PreTrainedModel, budget: Budget) -> None:
+def check_target(model: PreTrainedModel, budget: Prune) -> None:
     """Raise InputError where a dense model, its experts opened, cannot be cut to what a budget asks for.
 
     The message names the nearest target that can be met.
@@ -59,7 +59,7 @@ def check_target(model: PreTrainedModel, budget: Budget) -> None:
         )
 
 
-def rows_remedy(model: PreTrainedModel, budget: Budget) -> str:
+def rows_remedy(model: PreTrainedModel, budget: Prune) -> str:
     """What makes a target of bytes cheaper to meet where rows may be no whole blocks; else nothing."""
     memory = budget.memory
     if memory is None or not bound(model, budget, memory.precision).whole:
@@ -71,7 +71,7 @@ def rows_remedy(model: PreTrainedModel, budget: Budget) -> str:
     )
 
 
-def written(budget: Budget) -> str:
+def written(budget: Prune) -> str:
     """The target of a budget as it stands under `prune` in params.yaml."""
     if budget.memory is not None:
         return f"memory: {{bytes: {budget.memory.bytes}, precision: {budget.memory.precision}}}"
@@ -80,7 +80,7 @@ def written(budget: Budget) -> str:
     return f"sparsity: {budget.sparsity}"
 
 
-def _nearest(model: PreTrainedModel, budget: Budget, most: int) -> str:
+def _nearest(model: PreTrainedModel, budget: Prune, most: int) -> str:
     """What to ask for instead: the smallest target of the same kind that removes no more than `most`."""
     found = "the nearest that can be met is prune."
     if budget.memory is not None:
@@ -95,7 +95,7 @@ def _nearest(model: PreTrainedModel, budget: Budget, most: int) -> str:
     return f"{found}sparsity: {floor(most / decoder_parameters(model) * 10_000) / 10_000}"
 
 
-def _most_removable(model: PreTrainedModel, budget: Budget) -> int:
+def _most_removable(model: PreTrainedModel, budget: Prune) -> int:
     """Parameters that go when every site of the budget is cut to its floor."""
     # Sizes do not ask what units are worth.
     scores: Mapping[str, Tensor] = defaultdict(lambda: torch.zeros(1))

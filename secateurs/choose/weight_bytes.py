@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from secateurs.kinds.kind import Site
 from secateurs.kinds.sites import chosen_sites
-from secateurs.settings.method import Budget
+from secateurs.settings.groups import Prune
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Bound:
         return -int((parameters * self.each - self.bytes) // 1)
 
 
-def bound(model: PreTrainedModel, budget: Budget, precision: str) -> Bound:
+def bound(model: PreTrainedModel, budget: Prune, precision: str) -> Bound:
     """What is known of the bytes before it is known which units go.
 
     The rows of an output projection get shorter, and shorter rows may be no whole number of blocks: its bytes

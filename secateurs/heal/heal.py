@@ -6,8 +6,8 @@ from transformers import PreTrainedModel
 
 from secateurs.devices.placement import resolve_device
 from secateurs.heal.layers import HealingText, cut_and_heal
+from secateurs.heal.results import Healed
 from secateurs.kinds.kind import Masks
-from secateurs.settings.healing import Healed
 from secateurs.settings.method import Settings
 from secateurs.text.portions import choice_text, healing_text, token_weights
 from secateurs.text.rows import Text
@@ -25,12 +25,12 @@ def heal(
     text: all calibration text; healing reads its part, and so does the choice between ways of healing.
     `on_layer` is called after each decoder layer. Returns what healing did.
     """
-    left_out = choice_text(text, settings) if settings.surgery.healing.method == "auto" else {}
+    left_out = choice_text(text, settings) if settings.surgery.method == "auto" else {}
     return cut_and_heal(
         model,
         masks,
         HealingText(healing_text(text, settings), token_weights(text, settings), left_out),
-        settings.surgery.healing,
+        settings.surgery,
         device=resolve_device(settings.device),
         batch_size=settings.surgery.batch_size,
         on_layer=on_layer,

@@ -13,12 +13,13 @@ from secateurs.devices.offloading import Offloading
 from secateurs.devices.parallel import processes
 from secateurs.heal.methods import Method
 from secateurs.heal.reconstruction import reconstruct
+from secateurs.heal.results import Refit
 from secateurs.heal.ridge import Moments, both_refits, missed, missed_by_refit, ridge_refit
 from secateurs.heal.streams import Calls, Streams, projection, silenced, watching
 from secateurs.inference.norms import fused_norms
 from secateurs.kinds.channels import ChannelSite
 from secateurs.kinds.kind import Masks, Site
-from secateurs.settings.healing import Healing, Refit
+from secateurs.settings.groups import Surgery
 
 # The smallest squared length that an error is divided by.
 NO_LENGTH = 1e-6
@@ -56,14 +57,14 @@ class LayerHealer:
     def __init__(
         self,
         method: Method,
-        healing: Healing,
+        surgery: Surgery,
         masks: Masks,
         by_layer: Mapping[int, list[Site]],
         work: Work,
         *,
         probing: bool = False,
     ) -> None:
-        self.method, self.healing, self.masks, self.by_layer = method, healing, masks, by_layer
+        self.method, self.surgery, self.masks, self.by_layer = method, surgery, masks, by_layer
         self.offloading, self.calls, self.streams = work.offloading, work.calls, work.streams
         self.probing = probing
         self.refits: list[Refit] = []
@@ -78,10 +79,10 @@ class LayerHealer:
         `following`, the next layer. Not with reconstruction, because training needs both streams at the same
         depth.
         """
-        cut, reconstruction = self.by_layer.get(index, []), self.healing.reconstruction
+        cut, training = self.by_layer.get(index, []), self.surgery.reconstruct
         # A copy, because the dense stream needs the layer as it was until its last batch is through. Cutting
         # and refitting exchange weights, so those that stay can be shared; training changes them in place.
-        weights = () if reconstruction is not None else (*layer.parameters(), *layer.buffers())
+        weights = () if training.epochs else (*layer.parameters(), *layer.buffers())
         healed = copy.deepcopy(layer, {id(weight): weight for weight in weights})
         self.probes = {}
         for site in (one for one in cut if not one.kind.healed):
@@ -95,16 +96,16 @@ class LayerHealer:
             for sublayer, together in groupby(sites, key=lambda site: site.sublayer.result):
                 refit()
                 refit = self._heal(index, healed, list(together), targets.get(sublayer))
-            if processes() > 1 and reconstruction is None and index < max(self.by_layer):
+            if processes() > 1 and not training.epochs and index < max(self.by_layer):
                 self._ahead = self._dense_pass(index + 1, following())
             refit()
-            if sites and reconstruction is not None:
+            if sites and training.epochs:
                 reconstruct(
                     healed,
                     lambda hidden: self.calls.run(index, healed, hidden),
                     self.streams,
                     self.offloading,
-                    reconstruction,
+                    training,
                     seed=index,
                 )
             if not sites or not self._moves_on(sites[-1]):
@@ -114,7 +115,7 @@ class LayerHealer:
 
     def _moves_on(self, site: ChannelSite) -> bool:
         """Whether healing the site takes the pruned stream to the layer's end: no weight changes after it."""
-        return site.ends_layer and self.healing.reconstruction is None
+        return site.ends_layer and not self.surgery.reconstruct.epochs
 
     def _dense_pass(self, index: int, layer: nn.Module) -> dict[str, Targets]:
         """Move the dense stream through a layer; return the targets of its sublayers, by Sublayer.result.
@@ -125,7 +126,7 @@ class LayerHealer:
             return {}
         # One site stands for all of its sublayer: they have one target.
         first = {site.sublayer.result: site for site in reversed(healed_sites(self.by_layer.get(index, [])))}
-        weighted = self.healing.reconstruction is not None
+        weighted = self.surgery.reconstruct.epochs > 0
         targets = {result: Targets([], [] if weighted else None) for result in first}
         with fused_norms(layer):
             for number, (hidden,) in enumerate(self.offloading.fetch(self.streams.dense)):
@@ -187,11 +188,11 @@ class LayerHealer:
                 before = missed(sums, cut)
                 if self.probing:
                     module.weight.data, self.probes[site.name] = both_refits(
-                        sums, cut, without, self.healing.ridge
+                        sums, cut, without, self.surgery.ridge
                     )
                 else:
-                    module.weight.data = ridge_refit(sums, cut, self.healing.ridge)
-                after = missed_by_refit(sums, module.weight, cut, self.healing.ridge)
+                    module.weight.data = ridge_refit(sums, cut, self.surgery.ridge)
+                after = missed_by_refit(sums, module.weight, cut, self.surgery.ridge)
                 self.refits.append(Refit(index, site.name, before, after))
             for number, (other, x) in enumerate(self.offloading.fetch(others, inputs)):
                 self.streams.pruned[number] = self.offloading.store(other + F.linear(x, last.weight))

@@ -15,11 +15,12 @@ from secateurs.families.decoder import decoder_layers
 from secateurs.heal.candidates import Comparison
 from secateurs.heal.healer import LayerHealer, Work, healed_sites
 from secateurs.heal.methods import METHODS
+from secateurs.heal.results import Healed
 from secateurs.heal.streams import Streams, enter, own_batches, projection
 from secateurs.kinds.config import resize_config
 from secateurs.kinds.kind import Masks, Site
 from secateurs.kinds.sites import finish, pruned_sites
-from secateurs.settings.healing import Healed, Healing
+from secateurs.settings.groups import Surgery
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def cut_and_heal(
     model: PreTrainedModel,
     masks: Masks,
     text: HealingText,
-    healing: Healing,
+    surgery: Surgery,
     *,
     device: torch.device,
     batch_size: int,
@@ -66,7 +67,7 @@ def cut_and_heal(
 
     Two streams run side by side through the layers, in the order in which data flows: the dense one through
     the untouched layer, the pruned one through what has been healed so far. A site at which nothing was
-    removed stays bit-identical. With `healing.reconstruction` all weights of a layer with cut sites are then
+    removed stays bit-identical. With `surgery.reconstruct` all weights of a layer with cut sites are then
     trained against what the dense layer gives (reconstruction.reconstruct).
 
     model: in host memory. With reconstruction w is also divided by the squared length of the dense stream
@@ -86,17 +87,17 @@ def cut_and_heal(
     for site in pruned_sites(model, masks):
         by_layer.setdefault(site.layer, []).append(site)
     healed = Healed("none", {})
-    if healing.method == "none" or not any(site.kind.healed for sites in by_layer.values() for site in sites):
+    if surgery.method == "none" or not any(site.kind.healed for sites in by_layer.values() for site in sites):
         for index in range(len(layers)):
             for site in by_layer.get(index, []):
                 layers[index] = site.kind.cut(layers[index], site, masks[site.name])
             on_layer()
     elif by_layer:
         patient = _Patient(model, masks, by_layer, text, batch_size, Offloading(device))
-        if healing.method == "auto":
-            healed = patient.healed_by_the_better(healing, on_layer)
+        if surgery.method == "auto":
+            healed = patient.healed_by_the_best(surgery, on_layer)
         else:
-            healed = patient.healed_by(healing, on_layer)
+            healed = patient.healed_by(surgery.method, surgery, on_layer)
     resize_config(model.config, masks)
     finish(model, masks)
     return healed
@@ -113,10 +114,10 @@ class _Patient:
     batch_size: int
     offloading: Offloading
 
-    def healed_by(self, healing: Healing, on_layer: Callable[[], object]) -> Healed:
+    def healed_by(self, method: str, surgery: Surgery, on_layer: Callable[[], object]) -> Healed:
         """Cut and heal the model in place by one method."""
         layers, count = decoder_layers(self.model), max(self.by_layer) + 1
-        healer = self._healer(healing)
+        healer = self._healer(method, surgery)
 
         def work(index: int, layer: nn.Module, following: Callable[[], nn.Module]) -> nn.Module:
             healed = healer.layer(index, layer, following)
@@ -126,9 +127,9 @@ class _Patient:
         self.offloading.through(layers, count, work)
         for _ in range(count, len(layers)):
             on_layer()
-        return Healed(healing.method, {}, tuple(healer.refits))
+        return Healed(method, {}, tuple(healer.refits))
 
-    def healed_by_the_better(self, healing: Healing, on_layer: Callable[[], object]) -> Healed:
+    def healed_by_the_best(self, surgery: Surgery, on_layer: Callable[[], object]) -> Healed:
         """Cut and heal the model in place by the method that ends nearest to it on `text.left_out`.
 
         The leading method, the first with a dense stream, is compared with those that can be made beside it.
@@ -138,7 +139,7 @@ class _Patient:
         layers, last = decoder_layers(self.model), max(self.by_layer)
         leading = next(name for name, method in METHODS.items() if method.dense)
         compared = [name for name, method in METHODS.items() if method.beside or name == leading]
-        healer = self._healer(replace(healing, method=leading), probing=True)
+        healer = self._healer(leading, surgery, probing=True)
         comparison = Comparison(
             self.model,
             self.text.left_out,
@@ -172,9 +173,7 @@ class _Patient:
                 )
         best = min(compared, key=lambda method: divergences[method])
         if best != leading:
-            return replace(
-                self.healed_by(replace(healing, method=best), lambda: None), divergences=divergences
-            )
+            return replace(self.healed_by(best, surgery, lambda: None), divergences=divergences)
         for index, sites in self.by_layer.items():
             for site in sites:
                 layers[index] = site.kind.cut(layers[index], site, self.masks[site.name])
@@ -182,11 +181,11 @@ class _Patient:
                 projection(layers[index], one).weight.data = refits[one.name]
         return Healed(best, divergences, tuple(healer.refits))
 
-    def _healer(self, healing: Healing, *, probing: bool = False) -> LayerHealer:
+    def _healer(self, method: str, surgery: Surgery, *, probing: bool = False) -> LayerHealer:
         """Before the first layer."""
         batches, weights = own_batches(self.text.sequences, self.text.weights, self.batch_size)
         hidden, calls = enter(self.model, batches, self.offloading)
-        method = METHODS[healing.method](healing.alpha)
-        streams = Streams(list(hidden) if method.dense else [], list(hidden), weights)
+        way = METHODS[method](surgery.alpha)
+        streams = Streams(list(hidden) if way.dense else [], list(hidden), weights)
         work = Work(self.offloading, calls, streams)
-        return LayerHealer(method, healing, self.masks, self.by_layer, work, probing=probing)
+        return LayerHealer(way, surgery, self.masks, self.by_layer, work, probing=probing)

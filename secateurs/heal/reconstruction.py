@@ -18,7 +18,7 @@ from secateurs.devices.parallel import processes, summed
 from secateurs.devices.precision import tensor_cores
 from secateurs.errors import InputError
 from secateurs.heal.streams import Streams
-from secateurs.settings.healing import Reconstruction
+from secateurs.settings.groups import Reconstruct
 
 # Fraction of the steps over which the learning rate rises to its peak.
 WARMUP = 0.15
@@ -29,7 +29,7 @@ def reconstruct(
     run: Callable[[Tensor], Tensor],
     streams: Streams,
     offloading: Offloading,
-    settings: Reconstruction,
+    settings: Reconstruct,
     seed: int,
 ) -> None:
     """Train all weights of `layer` in place: from the pruned stream it shall give what the dense layer gave.

@@ -27,7 +27,7 @@ def measure(
     `on_sequences` is called with the number of sequences of each batch done. Returns captures by domain, over
     the dense model's features. Raises InputError where an activation or a loss is not finite.
     """
-    budget = settings.budget
+    budget = settings.prune
     chosen = chosen_sites(model, budget.sites, budget.widths, budget.width_multiple)
     kept = {site.name: site.of_features(kept_units(masks, site)) for site in chosen}
     cut(model, masks)

@@ -15,7 +15,8 @@ from secateurs.devices.precision import tensor_cores
 from secateurs.errors import InputError, SettingError
 from secateurs.inference.divergence import divergences
 from secateurs.recover.scales import scaled
-from secateurs.recover.training import Check, Course, Snapshot, Training, Weights
+from secateurs.recover.training import Check, Course, Snapshot
+from secateurs.settings.groups import Training
 
 
 def recover(
@@ -111,7 +112,7 @@ def left_out_divergences(
 
 
 @contextmanager
-def _trained(model: PreTrainedModel, which: Weights) -> Iterator[dict[str, nn.Parameter]]:
+def _trained(model: PreTrainedModel, which: str) -> Iterator[dict[str, nn.Parameter]]:
     """In the context the chosen parameters ask for gradients; scales are folded in when it is left."""
     with scaled(model) if which == "scales" else nullcontext(trainable(model)) as weights:
         for weight in weights.values():
@@ -143,7 +144,7 @@ def trainable(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     return {name: one for name, one in model.named_parameters() if id(one) not in frozen}
 
 
-def trained_parameters(model: PreTrainedModel, which: Weights) -> int:
+def trained_parameters(model: PreTrainedModel, which: str) -> int:
     """How many parameters a recovery trains of a model, which stays as it is."""
     with _trained(model, which) as weights:
         return sum(weight.numel() for weight in weights.values())

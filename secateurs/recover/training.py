@@ -4,39 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from statistics import fmean
-from typing import Literal
 
 from torch import Tensor
 
-Weights = Literal["all", "scales"]
-
-
-@dataclass(frozen=True)
-class Training:
-    """The settings of a recovery.
-
-    weights: what is trained, `all` of the decoder (recovery.trainable) or `scales` (scales.scaled).
-    steps: updates of the weights, at most.
-    batch_size: sequences of a step.
-    micro_batch_size: how many of them run at once; their gradients are added up.
-    learning_rate: at its peak.
-    warmup: the fraction of the steps over which the learning rate rises to its peak.
-    clip: the largest norm of a gradient.
-    seed: of the order of the sequences.
-    check_every: steps between two checks on left-out text.
-    patience: training ends after so many checks without a new lowest divergence.
-    """
-
-    weights: Weights
-    steps: int
-    batch_size: int
-    micro_batch_size: int
-    learning_rate: float
-    warmup: float
-    clip: float
-    seed: int
-    check_every: int
-    patience: int
+from secateurs.settings.groups import Training
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What the groups of params.yaml are made of."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -59,6 +59,10 @@ class Group(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    def changed(self, **values: Any) -> Self:
+        """The same group with some values changed, checked as the first ones were."""
+        return type(self).model_validate(dict(self) | values)
 
     @model_validator(mode="before")
     @classmethod

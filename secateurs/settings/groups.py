@@ -1,4 +1,7 @@
-"""The types of params.yaml for what the stages do, a class for each group."""
+"""The settings of everything that is done, a class for each group of params.yaml.
+
+Those of the method have defaults, for who calls the library; params.yaml gives every key (stages/params).
+"""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -64,36 +67,51 @@ class Compute(Group):
 
 
 class Capture(Group):
-    sequences: Positive
-    gradients: bool
-    checkpointing: bool
-    batch_size: Positive
+    """How statistics are taken: sequences of each domain in a round, with a backward pass or without.
+
+    checkpointing: activations are computed anew in the backward pass. batch_size: where the search for one
+    that fits in memory starts.
+    """
+
+    sequences: Positive = 5
+    gradients: bool = True
+    checkpointing: bool = False
+    batch_size: Positive = 2
 
 
 class Mask(Group):
-    metric: Metric
-    seed: Seed
+    """metric: of the kinds' scores. seed: of the metric `random`."""
+
+    metric: Metric = "taylor"
+    seed: Seed = 0
 
 
 # The ways to say how much goes, of which `prune` has one.
 TARGETS = ("sparsity", "parameters", "memory")
 
 
-class PruneMemory(Group):
+class Memory(Group):
+    """What all weights together may take."""
+
     bytes: Size
     precision: Literal["float32", "bfloat16", "float16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 
 
 class Prune(Group):
-    """A target that is None is one that the file does not give; it is never written."""
+    """How much goes, and of what. Exactly one of TARGETS is given; the others are None.
 
-    sparsity: Annotated[float, Field(gt=0, lt=1)] | None
-    parameters: Size | None
-    memory: PruneMemory | None
-    widths: Literal["uniform", "per_layer"]
-    width_multiple: Positive
-    floor: Annotated[float, Field(gt=0, lt=1)]
-    sites: Annotated[list[KindName], Field(min_length=1)]
+    sparsity: share of the decoder layers' parameters to remove. parameters: how many the whole model may
+    have left. widths: one width for all layers, or each its own. width_multiple: kept mlp widths are
+    multiples of it. floor: the smallest fraction of its units that a site keeps. sites: the kinds that go.
+    """
+
+    sparsity: Annotated[float, Field(gt=0, lt=1)] | None = None
+    parameters: Size | None = None
+    memory: Memory | None = None
+    widths: Literal["uniform", "per_layer"] = "uniform"
+    width_multiple: Positive = 32
+    floor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    sites: list[KindName] = Field(default_factory=lambda: ["mlp"], min_length=1)
 
     @model_serializer(mode="wrap")
     def _given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -121,20 +139,37 @@ class Round(Group):
 
 
 class Reconstruct(Group):
-    epochs: Count
-    learning_rate: Annotated[float, Field(gt=0)]
-    batch_size: Positive
+    """The training of each layer against its dense original, after its refits.
+
+    epochs: passes over the healing text for each layer; 0 leaves it out. learning_rate: at its peak.
+    batch_size: sequences of a step, which is made of whole batches of the surgery.
+    """
+
+    epochs: Count = 0
+    learning_rate: Annotated[float, Field(gt=0)] = 0.002
+    batch_size: Positive = 16
 
 
 class Surgery(Group):
-    after: Name
-    heal: Literal["none", "least_squares", "residual", "auto"]
-    alpha: Annotated[float, Field(ge=0, le=1)]
-    ridge: Annotated[float, Field(gt=0, le=1e6)]
-    sequences: Positive
-    choice_sequences: Positive
-    batch_size: Positive
-    reconstruct: Reconstruct
+    """How the cut model is healed, and by how many sequences of each domain, in batches of `batch_size`.
+
+    heal: a name of heal.methods.METHODS, `none`, or `auto`, which chooses among those. alpha: the fraction of
+    the residual stream's error that a refit corrects. ridge: see ridge.ridge_refit. choice_sequences: as many
+    of each domain, after those that heal, make the choice of `auto`.
+    """
+
+    heal: Literal["none", "least_squares", "residual", "auto"] = "auto"
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.9
+    ridge: Annotated[float, Field(gt=0, le=1e6)] = 0.15
+    sequences: Positive = 22
+    choice_sequences: Positive = 2
+    batch_size: Positive = 8
+    reconstruct: Reconstruct = Reconstruct()
+
+    @property
+    def method(self) -> str:
+        """The way of healing: `heal`, but with reconstruction, which starts from residual, auto is that."""
+        return "residual" if self.heal == "auto" and self.reconstruct.epochs else self.heal
 
 
 class Evaluate(Group):
@@ -178,12 +213,22 @@ class ScalesFirst(Group):
     learning_rate: Annotated[float, Field(gt=0)]
 
 
-class Recover(Group):
-    own: OwnText
-    mixture: RecoverMixture
-    left_out: Positive
+class Training(Group):
+    """How a recovery trains.
+
+    weights: what is trained, `all` of the decoder (recovery.trainable) or `scales` (scales.scaled).
+    steps: updates of the weights, at most.
+    batch_size: sequences of a step.
+    micro_batch_size: how many of them run at once; their gradients are added up.
+    learning_rate: at its peak.
+    warmup: the fraction of the steps over which the learning rate rises to its peak.
+    clip: the largest norm of a gradient.
+    seed: of the order of the sequences.
+    check_every: steps between two checks on left-out text.
+    patience: training ends after so many checks without a new lowest divergence.
+    """
+
     weights: Literal["scales", "all"]
-    scales_first: ScalesFirst
     steps: Count
     batch_size: Positive
     micro_batch_size: Positive
@@ -193,6 +238,22 @@ class Recover(Group):
     seed: Seed
     check_every: Positive
     patience: Positive
+
+
+class Recover(Training):
+    """A recovery: the text that it writes and leaves out, and the trainings, one after the other."""
+
+    own: OwnText
+    mixture: RecoverMixture
+    left_out: Positive
+    scales_first: ScalesFirst
+
+    def trainings(self) -> list[Training]:
+        """What is trained, one after the other: scales first where that is asked for."""
+        given = {name: getattr(self, name) for name in Training.model_fields}
+        if self.weights == "scales" or not self.scales_first.steps:
+            return [Training(**given)]
+        return [Training(**given | {"weights": "scales", **dict(self.scales_first)}), Training(**given)]
 
     def problems(self) -> list[str]:
         """What is wrong with the group beyond the types of its values, a line each."""

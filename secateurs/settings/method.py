@@ -1,85 +1,94 @@
-"""What the method needs to know, and nothing else: no model, no text, no paths."""
+"""All settings of a pruning together."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Annotated, Any
 
-from secateurs.settings.healing import Healing
+from pydantic import Field, ValidationError, model_validator
 
-
-@dataclass(frozen=True)
-class Memory:
-    """What all weights together may take: bytes at a precision, a key of weight_bytes.PRECISIONS."""
-
-    bytes: int
-    precision: str
+from secateurs.errors import SettingError
+from secateurs.settings.base import DEVICE, Group
+from secateurs.settings.groups import GRADIENT_METRICS, TARGETS, Capture, Mask, Prune, Surgery
+from secateurs.settings.problems import lines_of
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How much goes, and where from. Exactly one of the first three is a target; the others are None.
+class Settings(Group):
+    """All settings of a pruning, by the names that they have in params.yaml, whose values are the defaults.
 
-    sparsity: share of the decoder layers' parameters to remove. parameters: how many the whole model may
-    have left. memory: what its weights may take. widths: one width for all layers, or each its own.
-    width_multiple: kept mlp widths are multiples of it. floor: the smallest fraction of its units that a
-    site keeps. sites: the kinds of site that are pruned.
+    mixture: how much each domain of the text counts; empty: all the same. rounds: the fraction of the target
+    reached after each round, by the name of the round, rising to 1. device: as `compute.device`.
     """
 
-    sparsity: float | None = 0.2
-    widths: Literal["uniform", "per_layer"] = "uniform"
-    width_multiple: int = 32
-    floor: float = 0.1
-    sites: tuple[str, ...] = ("mlp",)
-    parameters: int | None = None
-    memory: Memory | None = None
+    mixture: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    rounds: dict[str, float] = Field(default_factory=lambda: {"r1": 0.34, "r2": 0.67, "r3": 1.0})
+    mask: Mask = Mask()
+    prune: Prune = Prune(sparsity=0.2)
+    capture: Capture = Capture()
+    surgery: Surgery = Surgery()
+    device: Annotated[str, Field(pattern=DEVICE)] = "auto"
 
-    def written(self) -> dict[str, Any]:
-        """The budget ready for JSON, without the targets that are not given."""
-        given = {name: value for name, value in asdict(self).items() if value is not None}
-        return given | {"sites": list(self.sites)}
+    @model_validator(mode="after")
+    def _check(self) -> "Settings":
+        problems = [
+            *_round_problems(self.rounds),
+            *self.prune.problems(),
+            *measure_problems(self.mask, self.capture),
+            *healing_problems(self.surgery),
+        ]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
 
 
-@dataclass(frozen=True)
-class Capture:
-    """How statistics are taken: sequences of each domain in a round, with a backward pass or without.
+def settings_of(changes: Mapping[str, Any]) -> Settings:
+    """The default settings with some changed, by their keys in params.yaml: {"prune.sparsity": 0.3, ...}.
 
-    checkpointing: recompute activations in the backward pass. batch_size: where the search for one that fits
-    in memory starts.
+    One of `prune.sparsity`, `prune.parameters` and `prune.memory` takes the place of the others. Raises
+    SettingError, a line a problem, for a key that there is not and a value that nothing can take.
     """
-
-    sequences: int = 5
-    gradients: bool = True
-    checkpointing: bool = False
-    batch_size: int = 2
-
-
-@dataclass(frozen=True)
-class Surgery:
-    """How the cut model is healed, and by how many sequences of each domain, in batches of `batch_size`.
-
-    choice_sequences: as many of each domain, after those, make the choice where healing is `auto`.
-    """
-
-    healing: Healing = field(default_factory=lambda: Healing("auto", 0.9, 0.15))
-    sequences: int = 22
-    choice_sequences: int = 2
-    batch_size: int = 8
+    values: dict[str, Any] = Settings().model_dump()
+    targets = [key for key in changes if key.startswith("prune.") and key.partition(".")[2] in TARGETS]
+    if targets:
+        values["prune"].pop("sparsity")
+    for key, value in changes.items():
+        *groups, last = key.split(".")
+        group = values
+        for name in groups:
+            if not isinstance(group.get(name), dict):
+                raise SettingError(f"{key}: {value!r}: unknown key; {name} is no group of settings")
+            group = group[name]
+        group[last] = value
+    return checked_settings(values)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """All settings of a pruning; the defaults are those of params.yaml.
+def checked_settings(values: Mapping[str, Any]) -> Settings:
+    """Settings of nested values; SettingError, a line a problem, for what they cannot be."""
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingError("\n".join(lines_of(error))) from None
 
-    mixture: how much each domain of the text counts; empty: all the same. rounds: the fraction of
-    the budget's target reached after each round, by the name of the round, rising to 1. metric: a key of
-    pruning.importance.METRICS; seed: of the random metric. device: as `compute.device` of params.yaml.
-    """
 
-    mixture: Mapping[str, float] = field(default_factory=dict)
-    rounds: Mapping[str, float] = field(default_factory=lambda: {"r1": 0.34, "r2": 0.67, "r3": 1.0})
-    metric: str = "taylor"
-    seed: int = 0
-    budget: Budget = field(default_factory=Budget)
-    capture: Capture = field(default_factory=Capture)
-    surgery: Surgery = field(default_factory=Surgery)
-    device: str = "auto"
+def measure_problems(mask: Mask, capture: Capture) -> Iterator[str]:
+    """Scores from what is captured."""
+    if mask.metric in GRADIENT_METRICS and not capture.gradients:
+        yield (
+            f"mask.metric: {mask.metric}: needs gradients; set capture.gradients: true, "
+            "or choose wanda, fluctuation, magnitude or random"
+        )
+
+
+def healing_problems(surgery: Surgery) -> Iterator[str]:
+    """Ways of healing that go together."""
+    if surgery.reconstruct.epochs and surgery.method != "residual":
+        yield (
+            f"surgery.heal: {surgery.heal}: reconstruction starts from the residual refit; set "
+            "surgery.heal: residual (with it, auto is the same), or surgery.reconstruct.epochs: 0"
+        )
+
+
+def _round_problems(rounds: Mapping[str, float]) -> Iterator[str]:
+    reached = [0.0, *rounds.values()]
+    rising = all(before < after for before, after in pairwise(reached))
+    if not rising or reached[-1] != 1.0:
+        yield f"rounds: {dict(rounds)}: the shares must rise from above 0 to 1.0"

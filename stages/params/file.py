@@ -4,6 +4,7 @@ The types of the groups are in common/schema. No field of any has a default: the
 a value comes from, so none of this can change a result, and none is a dependency of a stage.
 """
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,18 +25,25 @@ from secateurs.settings.groups import (
     Sample,
     Surgery,
 )
+from secateurs.settings.method import healing_problems, measure_problems
+from secateurs.settings.problems import lines_of
 from secateurs.settings.sources import (
     GENERATED,
     Benchmark,
     Domain,
     ModelSource,
 )
-from stages.params.across import healing_problems, measure_problems, mixture_problems, tries_healing
-from stages.params.problems import problems_of
+from stages.params.across import evaluation_problems, mixture_problems, text_problems
 from stages.params.rounds import chain, round_problems
 from stages.params.yaml_file import parse_yaml, read_yaml
 
 PARAMS_FILE = Path("params.yaml")
+
+
+class LastSurgery(Surgery):
+    """after: the last round."""
+
+    after: Name
 
 
 class Params(Group):
@@ -52,7 +60,7 @@ class Params(Group):
     mask: Mask
     prune: Prune
     rounds: Annotated[dict[Name, Round], Field(min_length=1)]
-    surgery: Surgery
+    surgery: LastSurgery
     evaluate: Evaluate
     recover: Recover
     export: Export
@@ -62,18 +70,16 @@ class Params(Group):
         problems = [
             *mixture_problems(self.domains, self.mixture),
             *round_problems(self.rounds, self.surgery.after),
-            *measure_problems(self.mask, self.capture, self.evaluate, len(self.benchmarks)),
-            *healing_problems(self.surgery, self.capture, self.corpus),
+            *measure_problems(self.mask, self.capture),
+            *evaluation_problems(self.evaluate, len(self.benchmarks)),
+            *healing_problems(self.surgery),
+            *text_problems(self.surgery, self.capture, self.corpus),
             *self.prune.problems(),
             *self.recover.problems(),
         ]
         if problems:
             raise ValueError("\n".join(problems))
         return self
-
-    def chooses_healing(self) -> bool:
-        """Whether surgery tries several ways of healing; reconstruction starts from the residual refit."""
-        return tries_healing(self.surgery)
 
     def round(self, name: str) -> Round:
         """A round by its name; InputError where there is none."""
@@ -115,7 +121,25 @@ def parse_params(text: str, path: Path) -> Params:
 
 def check_params(data: Any, path: Path) -> Params:
     """Check the value of a params.yaml, which errors call `path`; raises InputError as read_params does."""
+    problems = list(_left_out(Params, data)) if isinstance(data, Mapping) else []
     try:
-        return Params.model_validate(data)
+        params = Params.model_validate(data)
     except ValidationError as error:
-        raise InputError("\n".join(problems_of(path, error))) from None
+        problems = [*lines_of(error), *problems]
+    if problems:
+        raise InputError("\n".join(f"{path}: {problem}" for problem in problems))
+    return params
+
+
+def _left_out(group: type[Group], data: Mapping[str, Any], at: str = "") -> Iterator[str]:
+    """Keys that a file does not give although they have a default: the file alone says what is computed."""
+    for name, field in group.model_fields.items():
+        group_of, value = field.annotation, data.get(name)
+        if (
+            name not in data
+            and not field.is_required()
+            and field.get_default(call_default_factory=True) is not None
+        ):
+            yield f"{at}{name}: missing"
+        if isinstance(group_of, type) and issubclass(group_of, Group) and isinstance(value, Mapping):
+            yield from _left_out(group_of, value, f"{at}{name}.")

@@ -1,6 +1,5 @@
 """YAML 1.2 of plain values, as people write params.yaml; anything else is one InputError with its line."""
 
-import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from secateurs.errors import InputError
+from secateurs.settings.problems import shown
 
 # What a value that YAML takes for a number or a date may fail by when it becomes one.
 _UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError)
@@ -91,34 +91,3 @@ def parse_yaml(where: str, text: str) -> Any:
     except YAMLError as error:
         said = str(error).strip().splitlines()[0]
         raise InputError(f"{where}: not valid YAML: {said}; correct it") from None
-
-
-# Of a value in a message.
-_MOST_CHARACTERS = 120
-
-
-def shown(value: object) -> str:
-    """A value as Python writes it, or its beginning: by aliases a short file holds more than memory does."""
-    text = _piece(value, 3)
-    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"
-
-
-def _piece(value: object, levels: int) -> str:
-    if isinstance(value, dict | list):
-        if not levels:
-            return "…"
-        first, last = "[]" if isinstance(value, list) else "{}"
-        items = value.items() if isinstance(value, dict) else ((None, one) for one in value)
-        found: list[str] = []
-        for key, one in items:
-            found.append("" if key is None else f"{shown(key)}: ")
-            found[-1] += _piece(one, levels - 1)
-            if sum(map(len, found)) > _MOST_CHARACTERS:
-                break
-        return f"{first}{', '.join(found)}{last}"
-    if isinstance(value, int) and value.bit_length() > 4 * _MOST_CHARACTERS:
-        # Python writes no integer of more than 4,300 digits, and nobody reads one of so many.
-        return f"an integer of {value.bit_length()} bits"
-    if isinstance(value, datetime.date):
-        return f"{value} (a date; put text in quotes)"
-    return repr(value[: 2 * _MOST_CHARACTERS] if isinstance(value, str) else value)

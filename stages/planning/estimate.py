@@ -15,7 +15,6 @@ from secateurs.kinds.sites import sites_of
 from secateurs.settings.sources import DIALOGUE_DOMAIN, SELF_DOMAIN
 from secateurs.text.rows import times
 from stages.params.file import Params
-from stages.params.method import budget_of
 
 # Forward and backward passes reach this fraction of the speed of large matrix products: measured in the
 # default run on two cores and, on an H200, with Qwen2.5-7B's shapes (data/bench).
@@ -74,10 +73,10 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
         sampled += dialogues.count * (dialogues.question.tokens + dialogues.answer.tokens)
     captured = sum(parts.values()) * params.capture.sequences * corpus.sequence_length
     used = sum(part for domain, part in parts.items() if params.mixture[domain] > 0)
-    surgery, auto = params.surgery, params.chooses_healing()
+    surgery, auto = params.surgery, params.surgery.method == "auto"
     healed = 0 if surgery.heal == "none" else used * surgery.sequences * corpus.sequence_length
     chosen_by = used * surgery.choice_sequences * corpus.sequence_length if auto else 0
-    share = decoder_share(model, budget_of(params))
+    share = decoder_share(model, params.prune)
     kept = [site.features * (1 - share) for site in sites if site.kind.healed]
     slower = 1 if params.compute.dtype == "float32" else 2
     streams = 1 + (surgery.heal != "least_squares") + 3 * surgery.reconstruct.epochs

@@ -10,7 +10,6 @@ from secateurs.families.decoder import decoder_layers, decoder_parameters
 from secateurs.families.experts import open_experts
 from secateurs.kinds.sites import sites_of
 from stages.params.file import Params
-from stages.params.method import budget_of
 from stages.planning.estimate import portions
 
 # Bytes of a float32, which targets and logits are in whatever the weights are in.
@@ -39,7 +38,7 @@ def peak_memory(params: Params, model: PreTrainedModel) -> dict[str, float]:
     hidden, vocabulary = config.hidden_size, config.vocab_size
     inner = max(site.features for site in sites_of(open_experts(copy.deepcopy(model))))
     weights = float(model.num_parameters() * dtype)
-    pruned = weights - decoder_share(model, budget_of(params)) * decoder_parameters(model) * dtype
+    pruned = weights - decoder_share(model, params.prune) * decoder_parameters(model) * dtype
     layers = len(decoder_layers(model))
     inside = (8 * hidden + 4 * inner) * dtype
     batch = params.capture.batch_size * corpus.sequence_length

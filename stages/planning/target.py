@@ -9,12 +9,11 @@ from secateurs.choose.weight_bytes import weight_bytes
 from secateurs.families.decoder import decoder_parameters
 from secateurs.families.experts import open_experts
 from stages.params.file import Params
-from stages.params.method import budget_of
 
 
 def check_budget(params: Params, model: PreTrainedModel) -> None:
     """Raise InputError where a model, by its shapes alone, cannot be cut to the target of params.yaml."""
-    check_target(open_experts(copy.deepcopy(model)), budget_of(params))
+    check_target(open_experts(copy.deepcopy(model)), params.prune)
 
 
 def target_lines(params: Params, model: PreTrainedModel) -> list[str]:
@@ -22,7 +21,7 @@ def target_lines(params: Params, model: PreTrainedModel) -> list[str]:
 
     Whole steps of `width_multiple` channels go, so that what is left may be less, never more.
     """
-    budget, dtype = budget_of(params), params.compute.dtype
+    budget, dtype = params.prune, params.compute.dtype
     share, whole = decoder_share(model, budget), model.num_parameters()
     left = whole - round(share * decoder_parameters(model))
     bytes_left = weight_bytes(model, dtype) * left / whole

@@ -13,7 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from secateurs.recover.training import Check, Course, Snapshot, Training
+from secateurs.recover.training import Check, Course, Snapshot
+from secateurs.settings.groups import Training
 from stages.rounds.tensors import read_tensors, write_tensors
 
 SCRATCH = Path("data/.recovering")

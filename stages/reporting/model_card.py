@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from secateurs.checkpoints.origin import base_model, origin_of
 from secateurs.checkpoints.proof import Proof
-from secateurs.settings.healing import Healed
+from secateurs.heal.results import Healed
 from stages.params.file import Params
 
 

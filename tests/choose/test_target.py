@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,22 +16,22 @@ from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
 from secateurs.gguf.writing import write_gguf
 from secateurs.prune import prune_model
-from secateurs.settings.groups import PruneMemory
-from secateurs.settings.method import Budget, Memory
+from secateurs.settings.groups import Memory, Prune
+from secateurs.settings.method import settings_of
 from tests.test_export import trained_tokenizer
 from tests.test_prune import SMALL, tokens
 from tests.tiny import make_tiny_model
 
 Make = Callable[..., LlamaForCausalLM]
-DENSE = Budget(width_multiple=1)
+DENSE = Prune(sparsity=0.2, width_multiple=1)
 
 
-def target(**given: object) -> Budget:
-    return replace(DENSE, **{"sparsity": None, **given})
+def target(**given: object) -> Prune:
+    return DENSE.changed(**{"sparsity": None, **given})
 
 
 def test_a_share_is_taken_as_it_is(tiny_model: Make) -> None:
-    assert decoder_share(tiny_model(), replace(DENSE, sparsity=0.3)) == 0.3
+    assert decoder_share(tiny_model(), DENSE.changed(sparsity=0.3)) == 0.3
 
 
 def test_parameters_of_the_whole_model_become_a_share_of_the_decoder(tiny_model: Make) -> None:
@@ -44,7 +43,7 @@ def test_parameters_of_the_whole_model_become_a_share_of_the_decoder(tiny_model:
 def test_bytes_at_half_precision_are_twice_as_many_parameters(tiny_model: Make) -> None:
     model = tiny_model()
     aim = model.num_parameters() - 1000
-    by_bytes = target(memory=Memory(2 * aim, "bfloat16"))
+    by_bytes = target(memory=Memory(bytes=2 * aim, precision="bfloat16"))
     assert decoder_share(model, by_bytes) == decoder_share(model, target(parameters=aim))
 
 
@@ -66,7 +65,7 @@ def test_four_bits_leave_embeddings_at_eight_and_norms_at_32(tiny_model: Make) -
 
 
 def test_params_name_the_same_precisions() -> None:
-    named = PruneMemory.model_json_schema()["properties"]["precision"]["enum"]
+    named = Memory.model_json_schema()["properties"]["precision"]["enum"]
     assert named == list(PRECISIONS)
 
 
@@ -75,7 +74,7 @@ def test_what_is_left_is_no_more_than_was_asked_for(tiny_model: Make, widths: st
     dense = tiny_model()
     aim = dense.num_parameters() - 4000
     budget = target(parameters=aim, widths=widths)
-    left = prune_model(dense, tokens("news"), replace(SMALL, budget=budget)).model.num_parameters()
+    left = prune_model(dense, tokens("news"), SMALL.changed(prune=budget)).model.num_parameters()
     # A step is a channel, uniformly one in each of the three layers.
     assert aim - 3 * 3 * 32 < left <= aim
 
@@ -96,12 +95,12 @@ def test_the_weights_of_the_file_take_no_more_bytes_than_were_asked_for(
         num_key_value_heads=1,
         vocab_size=320,
     )
-    budget = target(memory=Memory(1, precision), width_multiple=multiple, widths=widths)
+    budget = target(memory=Memory(bytes=1, precision=precision), width_multiple=multiple, widths=widths)
     # Half of what may go at most.
     most = bound(dense, budget, precision).left(3 * 3 * hidden * 384 * 9 // 20)
     aim = min(most, weight_bytes(dense, precision) - 1)
-    budget = replace(budget, memory=Memory(aim, precision))
-    pruned = prune_model(dense, tokens("news"), replace(SMALL, budget=budget)).model
+    budget = budget.changed(memory=Memory(bytes=aim, precision=precision))
+    pruned = prune_model(dense, tokens("news"), SMALL.changed(prune=budget)).model
     save_model(pruned, tmp_path)
     trained_tokenizer().save_pretrained(tmp_path)
     write_gguf(
@@ -122,22 +121,22 @@ def narrower(dense: LlamaForCausalLM) -> LlamaForCausalLM:
 
 def test_rows_that_no_block_fits_need_another_width_multiple(tiny_model: Make) -> None:
     dense = tiny_model(intermediate_size=384)
-    budget = target(memory=Memory(weight_bytes(dense, "q4_0") * 9 // 10, "q4_0"), floor=0.5)
+    budget = target(memory=Memory(bytes=weight_bytes(dense, "q4_0") * 9 // 10, precision="q4_0"), floor=0.5)
     message = (
         "; no target of bytes can be met with certainty; .*; rows that are no whole number of blocks of 32 "
         r"weights stay in 32 bits, which a prune\.width_multiple of 32 prevents in mlp$"
     )
     with pytest.raises(InputError, match=message):
         check_target(dense, budget)
-    check_target(dense, replace(budget, width_multiple=32))
+    check_target(dense, budget.changed(width_multiple=32))
 
 
 def test_the_rounds_follow_the_target(tiny_model: Make) -> None:
     dense = tiny_model()
     share = decoder_share(dense, target(parameters=dense.num_parameters() - 6000))
-    by_share = prune_model(dense, tokens("news"), replace(SMALL, budget=replace(DENSE, sparsity=share)))
+    by_share = prune_model(dense, tokens("news"), SMALL.changed(prune=DENSE.changed(sparsity=share)))
     by_parameters = target(parameters=dense.num_parameters() - 6000)
-    pruned = prune_model(dense, tokens("news"), replace(SMALL, budget=by_parameters))
+    pruned = prune_model(dense, tokens("news"), SMALL.changed(prune=by_parameters))
     removed = [entry["sparsity"] for entry in pruned.history]
     assert removed == [entry["sparsity"] for entry in by_share.history]
     assert removed[0] < removed[1] < removed[2]
@@ -146,15 +145,15 @@ def test_the_rounds_follow_the_target(tiny_model: Make) -> None:
 def test_the_history_says_the_target_that_was_given_and_no_other(tiny_model: Make) -> None:
     dense = tiny_model()
     budget = target(parameters=dense.num_parameters() - 1000)
-    (*_, last) = prune_model(dense, tokens("news"), replace(SMALL, budget=budget)).history
+    (*_, last) = prune_model(dense, tokens("news"), SMALL.changed(prune=budget)).history
     assert last["prune"]["parameters"] == dense.num_parameters() - 1000
     assert not {"sparsity", "memory"} & set(last["prune"])
 
 
 UNREACHABLE = {
-    "sparsity": replace(DENSE, sparsity=0.99),
+    "sparsity": DENSE.changed(sparsity=0.99),
     "parameters": target(parameters=100),
-    "memory": target(memory=Memory(100, "q4_0")),
+    "memory": target(memory=Memory(bytes=100, precision="q4_0")),
 }
 
 
@@ -168,9 +167,9 @@ def test_the_nearest_target_is_named_and_can_be_met(tiny_model: Make, name: str)
     values = {
         "sparsity": lambda: float(number),
         "parameters": lambda: int(number),
-        "memory": lambda: Memory(int(number), "q4_0"),
+        "memory": lambda: Memory(bytes=int(number), precision="q4_0"),
     }
-    check_target(model, replace(budget, **{name: values[name]()}))
+    check_target(model, budget.changed(**{name: values[name]()}))
 
 
 def test_the_nearest_parameters_are_the_fewest_that_can_be_met(tiny_model: Make) -> None:
@@ -186,7 +185,10 @@ def test_the_nearest_parameters_are_the_fewest_that_can_be_met(tiny_model: Make)
     ("given", "message"),
     [
         ({"parameters": 10**9}, r"parameters: 1000000000: the dense model has no more than [\d,]+ param"),
-        ({"memory": Memory(10**9, "q8_0")}, "precision: q8_0}: the dense model has no more than .* bytes"),
+        (
+            {"memory": Memory(bytes=10**9, precision="q8_0")},
+            "precision: q8_0}: the dense model has no more than .* bytes",
+        ),
     ],
 )
 def test_a_target_that_removes_nothing_is_refused(
@@ -197,15 +199,18 @@ def test_a_target_that_removes_nothing_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("budget", "message"),
+    ("changes", "message"),
     [
-        (Budget(parameters=10), "budget: sparsity=0.2, parameters=10: give exactly one of"),
-        (Budget(sparsity=None), "budget: none: give exactly one of sparsity, parameters, memory"),
-        (target(parameters=0), "budget.parameters: 0: must be 1 or more"),
-        (target(memory=Memory(0, "float32")), "budget.memory.bytes: 0: must be 1 or more"),
-        (target(memory=Memory(9, "int3")), "budget.memory.precision: int3: must be one of float32"),
+        (
+            {"prune.sparsity": 0.2, "prune.parameters": 10},
+            "prune.parameters: 10: only one target can be given",
+        ),
+        ({"prune.sparsity": None}, "prune: no target; add one of sparsity, parameters, memory"),
+        ({"prune.parameters": 0}, "prune.parameters: 0: Input should be greater than or equal to 1"),
+        ({"prune.memory": {"bytes": 0, "precision": "float32"}}, "prune.memory.bytes: 0: Input should be"),
+        ({"prune.memory": {"bytes": 9, "precision": "int3"}}, "prune.memory.precision: 'int3': Input should"),
     ],
 )
-def test_a_target_that_nobody_can_mean_is_refused(tiny_model: Make, budget: Budget, message: str) -> None:
+def test_a_target_that_nobody_can_mean_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        prune_model(tiny_model(), tokens("news"), replace(SMALL, budget=budget))
+        settings_of(changes)

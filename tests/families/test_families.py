@@ -21,8 +21,7 @@ from secateurs.kinds.channels import ChannelSite, output_projection
 from secateurs.kinds.depth import depth_site
 from secateurs.kinds.sites import all_kept_masks, kept_units, sites_of
 from secateurs.measure.capture import capture
-from secateurs.settings.healing import Healing, Reconstruction
-from secateurs.settings.method import Capture
+from secateurs.settings.groups import Capture, Reconstruct, Surgery
 from secateurs.text.rows import Text
 
 COMMON: dict[str, Any] = {
@@ -106,14 +105,14 @@ def pruned(
     model: PreTrainedModel,
     masks: dict[str, Tensor],
     method: Any = "none",
-    reconstruction: Reconstruction | None = None,
+    reconstruction: Reconstruct | None = None,
 ) -> PreTrainedModel:
     smaller = opened(model)
     cut_and_heal(
         smaller,
         masks,
         HealingText({"d": IDS}, {"d": 1.0}),
-        Healing(method, 0.5, 0.01, reconstruction),
+        Surgery(heal=method, alpha=0.5, ridge=0.01, reconstruct=reconstruction or Reconstruct()),
         device=torch.device("cpu"),
         batch_size=4,
         on_layer=lambda: None,
@@ -125,7 +124,7 @@ def captured(model: PreTrainedModel, checkpointing: bool = False) -> dict[str, T
     """Fisher [channels] of every site by name; the model's experts are opened."""
     sites = sites_of(model)
     with torch.enable_grad():
-        settings = Capture(len(IDS), True, checkpointing, 4)
+        settings = Capture(checkpointing=checkpointing, batch_size=4)
         found = capture(model, sites, Text({"d": IDS}), settings)["d"]
     scores = {site.name: found.statistics[site.name]["fisher"] for site in sites}
     assert all(scores[site.name].shape == (site.features,) for site in sites)
@@ -284,7 +283,9 @@ class TestFamily:
             else:
                 assert float(torch.corrcoef(torch.stack([fisher, expected[name]]))[0, 1]) > 0.9, name
         masks = half_masks(opened(model), ("mlp",))
-        for number, reconstruction in enumerate([None, Reconstruction(1, 1e-3, batch_size=4)]):
+        for number, reconstruction in enumerate(
+            [None, Reconstruct(epochs=1, learning_rate=1e-3, batch_size=4)]
+        ):
             smaller = pruned(model, masks, "residual", reconstruction)
             assert {weight.dtype for weight in smaller.parameters()} == {torch.bfloat16}
             assert torch.equal(logits(reloaded(smaller, tmp_path / str(number))), logits(smaller))

@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 from secateurs.errors import InputError
 from secateurs.families.experts import close_experts
 from secateurs.heal.layers import HealingText, cut_and_heal
+from secateurs.heal.results import Healed
 from secateurs.kinds.sites import all_kept_masks
-from secateurs.settings.healing import Healed, Healing
+from secateurs.settings.groups import Surgery
 from tests.families.test_families import FAMILIES, IDS, half_masks, opened, tiny
 from tests.tiny import make_tiny_model
 
@@ -37,7 +38,7 @@ def healed(
         smaller,
         half_masks(smaller, ("mlp",)) if masks is None else masks,
         HealingText(text, MIXTURE, LEFT_OUT),
-        Healing(method, 0.5, 0.01),
+        Surgery(heal=method, alpha=0.5, ridge=0.01),
         device=torch.device("cpu"),
         batch_size=2,
         on_layer=lambda: None,

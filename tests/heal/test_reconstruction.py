@@ -19,7 +19,7 @@ from secateurs.heal.reconstruction import reconstruct
 from secateurs.heal.streams import Streams
 from secateurs.inference.hooks import hooked
 from secateurs.kinds.sites import all_kept_masks, sites_of
-from secateurs.settings.healing import Healing, Reconstruction
+from secateurs.settings.groups import Reconstruct, Surgery
 from tests.tiny import make_tiny_model
 
 CPU = torch.device("cpu")
@@ -34,14 +34,14 @@ def half_masks(model: LlamaForCausalLM) -> dict[str, torch.Tensor]:
 
 
 def pruned(
-    model: LlamaForCausalLM, masks: dict[str, torch.Tensor], reconstruction: Reconstruction | None
+    model: LlamaForCausalLM, masks: dict[str, torch.Tensor], reconstruction: Reconstruct | None
 ) -> LlamaForCausalLM:
     smaller = copy.deepcopy(model).requires_grad_(False)
     cut_and_heal(
         smaller,
         masks,
         HealingText({"text": IDS}, {"text": 1.0}),
-        Healing("residual", 0.6, 0.15, reconstruction),
+        Surgery(heal="residual", alpha=0.6, ridge=0.15, reconstruct=reconstruction or Reconstruct()),
         device=CPU,
         batch_size=2,
         on_layer=lambda: None,
@@ -58,7 +58,7 @@ def error(model: LlamaForCausalLM, dense: LlamaForCausalLM) -> float:
 def test_it_brings_the_model_nearer_to_the_dense_one_than_refits_do() -> None:
     model = make_tiny_model()
     masks = half_masks(model)
-    trained = pruned(model, masks, Reconstruction(epochs=10, learning_rate=3e-3, batch_size=2))
+    trained = pruned(model, masks, Reconstruct(epochs=10, learning_rate=3e-3, batch_size=2))
     assert error(trained, model) < 0.8 * error(pruned(model, masks, None), model)
 
 
@@ -78,7 +78,7 @@ def test_the_refits_before_it_divide_each_tokens_error_by_its_streams_length() -
     stacked = torch.cat([x[:, kept], torch.diag(pull)])
     wanted = torch.cat([x @ weight.T, pull[:, None] * weight[:, kept].T])
     expected = torch.linalg.lstsq(stacked, wanted).solution.T
-    settings = Reconstruction(epochs=1, learning_rate=0.0, batch_size=2)
+    settings = Reconstruct(epochs=1, learning_rate=0.0, batch_size=2)
     healed = pruned(model, masks, settings).model.layers[0].mlp.down_proj.weight
     assert torch.allclose(healed.double(), expected, atol=1e-4)
 
@@ -86,7 +86,7 @@ def test_the_refits_before_it_divide_each_tokens_error_by_its_streams_length() -
 def test_what_was_removed_stays_removed() -> None:
     model = make_tiny_model()
     masks = half_masks(model)
-    settings = Reconstruction(epochs=1, learning_rate=1e-3, batch_size=2)
+    settings = Reconstruct(epochs=1, learning_rate=1e-3, batch_size=2)
     trained, refitted = (pruned(model, masks, one) for one in (settings, None))
     shapes = [[weight.shape for weight in one.parameters()] for one in (trained, refitted)]
     assert shapes[0] == shapes[1]
@@ -94,13 +94,13 @@ def test_what_was_removed_stays_removed() -> None:
 
 def test_nothing_removed_leaves_every_weight_as_it_was() -> None:
     model = make_tiny_model()
-    same = pruned(model, all_kept_masks(model), Reconstruction(epochs=1, learning_rate=1e-3, batch_size=2))
+    same = pruned(model, all_kept_masks(model), Reconstruct(epochs=1, learning_rate=1e-3, batch_size=2))
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same.parameters(), strict=True))
 
 
 def test_weights_are_frozen_again() -> None:
     model = make_tiny_model()
-    settings = Reconstruction(epochs=1, learning_rate=1e-3, batch_size=2)
+    settings = Reconstruct(epochs=1, learning_rate=1e-3, batch_size=2)
     assert not any(weight.requires_grad for weight in pruned(model, half_masks(model), settings).parameters())
 
 
@@ -116,7 +116,14 @@ def test_a_step_is_adamw_on_the_weighted_mean_of_relative_errors() -> None:
     layer = nn.Linear(8, 8)
     reference = copy.deepcopy(layer)
     streams = random_streams((1.0, 2.0, 0.5, 1.0))
-    reconstruct(layer, layer, streams, Offloading(CPU), Reconstruction(1, 0.01, 8), seed=0)
+    reconstruct(
+        layer,
+        layer,
+        streams,
+        Offloading(CPU),
+        Reconstruct(epochs=1, learning_rate=0.01, batch_size=8),
+        seed=0,
+    )
 
     dense = torch.stack(streams.dense)
     errors = (reference(torch.stack(streams.pruned)) - dense).square().sum(-1) / dense.square().sum(-1)
@@ -132,7 +139,7 @@ def test_a_step_takes_whole_batches(batch_size: int, steps: int, monkeypatch: py
     taken = []
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_, **__: taken.append(1))
     layer = nn.Linear(8, 8)
-    settings = Reconstruction(3, 0.01, batch_size)
+    settings = Reconstruct(epochs=3, learning_rate=0.01, batch_size=batch_size)
     reconstruct(layer, layer, random_streams(), Offloading(CPU), settings, seed=0)
     assert len(taken) == 3 * steps
 
@@ -151,7 +158,14 @@ def test_half_precision_weights_keep_their_dtype_and_come_nearer() -> None:
 
     before = loss()
     streams = Streams(targets, inputs, exact.weights)
-    reconstruct(layer, layer, streams, Offloading(CPU), Reconstruction(20, 0.01, 4), seed=0)
+    reconstruct(
+        layer,
+        layer,
+        streams,
+        Offloading(CPU),
+        Reconstruct(epochs=20, learning_rate=0.01, batch_size=4),
+        seed=0,
+    )
     assert {weight.dtype for weight in layer.parameters()} == {torch.bfloat16}
     assert loss() < 0.9 * before
 
@@ -160,7 +174,7 @@ def test_weights_that_are_not_finite_are_one_error() -> None:
     layer = nn.Linear(8, 8)
     streams = random_streams()
     streams.pruned[0][0, 0, 0] = math.nan
-    settings = Reconstruction(1, 0.01, 4)
+    settings = Reconstruct(epochs=1, learning_rate=0.01, batch_size=4)
     with pytest.raises(InputError, match=r"surgery.reconstruct.learning_rate: 0.01"):
         reconstruct(layer, layer, streams, Offloading(CPU), settings, seed=0)
 
@@ -178,7 +192,7 @@ def test_every_layer_is_trained_against_the_dense_stream_that_leaves_it(
         seen[seed] = torch.cat(streams.dense)
 
     monkeypatch.setattr(healer, "reconstruct", look)
-    pruned(model, masks, Reconstruction(1, 0.01, 8))
+    pruned(model, masks, Reconstruct(epochs=1, learning_rate=0.01, batch_size=8))
     expected = model(IDS, output_hidden_states=True).hidden_states
     assert sorted(seen) == [0, 2]
     assert torch.allclose(seen[0], expected[1], atol=1e-5)

@@ -16,7 +16,7 @@ from secateurs.heal.layers import HealingText, cut_and_heal
 from secateurs.inference.hooks import hooked
 from secateurs.kinds.channels import output_projection
 from secateurs.kinds.sites import all_kept_masks, sites_of
-from secateurs.settings.healing import Healing
+from secateurs.settings.groups import Surgery
 from tests.tiny import make_tiny_model
 
 CHANNELS = ("attention", "query_heads", "mlp")
@@ -42,7 +42,7 @@ def pruned(
         smaller,
         masks,
         HealingText({"text": IDS}, {"text": 1.0}),
-        Healing(method, **options),
+        Surgery(heal=method, **options),
         device=torch.device("cpu"),
         batch_size=batch_size,
         on_layer=lambda: None,
@@ -96,7 +96,7 @@ def test_each_refit_says_what_it_missed_before_and_after(method: Any) -> None:
         model,
         random_masks(model, ("mlp", "attention")),
         HealingText({"text": IDS}, {"text": 1.0}),
-        Healing(method, 0.5, 0.01),
+        Surgery(heal=method, alpha=0.5, ridge=0.01),
         device=torch.device("cpu"),
         batch_size=4,
         on_layer=lambda: None,

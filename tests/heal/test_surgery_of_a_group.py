@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from secateurs.heal.layers import HealingText, cut_and_heal
-from secateurs.settings.healing import Healed, Healing, Reconstruction
+from secateurs.heal.results import Healed
+from secateurs.settings.groups import Reconstruct, Surgery
 from tests.heal.test_surgery import random_masks
 from tests.project import under_torchrun
 from tests.tiny import make_tiny_model
@@ -14,11 +15,16 @@ from tests.tiny import make_tiny_model
 IDS = torch.randint(0, 258, (7, 24), generator=torch.Generator().manual_seed(2))
 LEFT_OUT = torch.randint(0, 258, (4, 24), generator=torch.Generator().manual_seed(3))
 WAYS = {
-    "residual": Healing("residual", 0.7, 0.1),
-    "least_squares": Healing("least_squares", 0.7, 0.1),
-    "auto": Healing("auto", 0.7, 0.1),
+    "residual": Surgery(heal="residual", alpha=0.7, ridge=0.1),
+    "least_squares": Surgery(heal="least_squares", alpha=0.7, ridge=0.1),
+    "auto": Surgery(heal="auto", alpha=0.7, ridge=0.1),
     # All sequences in one step, because those of several are drawn by each process from its own.
-    "trained": Healing("residual", 0.7, 0.1, Reconstruction(epochs=1, learning_rate=1e-4, batch_size=12)),
+    "trained": Surgery(
+        heal="residual",
+        alpha=0.7,
+        ridge=0.1,
+        reconstruct=Reconstruct(epochs=1, learning_rate=1e-4, batch_size=12),
+    ),
 }
 GROUP = """
 import os, pathlib, sys, torch
@@ -32,7 +38,7 @@ torch.save(found, pathlib.Path(sys.argv[1]) / os.environ["RANK"])
 Result = tuple[Healed, dict[str, Tensor]]
 
 
-def healed(way: Healing) -> Result:
+def healed(way: Surgery) -> Result:
     """What healing says, and the healed weights: of six layers, of which two in the middle and the last are
     not cut."""
     model = make_tiny_model(num_hidden_layers=6).requires_grad_(False)

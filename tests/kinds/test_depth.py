@@ -1,7 +1,6 @@
 """Whole blocks and attentions, against passes that leave them out by hand, and as the method takes them."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,8 @@ from secateurs.kinds.registry import kinds
 from secateurs.kinds.sites import cut, finish
 from secateurs.measure.capture import capture
 from secateurs.prune import prune_model
-from secateurs.settings.method import Budget, Capture
+from secateurs.settings.groups import Capture, Prune
+from secateurs.settings.method import settings_of
 from secateurs.text.rows import Text
 from tests.test_prune import SMALL, tokens
 
@@ -52,7 +52,7 @@ def test_influence_is_one_minus_the_cosine_of_the_stream_with_and_without(
     ):
         model(IDS)
     sites = kinds()[name].sites(model)
-    found = capture(model, sites, Text({"d": IDS}), Capture(4, gradients=False, batch_size=2))["d"]
+    found = capture(model, sites, Text({"d": IDS}), Capture(gradients=False, batch_size=2))["d"]
     for number, h in entering.items():
         after = leaving[number] if name == "blocks" else h + leaving[number][0]
         expected = (1 - F.cosine_similarity(h, after, dim=-1)).mean()
@@ -76,7 +76,7 @@ def test_fisher_is_the_squared_gradient_of_a_factor_on_what_is_added(name: str, 
             torch.autograd.grad(model(row[None], labels=row[None]).loss, factor)[0].square() for row in IDS
         ]
     sites = kinds()[name].sites(model)
-    found = capture(model, sites, Text({"d": IDS}), Capture(4, gradients=True, batch_size=2))["d"]
+    found = capture(model, sites, Text({"d": IDS}), Capture(batch_size=2))["d"]
     assert torch.allclose(found.statistics[f"1/{name}"]["fisher"], torch.stack(squares).mean(0), rtol=1e-3)
 
 
@@ -87,8 +87,8 @@ def test_the_method_removes_the_budget_and_what_is_left_loads(
     sites: tuple[str, ...], layers: int, tiny_model: Make, tmp_path: Path
 ) -> None:
     dense = tiny_model(num_hidden_layers=4)
-    budget = Budget(sparsity=0.3 if layers == 2 else 0.15, sites=sites, width_multiple=1)
-    pruned = prune_model(dense, tokens("news", "code"), replace(SMALL, budget=budget))
+    budget = Prune(sparsity=0.3 if layers == 2 else 0.15, sites=list(sites), width_multiple=1)
+    pruned = prune_model(dense, tokens("news", "code"), SMALL.changed(prune=budget))
     share = 1 - decoder_parameters(pruned.model) / decoder_parameters(dense)
     assert budget.sparsity is not None
     assert budget.sparsity <= share < budget.sparsity + 0.25
@@ -102,8 +102,8 @@ def test_the_method_removes_the_budget_and_what_is_left_loads(
 
 def test_rounds_number_the_blocks_of_the_dense_model(tiny_model: Make) -> None:
     """A block that goes in the first round leaves the scores of the others where they were."""
-    budget = Budget(sparsity=0.5, sites=("blocks",))
-    settings = replace(SMALL, budget=budget, rounds={"r1": 0.5, "r2": 1.0})
+    budget = Prune(sparsity=0.5, sites=["blocks"])
+    settings = SMALL.changed(prune=budget, rounds={"r1": 0.5, "r2": 1.0})
     pruned = prune_model(tiny_model(num_hidden_layers=4), tokens("news"), settings)
     first, last = (entry["kept"]["blocks"] for entry in pruned.history)
     assert (sum(first), sum(last)) == (3, 2)
@@ -127,15 +127,14 @@ def test_a_block_that_is_gone_is_left_out_of_every_list_of_the_config(tiny_model
         (("attention_blocks", "query_heads"), "an attention that goes takes its heads with it"),
     ],
 )
-def test_kinds_that_hold_one_another_are_refused_together(
-    sites: tuple[str, ...], said: str, tiny_model: Make
-) -> None:
-    settings = replace(SMALL, budget=Budget(sites=sites))
+def test_kinds_that_hold_one_another_are_refused_together(sites: tuple[str, ...], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        prune_model(tiny_model(), tokens("news"), settings)
+        settings_of({"prune.sites": list(sites)})
 
 
 def test_a_score_that_a_kind_lacks_is_refused_with_those_that_it_has(tiny_model: Make) -> None:
-    settings = replace(SMALL, metric="magnitude", budget=Budget(sites=("blocks",)))
-    with pytest.raises(InputError, match="magnitude: must be one of fisher, taylor, influence, random"):
+    settings = settings_of({"mask.metric": "magnitude", "prune.sites": ["blocks"], "device": "cpu"})
+    with pytest.raises(
+        InputError, match="have no such score; choose one of fisher, taylor, influence, random"
+    ):
         prune_model(tiny_model(), tokens("news"), settings)

@@ -12,7 +12,7 @@ from secateurs.errors import InputError
 from secateurs.kinds.channels import output_projection
 from secateurs.kinds.sites import cut, sites_of
 from secateurs.measure.capture import DomainCapture, capture
-from secateurs.settings.method import Capture
+from secateurs.settings.groups import Capture
 from secateurs.text.rows import Text
 from tests.tiny import make_tiny_model
 
@@ -30,7 +30,7 @@ def run(
 ) -> DomainCapture:
     model.requires_grad_(False)
     text = Text({"text": ids}, {} if answers is None else {"text": answers})
-    settings_ = Capture(len(ids), gradients, checkpointing, batch_size)
+    settings_ = Capture(gradients=gradients, checkpointing=checkpointing, batch_size=batch_size)
     captures = capture(model, sites_of(model, CHANNELS), text, settings_)
     return captures["text"]
 

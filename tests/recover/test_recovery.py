@@ -3,7 +3,6 @@
 import copy
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +12,8 @@ from transformers import PreTrainedModel
 from secateurs.errors import InputError
 from secateurs.kinds.sites import all_kept_masks, cut
 from secateurs.recover.recovery import draws, recover, trainable, trained_parameters
-from secateurs.recover.training import Check, Course, Snapshot, Training
+from secateurs.recover.training import Check, Course, Snapshot
+from secateurs.settings.groups import Training
 from tests.families.test_families import tiny
 from tests.tiny import make_tiny_model
 
@@ -29,7 +29,7 @@ TRAINING = Training(
     check_every=2,
     patience=3,
 )
-SCALES = replace(TRAINING, weights="scales", learning_rate=0.05)
+SCALES = TRAINING.changed(weights="scales", learning_rate=0.05)
 MIXTURE = {"news": 2.0, "self": 1.0, "unused": 0.0}
 _GENERATOR = torch.Generator().manual_seed(3)
 SEQUENCES = {name: torch.randint(0, 258, (5, 16), generator=_GENERATOR) for name in ("news", "self")}
@@ -88,7 +88,7 @@ def test_the_pruned_model_comes_nearer_to_the_dense_one(training: Training) -> N
     teacher = make_tiny_model()
     student = pruned(teacher)
     before = left_out_divergence(student, teacher)
-    course = run(student, teacher, replace(training, steps=30, check_every=10))
+    course = run(student, teacher, training.changed(steps=30, check_every=10))
     after = left_out_divergence(student, teacher)
     assert len(course.losses) == 30
     assert course.losses[-1] < 0.8 * course.losses[0]
@@ -101,7 +101,7 @@ def test_the_pruned_model_comes_nearer_to_the_dense_one(training: Training) -> N
 def test_half_precision_products_train_weights_that_stay_in_float32() -> None:
     teacher = make_tiny_model()
     student = pruned(teacher)
-    losses = run(student, teacher.bfloat16(), replace(TRAINING, steps=30), autocast=torch.bfloat16).losses
+    losses = run(student, teacher.bfloat16(), TRAINING.changed(steps=30), autocast=torch.bfloat16).losses
     assert losses[-1] < 0.7 * losses[0]
     assert {weight.dtype for weight in student.parameters()} == {torch.float32}
 
@@ -111,7 +111,7 @@ def test_no_steps_change_nothing(training: Training) -> None:
     teacher = make_tiny_model()
     student = pruned(teacher)
     before = copy.deepcopy(student)
-    assert run(student, teacher, replace(training, steps=0)).losses == ()
+    assert run(student, teacher, training.changed(steps=0)).losses == ()
     assert same_weights(student, before)
 
 
@@ -130,7 +130,7 @@ def test_training_that_only_does_harm_ends_early_and_is_undone(training: Trainin
     student = pruned(teacher)
     before = copy.deepcopy(student)
     # AdamW's steps are as large as the learning rate, whatever the gradient.
-    course = run(student, teacher, replace(training, steps=40, learning_rate=5.0, patience=2))
+    course = run(student, teacher, training.changed(steps=40, learning_rate=5.0, patience=2))
     assert len(course.losses) == 4
     assert course.best.steps == 0
     assert same_weights(student, before)
@@ -163,7 +163,7 @@ def test_all_of_the_decoder_is_trained(family: str) -> None:
         weight.data += 0.05 * torch.randn_like(weight)
     before = copy.deepcopy(student)
     # Slowly, because a run without a better check ends in the weights that it began with.
-    course = run(student, teacher, replace(TRAINING, learning_rate=1e-3))
+    course = run(student, teacher, TRAINING.changed(learning_rate=1e-3))
     assert course.checks[-1].divergence < course.checks[0].divergence
     names = set(trainable(student))
     assert all(
@@ -178,7 +178,7 @@ def test_all_of_the_decoder_is_trained(family: str) -> None:
 def test_a_run_that_was_stopped_ends_in_the_same_bits(training: Training, rate: float) -> None:
     teacher = make_tiny_model()
     whole, first, second = (pruned(teacher) for _ in range(3))
-    training = replace(training, learning_rate=rate)
+    training = training.changed(learning_rate=rate)
     course = run(whole, teacher, training)
     taken: list[Snapshot] = []
 
@@ -198,8 +198,8 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(training: Training, rate: 
 def test_small_batches_add_up_to_the_whole_one() -> None:
     teacher = make_tiny_model()
     one, other = pruned(teacher), pruned(teacher)
-    run(one, teacher, replace(TRAINING, steps=2))
-    run(other, teacher, replace(TRAINING, steps=2, micro_batch_size=4))
+    run(one, teacher, TRAINING.changed(steps=2))
+    run(other, teacher, TRAINING.changed(steps=2, micro_batch_size=4))
     pairs = zip(one.parameters(), other.parameters(), strict=True)
     assert all(torch.allclose(ours, theirs, atol=1e-4) for ours, theirs in pairs)
 
