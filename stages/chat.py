@@ -17,7 +17,7 @@ from secateurs.families.boundaries import prompt_ids
 from secateurs.text.chat_template import render_chat
 from stages.common.artifacts import read_json
 from stages.common.checkpoints import load_model, load_tokenizer
-from stages.common.console import stage
+from stages.common.console import printable, stage
 
 Turn = dict[str, str]
 
@@ -166,7 +166,7 @@ class _Recorder(TextStreamer):
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         self.written.append(text)
-        super().on_finalized_text(text, stream_end)
+        super().on_finalized_text(printable(text), stream_end)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from secateurs.archives.joining import join_members
 from secateurs.checkpoints.folder import check_config, check_file, check_folder
 from secateurs.checkpoints.heads import share_head
 from secateurs.checkpoints.loading import UNREADABLE, check_weights, read_tokenizer, tell_tie, unreadable
+from secateurs.checkpoints.raw_config import check_raw
 from secateurs.checkpoints.weight_files import compare_sets
 from secateurs.errors import InputError, SettingError
 from secateurs.families.layouts import family_of
@@ -121,6 +122,9 @@ def _options(location: _Location) -> dict[str, Any]:
 
 
 def _read_config(location: _Location) -> PretrainedConfig:
+    if not location.gguf_file:
+        raw, _ = PretrainedConfig.get_config_dict(location.name, revision=location.revision)
+        check_raw(raw)
     config: PretrainedConfig = AutoConfig.from_pretrained(location.name, **_options(location))
     family_of(config)
     if not location.gguf_file:

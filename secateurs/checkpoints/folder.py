@@ -10,12 +10,13 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING
 
+from secateurs.checkpoints.raw_config import CONFIG, check_named_files, check_raw
 from secateurs.checkpoints.weight_files import check_parts, is_read
 from secateurs.errors import InputError
 from secateurs.files.decoding import POINTER_REMEDY, decode, is_pointer, parse_json
 from secateurs.files.json_file import not_finite
 
-CONFIG, ADAPTER = "config.json", "adapter_config.json"
+ADAPTER = "adapter_config.json"
 # What else transformers reads and expects an object in.
 _OBJECTS = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
@@ -39,7 +40,11 @@ def check_folder(folder: Path) -> None:
         others = ", ".join(path.name for path in sorted(folder.glob("*.gguf"))[:3])
         remedy = f"name a GGUF file: {others}" if others else "give the folder that transformers saved"
         raise InputError(f"there is no {CONFIG} in it; {remedy}")
-    config, *_ = [_read_object(folder / name) for name in (CONFIG, *_OBJECTS) if (folder / name).is_file()]
+    read = {name: _read_object(folder / name) for name in (CONFIG, *_OBJECTS) if (folder / name).is_file()}
+    for name, content in read.items():
+        check_named_files(name, content)
+    config = read[CONFIG]
+    check_raw(config)
     if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING:
         raise InputError(
             f"{CONFIG}: model_type: {config.get('model_type')}: not known to transformers, and code that "

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,8 @@ UNREADABLE = (
     AttributeError, AssertionError, ArithmeticError, IndexError,
     struct.error, SafetensorError, pickle.UnpicklingError, StrictDataclassError,
 )  # fmt: skip
+# What torch says where there is no memory for a tensor.
+_ASKED = re.compile(r"can't allocate memory: you tried to allocate (\d+) bytes")
 
 
 def load_model(directory: Path, dtype: str) -> PreTrainedModel:
@@ -132,6 +135,12 @@ def unreadable(where: str, error: Exception) -> str:
         )
     if isinstance(error, SafetensorError):
         return f"{where}: cannot be loaded: a .safetensors file of it is damaged ({error}); fetch it again"
+    asked = _ASKED.search(str(error))
+    if asked is not None:
+        return (
+            f"{where}: cannot be loaded: a tensor that its config asks for has {int(asked[1]):,} bytes, more "
+            "than the memory that is free; correct config.json, or use a larger machine"
+        )
     lines = (str(error).strip() or type(error).__name__).splitlines()
     if isinstance(error, KeyError):
         return f"{where}: cannot be loaded: {error} is missing in its files, or unknown to transformers"

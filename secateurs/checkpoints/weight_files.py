@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from secateurs.checkpoints.raw_config import check_inside
 from secateurs.errors import InputError
 from secateurs.files.decoding import decode, parse_json
 
@@ -38,6 +39,8 @@ def check_parts(folder: Path, config: Mapping[str, Any]) -> None:
                 f"{whole} and {index} are both there, two sets of weights, of which only the first would be "
                 "read; take one away"
             )
+    if isinstance(named, str):
+        check_inside("config.json: transformers_weights", named)
     main, read = _main(folder, named), _read(folder, named)
     if named is not None and not (folder / main).is_file():
         raise InputError(f"config.json: transformers_weights: {named}: not there; fetch it again")
@@ -140,4 +143,6 @@ def _read(folder: Path, named: Any) -> set[str]:
     parts = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(parts, dict) or not all(isinstance(file, str) for file in parts.values()):
         raise InputError(f"{main}: no weight_map of names and files; fetch it again")
+    for part in parts.values():
+        check_inside(f"{main}: weight_map", part)
     return set(parts.values())

@@ -6,7 +6,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.checkpoints import loading
-from secateurs.checkpoints.folder import CONFIG
+from secateurs.checkpoints.raw_config import CONFIG
 from secateurs.errors import InputError
 from stages.common.hashes import check_hash, check_hashes
 from stages.common.paths import MODEL, PRUNED, RECOVERED

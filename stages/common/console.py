@@ -26,7 +26,7 @@ def stage(function: Callable[P, None]) -> click.Command:
         try:
             function(*args, **kwargs)
         except InputError as error:
-            raise click.ClickException(in_file(error)) from None
+            raise click.ClickException(printable(in_file(error))) from None
         finally:
             release()
 
@@ -38,7 +38,13 @@ def summary(stage_name: str, text: str) -> None:
 
     The time is measured from the start of the process, so it includes the imports.
     """
-    click.echo(f"{stage_name}: {text} ({duration(time.time() - psutil.Process().create_time())})")
+    click.echo(f"{stage_name}: {printable(text)} ({duration(time.time() - psutil.Process().create_time())})")
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: of what cannot be seen, and a terminal may obey, line ends and tabs alone stay."""
+    shown = (mark if mark.isprintable() or mark in "\n\t" else "\N{REPLACEMENT CHARACTER}" for mark in text)
+    return "".join(shown)
 
 
 def headline(rows: Iterable[Sequence[str]]) -> None:

@@ -10,6 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from secateurs.checkpoints.loading import UNREADABLE, unreadable
+from secateurs.checkpoints.raw_config import check_raw
 from secateurs.errors import InputError
 from secateurs.families.layouts import family_of
 from secateurs.files.local_files import located
@@ -65,6 +66,9 @@ def read_shapes(checkpoint: Path) -> PreTrainedModel:
 
 def _shapes(where: str, name: str | Path, **options: Any) -> PreTrainedModel:
     try:
+        if "gguf_file" not in options:
+            raw, _ = PreTrainedConfig.get_config_dict(name, **options)
+            check_raw(raw)
         config: PreTrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
         # What cannot be pruned is said now, and not after the download.
         family_of(config)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from secateurs.evaluation.untrusted import words
 from stages.reporting.blocks import (
     COLUMNS,
     Block,
@@ -18,7 +19,7 @@ from stages.reporting.blocks import (
 
 def to_markdown(page: Page) -> str:
     """data/report.md; figures are linked as plots/<name>.png."""
-    parts = [f"# {page.title}", *map(_block, page.opening)]
+    parts = [f"# {words(page.title)}", *map(_block, page.opening)]
     parts += [f"## {to_section(section)}" for section in page.sections]
     return "\n\n".join(parts) + "\n"
 
@@ -40,7 +41,7 @@ def _block(block: Block) -> str:
         case Text(text):
             return text
         case Table(columns, rows):
-            return markdown_table(columns, rows)
+            return markdown_table(columns, [[_cell(cell) for cell in row] for row in rows])
         case Headline(rows):
             return markdown_table(COLUMNS, rows)
         case Figure(name, title, note):
@@ -50,6 +51,13 @@ def _block(block: Block) -> str:
         case Sample(prompt, dense, pruned):
             titled = (("Prompt", prompt), ("Dense", dense), ("Pruned", pruned))
             return "\n\n".join(f"{title}:\n\n{_verbatim(text)}" for title, text in titled)
+
+
+def _cell(text: str) -> str:
+    """What a setting says stays text: nothing in it ends the cell, or is a link, HTML or a mention."""
+    escaped = "".join(f"\\{mark}" if mark in "\\`*[]<|~&" else mark for mark in text)
+    shown = "".join(mark if mark.isprintable() else " " for mark in escaped)
+    return shown.replace("@", "@\u200b").replace("://", ":\u200b//")
 
 
 def _verbatim(text: str) -> str:

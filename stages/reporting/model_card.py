@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 
 from secateurs.checkpoints.origin import base_model, origin_of
 from secateurs.checkpoints.proof import Proof
+from secateurs.evaluation.untrusted import words
 from secateurs.heal.results import Healed
 from stages.params.file import Params
 
@@ -48,10 +49,12 @@ def model_card(
     }
     lines = ["---", *_yaml(front | {"tags": ["pruned"]}), "---", ""]
     lines += [
-        f"# {model.name}, pruned by {1 - after.decoder / before.decoder:.0%}",
+        f"# {words(model.name)}, pruned by {1 - after.decoder / before.decoder:.0%}",
         "",
-        f"{model.name} ({origin_of(model)}) with whole channels removed by Secateurs.",
-        f"The base model's licence, {model.licence}, applies. Evaluate it on your own task before use.",
+        f"{words(model.name)} ({words(origin_of(model))}),",
+        "with whole channels removed by Secateurs.",
+        f"The base model's licence, {words(model.licence)}, applies.",
+        "Evaluate it on your own task before use.",
         "",
         "| | dense | pruned | ratio |",
         "| --- | ---: | ---: | ---: |",

@@ -113,6 +113,30 @@ def tokenizer_that_is_no_model(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}', encoding="utf-8")
 
 
+def index_that_names(part: str) -> Callable[[Path], None]:
+    """Weights in several files, of which the index says that all are in another one."""
+
+    def change(folder: Path) -> None:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index["weight_map"] = dict.fromkeys(index["weight_map"], part)
+        (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+
+    return parts(change)
+
+
+def tokenizer_files(*names: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / "tokenizer_config.json"
+        read = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(read | {"fast_tokenizer_files": names}), encoding="utf-8")
+
+    return change
+
+
+OUT = "leads out of the model's folder; put the file there"
+FLOATS = "must be one of float64, float32, bfloat16, float16"
+
+
 def quantised(method: str) -> str:
     return (
         f"config.json: quantization_config: {method}: channels of quantised weights cannot be cut; give the "
@@ -245,6 +269,40 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
         "line 1 column 38"),
     "a tokenizer.model of no kind": (tokenizer_that_is_no_model,
         "cannot be loaded: its tokenizer.model is damaged, or of no known kind; fetch it again"),
+    "weights above the folder": (index_that_names("../model.safetensors"),
+        f"{INDEX}: weight_map: '../model.safetensors': {OUT}"),
+    "weights at a path of the machine": (index_that_names("/tmp/model.safetensors"),
+        f"{INDEX}: weight_map: '/tmp/model.safetensors': {OUT}"),
+    "weights out of a folder of the folder": (index_that_names("a/../../model.safetensors"),
+        f"{INDEX}: weight_map: 'a/../../model.safetensors': {OUT}"),
+    "all weights above the folder": (config(transformers_weights="../model.safetensors"),
+        f"config.json: transformers_weights: '../model.safetensors': {OUT}"),
+    "a config above the folder": (config(configuration_files=["config.4.0.0.json", "../config.4.1.0.json"]),
+        f"config.json: configuration_files: '../config.4.1.0.json': {OUT}"),
+    "a tokenizer above the folder": (tokenizer_files("../tokenizer.4.0.0.json"),
+        f"tokenizer_config.json: fast_tokenizer_files: '../tokenizer.4.0.0.json': {OUT}"),
+    "too many layers": (config(num_hidden_layers=10**9),
+        "config.json: num_hidden_layers: 1000000000: no model has over 10,000; correct it"),
+    "too many experts": (config(text_config={"num_local_experts": 10**9}),
+        "config.json: text_config.num_local_experts: 1000000000: no model has over 10,000; correct it"),
+    "layers beyond numbers": (config(num_hidden_layers=10**40),
+        "config.json: num_hidden_layers: a number of more than 30 digits: no model has over 10,000; correct it"),
+    "too wide": (config(intermediate_size=10**15),
+        "config.json: intermediate_size: 1000000000000000: no model has over 2,147,483,647; correct it"),
+    "too large heads": (config(head_dim=10**15),
+        "config.json: head_dim: 1000000000000000: no model has over 2,147,483,647; correct it"),
+    "fewer than no heads": (config(num_attention_heads=-4), "config.json: num_attention_heads: -4: must be 1 or more; correct it"),
+    "no groups": (config(num_key_value_heads=0), "config.json: num_key_value_heads: 0: must be 1 or more; correct it"),
+    "a function for a dtype": (config(dtype="save"), f"config.json: dtype: 'save': {FLOATS}"),
+    "an older function for a dtype": (config(torch_dtype="torch.save"), f"config.json: torch_dtype: 'torch.save': {FLOATS}"),
+    "whole numbers for weights": (config(dtype="int8"), f"config.json: dtype: 'int8': {FLOATS}"),
+    "a number for a dtype": (config(dtype=5), f"config.json: dtype: 5: {FLOATS}"),
+    "colours in a family": (config(model_type="\x1b[31mllama"),
+        "config.json: 'model_type': '\\x1b[31mllama': has control characters; fetch it again"),
+    "colours deep in a config": (config(rope_parameters={"rope_type": "\x1b[31mx", "rope_theta": 1e4}),
+        "config.json: 'rope_parameters.rope_type': '\\x1b[31mx': has control characters; fetch it again"),
+    "colours in a key": (config(**{"\x1b[31mkey": 1}),
+        "config.json: '\\x1b[31mkey': 1: has control characters; fetch it again"),
     "its own code": (config(auto_map={"AutoModelForCausalLM": "x.X"}, model_type="mystery"),
         "config.json: model_type: mystery: not known to transformers, and code that comes with a model is not run; "
         "choose a model whose family transformers has"),
@@ -312,3 +370,17 @@ def test_a_stage_without_its_model_says_what_makes_it(
 ) -> None:
     make_project(here, local_params(dense_dir))
     assert said(command, *arguments) == message
+
+
+def test_a_tensor_larger_than_the_memory_is_said_to_be(
+    tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_project(tmp_path, local_params(Path("model")))
+    change_config(
+        Path(shutil.copytree(dense_dir, tmp_path / "model")), vocab_size=2**31 - 1, hidden_size=2**20
+    )
+    assert said(model.main) == (
+        "params.yaml: model.path: model: cannot be loaded: a tensor that its config asks for has "
+        "9,007,199,250,546,688 bytes, more than the memory that is free; correct config.json, or use a larger machine"
+    )
