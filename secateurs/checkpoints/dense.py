@@ -69,7 +69,10 @@ def load_dense(
         on_config(config)
         with _quiet(), _naming(location):
             model, tokenizer, report = _load(location, config)
-        check_weights(model, report, location.shown)
+        try:
+            check_weights(model, report, location.shown)
+        except InputError as error:
+            raise SettingError(str(error)) from None
         if isinstance(source, PathModel) and not location.gguf_file:
             with _naming(location):
                 compare_sets(Path(location.name), getattr(config, "transformers_weights", None))

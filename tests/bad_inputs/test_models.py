@@ -230,8 +230,7 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
         "config.json: rms_norm_eps: not a finite number; correct it"),
     "a size as text": (config(intermediate_size="48"),
         "cannot be loaded: config.json: TypeError: Field 'intermediate_size' expected int, got str (value: '48')"),
-    "no heads": (config(num_attention_heads=0),
-        "cannot be loaded: a value in its config files cannot be right: integer modulo by zero"),
+    "no heads": (config(num_attention_heads=0), "config.json: num_attention_heads: 0: must be 1 or more; correct it"),
     "a tie that is null": (config(tie_word_embeddings=None),
         "cannot be loaded: config.json: TypeError: Field 'tie_word_embeddings' expected bool, got NoneType "
         "(value: None)"),
