@@ -15,6 +15,7 @@ from secateurs.devices.placement import place
 from secateurs.errors import InputError
 from secateurs.families.boundaries import prompt_ids
 from secateurs.text.chat_template import render_chat
+from secateurs.text.tokenizing import encode
 from stages.common.artifacts import read_json
 from stages.common.checkpoints import load_model, load_tokenizer
 from stages.common.console import printable, stage
@@ -104,7 +105,7 @@ def _encode(turns: list[Turn], tokenizer: PreTrainedTokenizerBase) -> torch.Tens
     """The prompt, int64 [1, tokens]."""
     if tokenizer.chat_template:
         text = render_chat(tokenizer, turns, add_generation_prompt=True)
-        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        (ids,) = encode(tokenizer, [text])
     else:
         ids = prompt_ids(tokenizer, turns[-1]["content"])
     return torch.tensor([ids])

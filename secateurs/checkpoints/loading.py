@@ -24,6 +24,7 @@ from transformers.utils import logging
 from secateurs.checkpoints.folder import check_there
 from secateurs.checkpoints.modelling_file import MODELLING_FILE, known_code
 from secateurs.errors import InputError
+from secateurs.text.tokenizing import is_panic
 
 # What the libraries raise for files that are missing, broken or of another kind.
 UNREADABLE = (
@@ -91,7 +92,9 @@ def read_tokenizer(name: str | Path, **options: Any) -> PreTrainedTokenizerBase:
     except UNREADABLE:
         raise
     # The library below it, of another language, raises nothing more special.
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         raise ValueError(f"tokenizer.json: {error}") from None
     return tokenizer
 

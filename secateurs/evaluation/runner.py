@@ -13,6 +13,7 @@ from secateurs.evaluation.generation import generate
 from secateurs.families.boundaries import beginning
 from secateurs.inference.likelihood import Continuation, Ids, likelihoods
 from secateurs.text.chat_template import TemplateRefusalError, render_chat
+from secateurs.text.tokenizing import encode
 
 # What lm-eval generates at most where a task does not say.
 USUAL_TOKENS = 256
@@ -118,7 +119,7 @@ class Runner(TemplateLM):  # type: ignore[misc]
         if not texts:
             return []
         begin = str(self.tokenizer.decode([self.prefix_token_id]))
-        encoded = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        encoded = encode(self.tokenizer, texts)
         return [
             tuple(ids) if special is False or text.startswith(begin) else (*self._beginning, *ids)
             for text, ids in zip(texts, encoded, strict=True)

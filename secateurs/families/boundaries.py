@@ -12,6 +12,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from secateurs.errors import InputError
+from secateurs.text.tokenizing import encode
 
 # Ends of text of the models that are pruned here, and of what they were made from.
 ENDS_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "<eos>", "</s>")
@@ -43,7 +44,7 @@ def beginning(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """A text that the model is to go on with: what stands before a text, and the text; nothing after it."""
-    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    (ids,) = encode(tokenizer, [text])
     return [*beginning(tokenizer), *ids]
 
 

@@ -6,6 +6,7 @@ ever or fill the memory. A process of its own has so much of both and no more.
 
 import json
 import multiprocessing
+import os
 import resource
 import signal
 from collections.abc import Mapping, Sequence
@@ -22,10 +23,12 @@ from secateurs.errors import InputError
 
 SECONDS = 10.0
 MEMORY = 2**30
+# The status of a process that reached the limit, and characters of what a template says.
+_NO_MEMORY, _MOST_SAID = 3, 200
 
 
 class TemplateRefusalError(InputError):
-    """The template says itself that it does not take such turns."""
+    """The template does not take such turns: it says so itself, or fails at them."""
 
 
 def render_chat(
@@ -37,8 +40,8 @@ def render_chat(
 ) -> str:
     """The text that a tokenizer's chat template makes of turns, each with `role` and `content`.
 
-    Raises TemplateRefusalError with what the template says where it refuses them, InputError where it takes
-    more than SECONDS or MEMORY bytes.
+    Raises TemplateRefusalError with what the template says where it refuses them or fails, InputError where
+    it takes more than SECONDS or MEMORY bytes.
     """
     options = {
         "add_generation_prompt": add_generation_prompt,
@@ -86,9 +89,12 @@ class _Child:
                 raise InputError(f"the model's chat template takes more than {SECONDS:g} s; {_REMEDY}")
             answer: dict[str, Any] = json.loads(self.connection.recv_bytes())
         except (EOFError, OSError):
-            raise InputError(
-                f"the model's chat template takes more than {MEMORY:,} bytes; {_REMEDY}"
-            ) from None
+            self.process.join(SECONDS)
+            status = self.process.exitcode
+            what = f"takes more than {MEMORY:,} bytes"
+            if status != _NO_MEMORY:
+                what = f"ends the process that renders it (status {status})"
+            raise InputError(f"the model's chat template {what}; {_REMEDY}") from None
         return answer
 
     def stop(self) -> None:
@@ -116,10 +122,15 @@ def _serve(connection: Connection, parents: Connection, tokenizer: PreTrainedTok
     with suppress(ValueError, OSError):
         most = psutil.Process().memory_info().vms + MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    with suppress(EOFError, MemoryError):
+    # With no more than the parent's end gone, there is nobody to tell.
+    with suppress(EOFError, ConnectionError):
         while True:
             turns, options = json.loads(connection.recv_bytes())
-            connection.send_bytes(json.dumps(_rendered(tokenizer, turns, options)).encode())
+            try:
+                answer = json.dumps(_rendered(tokenizer, turns, options)).encode()
+            except MemoryError:
+                os._exit(_NO_MEMORY)
+            connection.send_bytes(answer)
 
 
 def _rendered(
@@ -128,5 +139,10 @@ def _rendered(
     try:
         # transformers' types have one value for all options.
         return {"text": str(tokenizer.apply_chat_template(turns, tokenize=False, **options))}
-    except (TemplateError, ValueError, TypeError, KeyError, OverflowError) as error:
-        return {"refused": (str(error).strip() or type(error).__name__).splitlines()[0]}
+    except MemoryError:
+        raise
+    # A program of somebody else's raises what it likes: 1 / 0, a macro that calls itself for ever.
+    except Exception as error:
+        kind = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return {"refused": f"{kind}{said}"[:_MOST_SAID]}

@@ -5,6 +5,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from secateurs.settings.groups import Dialogues, Written
 from secateurs.text.documents import Document
 from secateurs.text.sampling import go_on
+from secateurs.text.tokenizing import encode
 from secateurs.text.turns import Dialogue, Turns, to_json
 
 
@@ -29,7 +30,7 @@ def write_dialogues(
     ends = _ends(tokenizer, turns)
 
     def ids(text: str) -> list[int]:
-        found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        (found,) = encode(tokenizer, [text])
         return found
 
     def text(found: list[int]) -> str:
@@ -68,5 +69,5 @@ def write_dialogues(
 
 def _ends(tokenizer: PreTrainedTokenizerBase, turns: Turns) -> frozenset[int]:
     """The tokens that end a turn: the special ones, and what the template puts after the user's words."""
-    after: list[int] = tokenizer(turns.between, add_special_tokens=False)["input_ids"]
+    (after,) = encode(tokenizer, [turns.between])
     return frozenset({*tokenizer.all_special_ids, *after[:1]})

@@ -15,6 +15,7 @@ from secateurs.text.conversations import Render, contents, no_template, renderer
 from secateurs.text.documents import Document, Sequence
 from secateurs.text.guard import Guard
 from secateurs.text.overlap import NGram, ngrams
+from secateurs.text.tokenizing import encode
 from secateurs.text.turns import NO_DIALOGUES, Turns, from_json, no_turns, turns_of
 
 # Characters of text a token: _USUAL are the usual number. _MOST are all that is tokenised for each token
@@ -86,15 +87,15 @@ def tokens_of(tokenizer: PreTrainedTokenizerBase, where: Path) -> Tokens:
     """
     after = (separator(tokenizer, where),)
 
-    def encode(text: str) -> list[int]:
-        ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    def ids_of(text: str) -> list[int]:
+        (ids,) = encode(tokenizer, [text])
         return ids
 
     def decode(ids: list[int]) -> str:
         return str(tokenizer.decode(ids))
 
     turns = cache(partial(turns_of, tokenizer, where, NO_DIALOGUES))
-    return Tokens(encode, decode, beginning(tokenizer), after, renderer(tokenizer), turns)
+    return Tokens(ids_of, decode, beginning(tokenizer), after, renderer(tokenizer), turns)
 
 
 def pack(domain: str, pieces: Iterable[Piece], length: int, wanted: int | None) -> list[Sequence]:

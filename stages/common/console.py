@@ -23,6 +23,8 @@ def stage(function: Callable[P, None]) -> click.Command:
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         # Otherwise tokenizers prints a warning about a fork, which users can do nothing about.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        # A panic of tokenizers is said in one line; where in its code, users can do nothing about either.
+        os.environ.setdefault("RUST_BACKTRACE", "0")
         try:
             function(*args, **kwargs)
         except InputError as error:

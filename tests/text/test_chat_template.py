@@ -1,6 +1,8 @@
 """A chat template is a program of somebody else's: it has so much time and memory, and no more."""
 
 import multiprocessing
+import os
+import signal
 import time
 
 import pytest
@@ -71,3 +73,56 @@ def test_what_a_template_refuses_is_said_in_its_words() -> None:
 def test_a_template_does_not_reach_the_machine() -> None:
     with pytest.raises(TemplateRefusalError):
         rendered("{{ messages.__class__.__base__.__subclasses__() }}")
+
+
+FAILING = {
+    "a division by zero": ("{{ 1/0 }}", "ZeroDivisionError: division by zero"),
+    "a macro that calls itself": (
+        "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}",
+        "RecursionError: maximum recursion depth exceeded",
+    ),
+    "brackets in brackets": (
+        "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
+        "RecursionError: maximum recursion",
+    ),
+    "loops in loops": (
+        "{% for a in [1] %}" * 60 + "{% endfor %}" * 60,
+        "SyntaxError: too many statically nested",
+    ),
+    "a key that is not there": ("{{ {}['a'].b }}", "'dict object' has no attribute 'a'"),
+    "a number and a text": ("{{ 1 + 'a' }}", "TypeError: unsupported operand"),
+    "what the sandbox forbids": (
+        "{{ ''.__class__.__mro__ }}",
+        "access to attribute '__class__' of 'str' object",
+    ),
+    "no template": ("{% if %}", "Expected an expression, got 'end of statement block'"),
+    "pages of words": ("{{ raise_exception('no ' * 9000) }}", "no no no"),
+}
+
+
+@pytest.mark.parametrize("case", FAILING)
+def test_a_template_that_fails_is_said_to_and_prints_nothing(
+    case: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    template, said = FAILING[case]
+    with pytest.raises(TemplateRefusalError) as caught:
+        rendered(template)
+    assert str(caught.value).startswith(said)
+    assert len(str(caught.value)) <= 200
+    assert capfd.readouterr().err == ""
+
+
+def test_a_template_that_fails_at_one_conversation_renders_the_next_one() -> None:
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.chat_template = "{{ 1 / (messages | length - 1) }}"
+    with pytest.raises(TemplateRefusalError, match="ZeroDivisionError"):
+        render_chat(tokenizer, TURNS)
+    assert render_chat(tokenizer, TURNS * 2) == "1.0"
+
+
+def test_a_process_that_ends_otherwise_is_not_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_template, "_rendered", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(
+        InputError, match=r"chat template ends the process that renders it \(status -9\); take"
+    ):
+        rendered("{{ 1 }}")
