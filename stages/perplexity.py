@@ -15,7 +15,7 @@ from stages.common.artifacts import read_sequences
 from stages.common.checkpoints import load_model, load_tokenizer
 from stages.common.console import stage, summary
 from stages.common.locks import hold
-from stages.common.paths import EVALUATIONS, HELDOUT
+from stages.common.paths import EVALUATIONS, HELDOUT, MODEL
 from stages.params.file import read_params
 
 
@@ -29,7 +29,8 @@ def main(name: str, checkpoint: Path) -> None:
     rows = read_sequences(HELDOUT)
     dtype, device = params.compute.dtype, params.compute.device
     model, tokenizer = place(load_model(checkpoint, dtype), device), load_tokenizer(checkpoint)
-    scores = score_domains(model, tokenizer, rows, params.evaluate.batch_size)
+    # A model with fewer tokens reads the same text.
+    scores = score_domains(model, tokenizer, rows, params.evaluate.batch_size, load_tokenizer(MODEL))
     result = {
         "perplexity": _record(scores),
         "samples": continue_prompts(model, tokenizer),

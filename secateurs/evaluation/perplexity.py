@@ -12,11 +12,16 @@ from secateurs.errors import InputError
 from secateurs.inference.loss import sequence_losses
 from secateurs.progress import progress
 from secateurs.text.documents import Sequence as Row
+from secateurs.text.recutting import recut, same_cut
 
 
 @dataclass(frozen=True)
 class DomainScore:
-    """A domain's held-out score: mean loss in nats per predicted token, bits per byte of their text."""
+    """A domain's held-out score: mean loss in nats per predicted token, bits per byte of their text.
+
+    Tokens are those that the rows are given in, also where the model cuts the same text into others: so the
+    losses of two models can be compared.
+    """
 
     loss: float
     bits_per_byte: float
@@ -29,28 +34,38 @@ class DomainScore:
 
 
 def score_domains(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], batch_size: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Row],
+    batch_size: int,
+    cut_by: PreTrainedTokenizerBase | None = None,
 ) -> dict[str, DomainScore]:
-    """Score every domain in `rows` (all of one length), in the order in which domains first appear.
+    """Score every domain in `rows`, in the order in which domains first appear.
+
+    cut_by: the tokenizer that the rows are cut by; None means the model's own. Where the model's has other
+    tokens, it reads the rows' text as its own cuts it, and the loss is given per token of the rows:
+    bits per byte * ln 2 * bytes of the rows' predicted tokens / their number.
 
     batch_size: rows at a time to begin with; halved whenever memory runs out.
     Raises InputError when a loss is not finite.
     """
-    losses = _row_losses(model, rows, batch_size)
+    read = rows if cut_by is None or same_cut(cut_by, tokenizer) else recut(rows, cut_by, tokenizer)
+    losses = _row_losses(model, read, batch_size)
     scores = {}
     for domain in dict.fromkeys(row.domain for row in rows):
-        own = [(row, loss) for row, loss in zip(rows, losses, strict=True) if row.domain == domain]
-        loss = math.fsum(loss for _, loss in own) / len(own)
-        if not math.isfinite(loss):
+        own = [place for place, row in enumerate(rows) if row.domain == domain]
+        nats = math.fsum(losses[place] * (len(read[place].input_ids) - 1) for place in own)
+        tokens, text_bytes = _predicted(tokenizer, [read[place] for place in own], domain)
+        if not math.isfinite(nats):
             raise InputError(
-                f"held-out loss of domain {domain}: {loss}; with compute.dtype: float16 use bfloat16 or "
-                "float32, otherwise the checkpoint is broken"
+                f"held-out loss of domain {domain}: {nats / tokens}; with compute.dtype: float16 use "
+                "bfloat16 or float32, otherwise the checkpoint is broken"
             )
-        tokens = sum(len(row.input_ids) - 1 for row, _ in own)
-        text_bytes = sum(_predicted_bytes(tokenizer, row) for row, _ in own)
-        if text_bytes == 0:
-            raise InputError(f"held-out text of domain {domain}: only special tokens; see data/corpus")
-        scores[domain] = DomainScore(loss, loss * tokens / (text_bytes * math.log(2)), tokens)
+        bits_per_byte = nats / (text_bytes * math.log(2))
+        if read is not rows and cut_by is not None:
+            tokens, given = _predicted(cut_by, [rows[place] for place in own], domain)
+            nats *= given / text_bytes
+        scores[domain] = DomainScore(nats / tokens, bits_per_byte, tokens)
     return scores
 
 
@@ -60,26 +75,41 @@ def geometric_mean(scores: Mapping[str, DomainScore]) -> float:
 
 
 def _row_losses(model: PreTrainedModel, rows: Sequence[Row], batch_size: int) -> list[float]:
-    input_ids = torch.tensor([row.input_ids for row in rows], dtype=torch.int64)
+    """The mean loss of each row; rows of one length share batches."""
+    places: dict[int, list[int]] = {}
+    for place, row in enumerate(rows):
+        places.setdefault(len(row.input_ids), []).append(place)
+    losses = [0.0] * len(rows)
 
-    def run(batch_size: int) -> list[float]:
-        batches = progress(input_ids.split(batch_size), "perplexity", "batch")
+    def run(batch_size: int) -> None:
+        batches = [
+            same[start : start + batch_size]
+            for same in places.values()
+            for start in range(0, len(same), batch_size)
+        ]
         with torch.no_grad():
-            return [loss for batch in batches for loss in _losses(model, batch)]
+            for batch in progress(batches, "perplexity", "batch"):
+                ids = torch.tensor([rows[place].input_ids for place in batch], dtype=torch.int64)
+                found = sequence_losses(model, ids.to(model.device)).tolist()
+                for place, loss in zip(batch, found, strict=True):
+                    losses[place] = loss
 
-    losses: list[float] = find_executable_batch_size(run, starting_batch_size=batch_size)()
+    find_executable_batch_size(run, starting_batch_size=batch_size)()
     return losses
 
 
-def _losses(model: PreTrainedModel, batch: torch.Tensor) -> list[float]:
-    losses: list[float] = sequence_losses(model, batch.to(model.device)).tolist()
-    return losses
-
-
-def _predicted_bytes(tokenizer: PreTrainedTokenizerBase, row: Row) -> int:
+def _predicted(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], domain: str) -> tuple[int, int]:
+    """How many tokens of a domain's rows are predicted, and the bytes of their text."""
     # The first token is given, not predicted; separators between documents stand for no text.
-    text = tokenizer.decode(
-        list(row.input_ids[1:]), skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
-    assert isinstance(text, str)
-    return len(text.encode())
+    texts = [
+        str(
+            tokenizer.decode(
+                list(row.input_ids[1:]), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
+        for row in rows
+    ]
+    text_bytes = sum(len(text.encode()) for text in texts)
+    if text_bytes == 0:
+        raise InputError(f"held-out text of domain {domain}: only special tokens; see data/corpus")
+    return sum(len(row.input_ids) - 1 for row in rows), text_bytes

@@ -8,6 +8,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from secateurs.errors import InputError
 from secateurs.evaluation.perplexity import DomainScore, geometric_mean, score_domains
 from secateurs.text.documents import Sequence
+from secateurs.vocabulary.pieces import read_pieces
+from secateurs.vocabulary.ranking import removal_order
+from secateurs.vocabulary.trimming import new_ids, trim_tokenizer
+from tests.tiny import make_tiny_model
+from tests.vocabulary.small import TEXT, byte_level
 
 TEXTS = {"tales": ["once upon a time ", "the fox jumped up"], "sums": ["1 + 1 = 2; 2 + 2"]}
 LENGTH = 16
@@ -76,3 +81,27 @@ def test_loss_that_is_not_finite_is_refused_by_domain(tiny_model, tokenizer, row
     broken.model.norm.weight.data.fill_(math.nan)
     with pytest.raises(InputError, match="domain tales: nan"):
         score_domains(broken, tokenizer, rows, batch_size=2)
+
+
+def test_rows_cut_by_another_tokenizer_are_scored_per_token_of_the_rows():
+    tokenizer = byte_level()
+    pieces = read_pieces(tokenizer, len(tokenizer))
+    gone = removal_order(pieces, {index: float(index) for index in pieces.tokens})[::2]
+    other = trim_tokenizer(tokenizer, new_ids(tokenizer, pieces.tokens.keys() - set(gone), len(tokenizer)))
+    model = make_tiny_model(vocab_size=len(other))
+    texts = TEXT[:2]
+    rows = [Sequence("d", ("x",), tuple(tokenizer(text)["input_ids"])) for text in texts]
+    own = [Sequence("d", ("x",), tuple(other(text)["input_ids"])) for text in texts]
+    score = score_domains(model, other, rows, 2, cut_by=tokenizer)["d"]
+    assert score.bits_per_byte == score_domains(model, other, own, 2)["d"].bits_per_byte
+    assert score.tokens == sum(len(row.input_ids) - 1 for row in rows)
+    said = sum(len(tokenizer.decode(row.input_ids[1:]).encode()) for row in rows)
+    assert score.loss * score.tokens == pytest.approx(score.bits_per_byte * math.log(2) * said)
+
+
+def test_rows_of_several_lengths_count_by_their_tokens(model, tokenizer):
+    rows = [Sequence("d", ("x",), ids) for ids in ((5, 6, 7), (8, 9, 10, 11, 12), (13, 14, 15))]
+    losses = [score_domains(model, tokenizer, [row], 1)["d"].loss for row in rows]
+    assert score_domains(model, tokenizer, rows, 2)["d"].loss == pytest.approx(
+        (2 * losses[0] + 4 * losses[1] + 2 * losses[2]) / 8
+    )
