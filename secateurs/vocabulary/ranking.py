@@ -29,6 +29,9 @@ class Scripts:
     leave: tuple[str, ...] = ()
 
 
+ALL_RANKED = Scripts()
+
+
 def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Counter[int]:
     """How often each id stands in the texts, special tokens that only a template adds left out."""
     counts, waiting = Counter[int](), list[str]()
@@ -84,7 +87,7 @@ def token_weights(
     return weights
 
 
-def removal_order(pieces: Pieces, weights: Mapping[int, float], scripts: Scripts = Scripts()) -> list[int]:
+def removal_order(pieces: Pieces, weights: Mapping[int, float], scripts: Scripts = ALL_RANKED) -> list[int]:
     """The ids that may go, in the order in which they go; what remains of them is closed at every point.
 
     Of the tokens that no remaining token is merged from, the one goes that costs least: its weight times the

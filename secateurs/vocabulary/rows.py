@@ -1,7 +1,7 @@
 """Rows of embeddings and head: only those of the tokens that stay, and the configs' ids with them."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,11 +23,11 @@ def vocabulary_rows(model: PreTrainedModel) -> int:
     return len(_embeddings(model).weight)
 
 
-def named_ids(model: PreTrainedModel) -> set[int]:
-    """The ids that config and generation config give a meaning to, such as the end of text."""
+def named_ids(*configs: Any) -> set[int]:
+    """The ids that a model's config and generation config give a meaning to, such as the end of text."""
     return {
         index
-        for config in _configs(model)
+        for config in _with_inner(configs)
         for name, value in vars(config).items()
         if _NAMES.search(name)
         for index in (value if isinstance(value, list) else [value])
@@ -98,15 +98,17 @@ def _check_others(model: PreTrainedModel, cut: Sequence[nn.Module], rows: int) -
             )
 
 
-def _configs(model: PreTrainedModel) -> Iterator[Any]:
-    """The model's config, the configs inside it, and its generation config."""
-    waiting: list[Any] = [model.config]
+def _configs(model: PreTrainedModel) -> list[Any]:
+    return list(_with_inner((model.config, model.generation_config)))
+
+
+def _with_inner(configs: Iterable[Any]) -> Iterator[Any]:
+    """Configs, and the configs inside them."""
+    waiting = [config for config in configs if config is not None]
     while waiting:
         config = waiting.pop()
         yield config
         waiting += [value for value in vars(config).values() if isinstance(value, PretrainedConfig)]
-    if model.generation_config is not None:
-        yield model.generation_config
 
 
 def _is_id(value: Any) -> bool:

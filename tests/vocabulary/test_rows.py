@@ -43,7 +43,7 @@ def test_every_id_of_the_configs_names_the_same_token() -> None:
     generation.suppress_tokens, generation.bad_words_ids = [6, 7, 22], [[5, 6], [6, 7]]
     generation.max_new_tokens, model.config.image_token_id = 20, 24
     generation.pad_token_id = 250
-    assert named_ids(model) == {5, 20, 256, 257, 250, 24}
+    assert named_ids(model.config, generation) == {5, 20, 256, 257, 250, 24}
     cut_vocabulary(model, IDS)
     config = model.config
     assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (2, [4, IDS[256]], IDS[256])

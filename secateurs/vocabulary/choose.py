@@ -1,0 +1,45 @@
+"""The whole of it: which tokens of a model stay, and the model and tokenizer without the others."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from secateurs.vocabulary.pieces import read_pieces
+from secateurs.vocabulary.ranking import ALL_RANKED, Scripts, kept_tokens, removal_order, token_weights
+from secateurs.vocabulary.rows import cut_vocabulary, named_ids, vocabulary_rows
+from secateurs.vocabulary.trimming import new_ids, trim_tokenizer
+
+
+def choose_tokens(
+    tokenizer: PreTrainedTokenizerBase,
+    configs: Sequence[Any],
+    counts: Mapping[str, Mapping[int, int]],
+    mixture: Mapping[str, float],
+    rows: int,
+    scripts: Scripts = ALL_RANKED,
+) -> list[int]:
+    """The ids that stay of a dense model's tokens, ascending.
+
+    configs: the model's config, and its generation config where it has one. counts: of each id by domain,
+    from ranking.count_tokens. mixture: how much each domain counts. rows: how many are left, rounded down to
+    a multiple of 64. Raises InputError for tokenizers whose vocabulary cannot be cut, for unknown scripts, and
+    for a number of rows that cannot be kept.
+    """
+    there = configs[0].get_text_config().vocab_size
+    pieces = read_pieces(tokenizer, there, named_ids(*configs))
+    order = removal_order(pieces, token_weights(pieces, counts, mixture), scripts)
+    return kept_tokens(pieces, order, rows)
+
+
+def trim_vocabulary(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kept: Sequence[int]
+) -> PreTrainedTokenizerBase:
+    """Take all rows but those of the `kept` ids from a model, in place, and return its trimmed tokenizer.
+
+    Raises InputError for a model or tokenizer from which they cannot be taken; the model is then whole.
+    """
+    ids = new_ids(tokenizer, kept, vocabulary_rows(model))
+    trimmed = trim_tokenizer(tokenizer, ids)
+    cut_vocabulary(model, ids)
+    return trimmed
