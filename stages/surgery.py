@@ -3,26 +3,29 @@
 from dataclasses import asdict
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from secateurs.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
+from secateurs.checkpoints.proof import proof_ids, prove_load
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
 from secateurs.devices.placement import passing_through, process_group, resolve_device
+from secateurs.evaluation.perplexity import score_domains
 from secateurs.families.decoder import decoder_layers, decoder_parameters
 from secateurs.families.experts import close_experts, open_experts
 from secateurs.files.atomic import atomic
 from secateurs.files.json_file import write_json
 from secateurs.heal.heal import heal
-from secateurs.inference.loss import sequence_losses
 from secateurs.progress import counter, is_first
+from secateurs.text.documents import Sequence
 from secateurs.text.portions import healing_text
-from stages.common.artifacts import read_json
+from secateurs.text.recutting import recut
+from secateurs.vocabulary.choose import trim_vocabulary
+from stages.common.artifacts import read_json, read_kept_tokens
 from stages.common.calibration import read_text
 from stages.common.checkpoints import load_model, load_tokenizer, saved_dtype
 from stages.common.console import stage, summary
 from stages.common.launching import launch
 from stages.common.locks import hold
-from stages.common.paths import CALIBRATION, HEALING, MODEL, PRUNED, ROUNDS
+from stages.common.paths import CALIBRATION, HEALING, MODEL, PRUNED, ROUNDS, VOCABULARY
 from stages.params.file import read_params
 from stages.params.method import method_settings
 from stages.reporting.model_card import Measures, model_card
@@ -42,8 +45,10 @@ def main() -> None:
     check_kept(masks, history, last)
     text, settings = read_text(CALIBRATION), method_settings(params)
     # A first sign for the model card, on text the pruning saw; held-out text is evaluate's.
-    check = torch.cat([ids[:1] for ids in healing_text(text, settings).values()])
-    before = _measure(model, check, device)
+    first = {domain: ids[0].tolist() for domain, ids in healing_text(text, settings).items()}
+    check = [Sequence(domain, (), tuple(ids)) for domain, ids in first.items()]
+    tokenizer = load_tokenizer(MODEL)
+    before = _measure(model, tokenizer, check, device)
     with (
         process_group(device),
         counter("surgery", "layer", len(decoder_layers(model))) as bar,
@@ -53,15 +58,20 @@ def main() -> None:
         return
     # The result has the dtype of its source, whatever was computed in; it is measured rounded to that.
     model, source = close_experts(model), saved_dtype(MODEL)
+    trimmed, proof_rows = tokenizer, check
+    if params.prune.vocabulary.rows:
+        # Last, because healing reads ids of the whole vocabulary.
+        trimmed = trim_vocabulary(model, tokenizer, read_kept_tokens(VOCABULARY))
+        proof_rows = recut(check, tokenizer, trimmed)
     working = model.dtype
-    after = _measure(in_precision(in_precision(model, source), working), check, device)
+    in_precision(in_precision(model, source), working)
+    after = _measure(model, trimmed, check, device, cut_by=tokenizer)
     in_precision(model, source)
     with atomic(PRUNED) as directory:
         save_model(model, directory)
-        tokenizer = load_tokenizer(MODEL)
-        save_tokenizer(tokenizer, directory)
-        proof = prove_load(model, directory, check[:PROOF_ROWS, :PROOF_TOKENS], PRUNED, tokenizer)
-        card = model_card(params, history, check.shape[1], before, after, healed, proof)
+        save_tokenizer(trimmed, directory)
+        proof = prove_load(model, directory, proof_ids(proof_rows), PRUNED, trimmed)
+        card = model_card(params, history, len(check[0].input_ids), before, after, healed, proof)
         (directory / "README.md").write_text(card, encoding="utf-8")
         write_json(directory / "healing.json", {"method": healed.method, "divergences": healed.divergences})
     write_json(HEALING, [asdict(one) for one in healed.refits])
@@ -74,10 +84,16 @@ def main() -> None:
     )
 
 
-@torch.no_grad()
-def _measure(model: PreTrainedModel, input_ids: torch.Tensor, device: torch.device) -> Measures:
+def _measure(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[Sequence],
+    device: torch.device,
+    cut_by: PreTrainedTokenizerBase | None = None,
+) -> Measures:
     with passing_through(model, device):
-        loss = float(sequence_losses(model, input_ids.to(device)).mean())
+        scores = score_domains(model, tokenizer, rows, len(rows), cut_by).values()
+    loss = sum(score.loss for score in scores) / len(scores)
     return Measures(decoder_parameters(model), model.num_parameters(), loss)
 
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from secateurs.checkpoints.files import compare_files
 from secateurs.checkpoints.loading import load_tokenizer
 from secateurs.errors import InputError
+from secateurs.text.documents import Sequence as Row
 
 # It cannot import this project, because a user of the checkpoint does not have it.
 SCRIPT = """
@@ -75,6 +76,12 @@ class Loaded:
     name: str
     logits: Tensor
     ids: tuple[int, ...]
+
+
+def proof_ids(rows: Sequence[Row]) -> Tensor:
+    """The beginnings of rows, all of one length, to compare logits on: int64 [sequences, tokens]."""
+    ids = [row.input_ids[:PROOF_TOKENS] for row in rows[:PROOF_ROWS]]
+    return torch.tensor([one[: min(map(len, ids))] for one in ids])
 
 
 @torch.no_grad()

@@ -90,7 +90,9 @@ def _row_losses(model: PreTrainedModel, rows: Sequence[Row], batch_size: int) ->
         with torch.no_grad():
             for batch in progress(batches, "perplexity", "batch"):
                 ids = torch.tensor([rows[place].input_ids for place in batch], dtype=torch.int64)
-                found = sequence_losses(model, ids.to(model.device)).tolist()
+                # A model whose weights come one module at a time brings its input along.
+                ids = ids if model.device.type == "meta" else ids.to(model.device)
+                found = sequence_losses(model, ids).tolist()
                 for place, loss in zip(batch, found, strict=True):
                     losses[place] = loss
 

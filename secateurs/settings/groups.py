@@ -88,6 +88,8 @@ class Mask(Group):
 
 # The ways to say how much goes, of which `prune` has one.
 TARGETS = ("sparsity", "parameters", "memory")
+# What is left of a vocabulary is a multiple of it: matrix products take rows in tiles.
+ROWS_MULTIPLE = 64
 
 
 class Memory(Group):
@@ -95,6 +97,26 @@ class Memory(Group):
 
     bytes: Size
     precision: Literal["float32", "bfloat16", "float16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+
+
+class Vocabulary(Group):
+    """rows: how many tokens are left, 0 for all. keep, leave: scripts of which all tokens stay, or none."""
+
+    rows: Count = 0
+    keep: list[str] = Field(default_factory=list)
+    leave: list[str] = Field(default_factory=list)
+
+    def problems(self) -> list[str]:
+        """What is wrong with the group beyond the types of its values, a line each."""
+        problems = []
+        if self.rows % ROWS_MULTIPLE:
+            below = self.rows // ROWS_MULTIPLE * ROWS_MULTIPLE
+            problems.append(
+                f"prune.vocabulary.rows: {self.rows}: must be a multiple of {ROWS_MULTIPLE}, such as {below}"
+            )
+        for script in sorted(set(self.keep) & set(self.leave)):
+            problems.append(f"prune.vocabulary: {script} stands under both keep and leave; choose one")
+        return problems
 
 
 class Prune(Group):
@@ -112,6 +134,7 @@ class Prune(Group):
     width_multiple: Positive = 32
     floor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     sites: list[KindName] = Field(default_factory=lambda: ["mlp"], min_length=1)
+    vocabulary: Vocabulary = Vocabulary()
 
     @model_serializer(mode="wrap")
     def _given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -130,7 +153,7 @@ class Prune(Group):
             problems.append(f"prune.sites: {self.sites}: a site is named twice")
         if len(self.sites) > 1:
             problems += [f"prune.sites: {self.sites}: {reason}" for reason in exclusions(self.sites)]
-        return problems
+        return [*problems, *self.vocabulary.problems()]
 
 
 class Round(Group):

@@ -23,8 +23,8 @@ def choose_tokens(
 
     configs: the model's config, and its generation config where it has one. counts: of each id by domain,
     from ranking.count_tokens. mixture: how much each domain counts. rows: how many are left, rounded down to
-    a multiple of 64. Raises InputError for tokenizers whose vocabulary cannot be cut, for unknown scripts, and
-    for a number of rows that cannot be kept.
+    a multiple of 64. Raises InputError for tokenizers whose vocabulary cannot be cut, unknown scripts, and a
+    number of rows that cannot be kept.
     """
     there = configs[0].get_text_config().vocab_size
     pieces = read_pieces(tokenizer, there, named_ids(*configs))

@@ -41,7 +41,7 @@ def backend_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     if backend is None:
         raise InputError(
             f"tokenizer: {type(tokenizer).__name__}: has no tokenizer.json, so its vocabulary cannot be cut; "
-            "convert it to a fast tokenizer, or prune another kind"
+            "convert it to a fast tokenizer, or set prune.vocabulary.rows: 0"
         )
     parsed: dict[str, Any] = json.loads(backend.to_str())
     return parsed
@@ -93,14 +93,14 @@ def _vocabulary(model: Mapping[str, Any]) -> dict[str, int]:
             if model.get(key):
                 raise InputError(
                     f"tokenizer.json: model.{key}: {model[key]}: a vocabulary is cut only where merges join "
-                    "strings as they are; leave `vocabulary` out of prune.kinds"
+                    "strings as they are; set prune.vocabulary.rows: 0"
                 )
         return dict(model["vocab"])
     if model["type"] == _UNIGRAM:
         return {token: index for index, (token, _) in enumerate(model["vocab"])}
     raise InputError(
-        f"tokenizer.json: model.type: {model['type']}: only vocabularies of BPE and unigram are cut; leave "
-        "`vocabulary` out of prune.kinds"
+        f"tokenizer.json: model.type: {model['type']}: only vocabularies of BPE and unigram are cut; "
+        "set prune.vocabulary.rows: 0"
     )
 
 

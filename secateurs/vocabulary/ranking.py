@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from secateurs.errors import InputError
+from secateurs.errors import SettingError
 from secateurs.vocabulary.pieces import Pieces
 from secateurs.vocabulary.scripts import check_scripts, script_of
 
@@ -66,7 +66,7 @@ def token_weights(
     """
     weighed = {domain: mixture[domain] for domain in counts if mixture[domain] > 0 and counts[domain]}
     if not weighed:
-        raise InputError("mixture: no domain that has text has a weight above 0, so no token can be ranked")
+        raise SettingError("mixture: no domain that has text has a weight above 0, so no token can be ranked")
     frequency = dict.fromkeys(pieces.tokens, 0.0)
     for domain, weight in weighed.items():
         total = sum(counts[domain].values())
@@ -98,7 +98,7 @@ def removal_order(pieces: Pieces, weights: Mapping[int, float], scripts: Scripts
     Raises InputError for a script that is not known.
     """
     for key in ("keep", "leave"):
-        check_scripts(getattr(scripts, key), f"scripts.{key}")
+        check_scripts(getattr(scripts, key), f"prune.vocabulary.{key}")
     weight = dict(weights)
     script = {index: script_of(text) for index, text in pieces.spelled.items()}
     stay = pieces.fixed | {index for index in pieces.tokens if script[index] in scripts.keep} - pieces.dead
@@ -134,10 +134,10 @@ def kept_tokens(pieces: Pieces, order: list[int], rows: int, multiple: int = 64)
     count = rows // multiple * multiple
     most, least = len(pieces.tokens), len(pieces.tokens) - len(order)
     if not least <= count <= most:
-        raise InputError(
-            f"vocabulary: {rows} rows: {least} tokens must stay (special and added ones, those that configs "
-            f"name, characters or bytes, scripts that are kept), and there are {most}; ask for a multiple of "
-            f"{multiple} between"
+        raise SettingError(
+            f"prune.vocabulary.rows: {rows}: {least} tokens must stay (special and added ones, those that "
+            f"configs name, characters or bytes, scripts that are kept), and there are {most}; ask for a "
+            f"multiple of {multiple} between"
         )
     gone = set(order[: most - count])
     return sorted(index for index in pieces.tokens if index not in gone)

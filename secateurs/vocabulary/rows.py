@@ -94,7 +94,7 @@ def _check_others(model: PreTrainedModel, cut: Sequence[nn.Module], rows: int) -
         if id(parameter) not in known and parameter.shape[0] == rows:
             raise InputError(
                 f"{name}: has a row for each of {rows} tokens and is neither embeddings nor head, so the "
-                "vocabulary cannot be cut; leave `vocabulary` out of prune.kinds"
+                "vocabulary cannot be cut; set prune.vocabulary.rows: 0"
             )
 
 

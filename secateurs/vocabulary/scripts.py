@@ -5,7 +5,7 @@ from functools import cache
 
 import regex
 
-from secateurs.errors import InputError
+from secateurs.errors import SettingError
 
 # Digits, punctuation, spaces, symbols, emoji; marks that combine with any letter.
 COMMON = "Common"
@@ -44,7 +44,7 @@ def script_of(text: str) -> str:
 
 
 def check_scripts(names: Iterable[str], key: str) -> None:
-    """Raise InputError, which names the key of the settings, for a script that is not known here."""
+    """Raise SettingError, which names the key of the settings, for a script that is not known here."""
     for name in names:
         if name not in SCRIPTS:
-            raise InputError(f"{key}: {name}: no script of that name; known are {', '.join(SCRIPTS)}")
+            raise SettingError(f"{key}: {name}: no script of that name; known are {', '.join(SCRIPTS)}")

@@ -59,7 +59,7 @@ def trim_tokenizer(tokenizer: PreTrainedTokenizerBase, ids: Mapping[int, int]) -
         other = sorted(set(found.get_vocab().items()) ^ set(expected.items()))[:3]
         raise InputError(
             f"tokenizer: {type(tokenizer).__name__}: transformers gives tokens of the trimmed tokenizer.json "
-            f"other ids, among them {other}; leave `vocabulary` out of prune.kinds"
+            f"other ids, among them {other}; set prune.vocabulary.rows: 0"
         )
     return found
 

@@ -97,6 +97,14 @@ def read_answers(path: Path) -> list[AnswerRow]:
     return [AnswerRow(**row) for row in _read_table(path, ANSWERS_SCHEMA)]
 
 
+def read_kept_tokens(path: Path) -> list[int]:
+    """Read which tokens of the dense model's stay, ascending."""
+    kept: list[int] = read_json(path).get("kept") or []
+    if not kept or sorted({*kept}) != kept:
+        raise InputError(f"{path}: kept: must be ids, each once and ascending; run `dvc repro vocabulary`")
+    return kept
+
+
 def read_card(checkpoint: Path) -> str:
     """Read the model card of a checkpoint of this pipeline."""
     check_hash(checkpoint / "README.md")

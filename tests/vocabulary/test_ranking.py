@@ -30,7 +30,7 @@ def test_a_script_that_is_kept_stays_and_one_that_is_left_goes_first() -> None:
     assert removal_order(ABC, weights, Scripts(leave=("Cyrillic",)))[0] == 6
     assert removal_order(ABC, weights, Scripts(keep=("Latin",))) == [6]
     with pytest.raises(
-        InputError, match=r"scripts.keep: Klingon: no script of that name; known are Latin, Han"
+        InputError, match=r"prune.vocabulary.keep: Klingon: no script of that name; known are Latin, Han"
     ):
         removal_order(ABC, weights, Scripts(keep=("Klingon",)))
 
@@ -53,7 +53,7 @@ def test_a_multiple_of_tokens_is_kept() -> None:
     order = removal_order(ABC, dict.fromkeys(ABC.tokens, 0.0))
     assert len(kept_tokens(ABC, order, 6, multiple=5)) == 5
     for rows in (2, 9):
-        with pytest.raises(InputError, match=rf"vocabulary: {rows} rows: 3 tokens must stay"):
+        with pytest.raises(InputError, match=rf"prune.vocabulary.rows: {rows}: 3 tokens must stay"):
             kept_tokens(ABC, order, rows, multiple=1)
 
 

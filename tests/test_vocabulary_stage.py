@@ -1,0 +1,120 @@
+"""The stage vocabulary, and what surgery and perplexity make of its choice, through their files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from secateurs.text.documents import Document
+from stages import capture, corpus, mask, perplexity, surgery, vocabulary
+from stages.common.artifacts import write_documents
+from stages.common.paths import MODEL
+from tests.project import change, read_yaml, write_dense_round, write_params
+from tests.tiny import make_tiny_model
+from tests.vocabulary.small import TEXT, byte_level
+
+ROWS = 384
+CHANGES: dict[str, Any] = {
+    "corpus.sequence_length": 24,
+    "corpus.ngram": 30,
+    "corpus.calibration_sequences": 4,
+    "corpus.heldout_sequences": 2,
+    "capture.sequences": 2,
+    "surgery.sequences": 3,
+    "surgery.choice_sequences": 1,
+    "prune.width_multiple": 1,
+    "prune.vocabulary": {"rows": ROWS, "keep": [], "leave": ["Han"]},
+    "domains": {"news": {"source": "path", "path": "*", "reader": {"format": "text"}, "documents": 1}},
+    "benchmarks": {},
+    "mixture": {"news": 1.0, "self": 0.0, "dialogues": 0.0},
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """A directory as the stages up to `sample` leave it; its model has more rows than tokens."""
+
+    def make(**changes: Any) -> Path:
+        monkeypatch.chdir(tmp_path)
+        write_params(tmp_path, change(read_yaml(), CHANGES | changes))
+        tokenizer = byte_level()
+        model = make_tiny_model(
+            vocab_size=512, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id
+        )
+        model.save_pretrained(MODEL)
+        tokenizer.save_pretrained(MODEL)
+        words = TEXT[0].split()
+        texts = [" ".join(words[number % 7 :] + words[: number % 7]) + f" {number}" for number in range(60)]
+        write_documents(
+            tmp_path / "data/sources/news.parquet",
+            [Document(str(number), text) for number, text in enumerate(texts)],
+        )
+        for domain in ("self", "dialogues"):
+            write_documents(tmp_path / f"data/sources/{domain}.parquet", [])
+        write_dense_round(tmp_path, model)
+        return tmp_path
+
+    return make
+
+
+def run(main: Any, *arguments: str) -> Result:
+    result = CliRunner().invoke(main, list(arguments))
+    assert result.exit_code == 0, result.output
+    return result
+
+
+@pytest.mark.usefixtures("quick_programs")
+def test_a_model_pruned_of_channels_and_tokens_is_saved_and_scored_on_the_same_text(project) -> None:
+    directory = project()
+    run(corpus.main)
+    said = run(vocabulary.main).output
+    assert f"{ROWS} of 512 rows stay; held-out text has 1.0" in said
+    for name in ("r1", "r2", "r3"):
+        run(capture.main, name)
+        run(mask.main, name)
+    run(surgery.main)
+    model = AutoModelForCausalLM.from_pretrained("data/pruned")
+    tokenizer = AutoTokenizer.from_pretrained("data/pruned")
+    kept = json.loads((directory / "data/vocabulary.json").read_text())["kept"]
+    assert len(kept) == len(tokenizer) == model.config.vocab_size == len(model.lm_head.weight) == ROWS
+    assert model.config.intermediate_size < 48
+    scores = []
+    for name, checkpoint in (("dense", "data/model"), ("pruned", "data/pruned")):
+        run(perplexity.main, name, "--checkpoint", checkpoint)
+        found = json.loads((directory / f"data/evaluations/{name}/perplexity.json").read_text())
+        scores.append(found["perplexity"]["domains"]["news"])
+    dense, pruned = scores
+    assert dense["tokens"] == pruned["tokens"]
+    assert pruned["bits_per_byte"] / dense["bits_per_byte"] < 1.5
+
+
+def test_with_0_rows_all_tokens_stay(project) -> None:
+    directory = project(**{"prune.vocabulary.rows": 0})
+    assert "all tokens stay, because prune.vocabulary.rows is 0" in run(vocabulary.main).output
+    assert json.loads((directory / "data/vocabulary.json").read_text()) == {"kept": None}
+
+
+def test_more_rows_than_tokens_are_refused(project) -> None:
+    project(**{"prune.vocabulary.rows": 448})
+    result = CliRunner().invoke(vocabulary.main, [])
+    assert result.exit_code == 1
+    assert "prune.vocabulary.rows: 448: 258 tokens must stay" in result.output
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ((100, [], []), "prune.vocabulary.rows: 100: must be a multiple of 64, such as 64"),
+        ((64, ["Han"], ["Han"]), "prune.vocabulary: Han stands under both keep and leave"),
+        ((384, ["Elvish"], []), "prune.vocabulary.keep: Elvish: no script of that name"),
+    ],
+)
+def test_settings_that_nobody_can_mean_are_refused(project, changes, message) -> None:
+    project(**{"prune.vocabulary": dict(zip(("rows", "keep", "leave"), changes, strict=True))})
+    result = CliRunner().invoke(vocabulary.main, [])
+    assert result.exit_code == 1
+    assert message in result.output
