@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -90,6 +91,24 @@ def test_a_model_pruned_of_channels_and_tokens_is_saved_and_scored_on_the_same_t
     dense, pruned = scores
     assert dense["tokens"] == pruned["tokens"]
     assert pruned["bits_per_byte"] / dense["bits_per_byte"] < 1.5
+
+
+@pytest.mark.usefixtures("quick_programs")
+def test_the_vocabulary_alone_can_go(project) -> None:
+    prune = {key: value for key, value in read_yaml()["prune"].items() if key != "sparsity"}
+    directory = project(prune=prune | {"sites": [], "vocabulary": CHANGES["prune.vocabulary"]})
+    run(corpus.main)
+    run(vocabulary.main)
+    for name in ("r1", "r2", "r3"):
+        run(capture.main, name)
+        run(mask.main, name)
+    run(surgery.main)
+    dense, pruned = (AutoModelForCausalLM.from_pretrained(path) for path in (MODEL, "data/pruned"))
+    kept = json.loads((directory / "data/vocabulary.json").read_text())["kept"]
+    ids = {old: new for new, old in enumerate(kept)}
+    text = [token for token in byte_level()(TEXT[0])["input_ids"] if token in ids][:20]
+    expected = dense(torch.tensor([text])).logits[..., kept]
+    assert torch.equal(pruned(torch.tensor([[ids[token] for token in text]])).logits, expected)
 
 
 def test_with_0_rows_all_tokens_stay(project) -> None:

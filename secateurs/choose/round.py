@@ -52,6 +52,7 @@ def choose(
     that rank nothing.
     """
     budget, progress = settings.prune, settings.rounds[round_name]
+    check_target(model, budget)
     generator = torch.Generator().manual_seed(settings.mask.seed)
     summed = dict(scores)
     by_domain: dict[str, dict[str, Tensor]] = {}
@@ -80,21 +81,21 @@ def choose(
         for domain, values in found.items():
             ranked[domain] = torch.cat([ranked.get(domain, values[:0]), values[units]])
     candidates = candidates_of(model, budget, summed, masks)
-
-    _check_scores(candidates, settings)
     total = decoder_parameters(model)
-    # The first round already refuses what only the last one would run into.
-    check_target(model, budget)
     share = decoder_share(model, budget)
-    allocate = uniform_masks if budget.widths == "uniform" else per_layer_masks
-    cut = allocate(candidates, round(progress * share * total), budget.floor)
+    cut: Masks = {}
+    # Without a kind of channels only the vocabulary is cut, and every round keeps all.
+    if candidates:
+        _check_scores(candidates, settings)
+        allocate = uniform_masks if budget.widths == "uniform" else per_layer_masks
+        cut = allocate(candidates, round(progress * share * total), budget.floor)
     removed = sum(one.cost * int((~cut[one.name]).sum()) for one in candidates)
     chosen = {**masks, **by_site(candidates, cut)}
     history = {
         "round": round_name,
         "progress": progress,
         "metric": settings.mask.metric,
-        "prune": budget.model_dump(),
+        "prune": budget.written(),
         "sequences": {domain: captures[domain].sequences for domain in domains},
         "sparsity": removed / total,
         "loss": {domain: captures[domain].loss for domain in domains},

@@ -13,12 +13,14 @@ from secateurs.choose.weight_bytes import FORMATS, PRECISIONS, bound, weight_byt
 from secateurs.errors import SettingError
 from secateurs.families.decoder import decoder_parameters
 from secateurs.settings.groups import Prune
+from secateurs.vocabulary.rows import row_parameters, vocabulary_rows
 
 
 def decoder_share(model: PreTrainedModel, budget: Prune) -> float:
-    """The share of the dense model's decoder parameters that a budget asks to be gone.
+    """The share of the dense model's decoder parameters that a budget asks to be gone; 0 if it has no target.
 
-    With P parameters in all, D in the decoder, and weights of which a parameter takes e bytes with it:
+    With P parameters in all once the vocabulary's rows are gone that the budget takes, D in the decoder, and
+    weights of which a parameter takes e bytes with it:
 
         sparsity                (P - parameters) / D                ceil((bound - bytes) / e) / D
 
@@ -27,12 +29,26 @@ def decoder_share(model: PreTrainedModel, budget: Prune) -> float:
     """
     if budget.sparsity is not None:
         return budget.sparsity
+    asked = 0
     if budget.parameters is not None:
-        asked = model.num_parameters() - budget.parameters
-    else:
-        assert budget.memory is not None, "a checked budget has one target"
+        asked = whole_parameters(model, budget) - budget.parameters
+    elif budget.memory is not None:
         asked = bound(model, budget, budget.memory.precision).parameters(budget.memory.bytes)
     return asked / decoder_parameters(model)
+
+
+def whole_parameters(model: PreTrainedModel, budget: Prune) -> int:
+    """The parameters of a dense model once the rows of the vocabulary are gone that the budget takes.
+
+    Raises InputError if it leaves more of them than there are.
+    """
+    there = vocabulary_rows(model)
+    if budget.vocabulary.rows > there:
+        raise SettingError(
+            f"prune.vocabulary.rows: {budget.vocabulary.rows}: the model has {there}; ask for fewer"
+        )
+    gone = there - budget.vocabulary.rows if budget.vocabulary.rows else 0
+    return model.num_parameters() - gone * row_parameters(model)
 
 
 def check_target(model: PreTrainedModel, budget: Prune) -> None:
@@ -40,14 +56,18 @@ def check_target(model: PreTrainedModel, budget: Prune) -> None:
 
     The message names the nearest target that can be met.
     """
+    whole = whole_parameters(model, budget)
+    if not budget.sites:
+        return
     total, most = decoder_parameters(model), _most_removable(model, budget)
     asked = round(decoder_share(model, budget) * total)
     where, memory = f"prune.{written(budget)}", budget.memory
-    held = model.num_parameters() if memory is None else weight_bytes(model, memory.precision)
+    held = whole if memory is None else weight_bytes(model, memory.precision, budget.vocabulary.rows)
     if asked == 0 and budget.sparsity is not None:
         raise SettingError(f"{where}: not one of the decoder's {total:,} parameters would go; raise it")
     if asked <= 0 or (memory is not None and memory.bytes >= held):
         what = "parameters" if memory is None else "bytes of weights at that precision"
+        what += f" with {budget.vocabulary.rows:,} rows of the vocabulary" if budget.vocabulary.rows else ""
         raise SettingError(
             f"{where}: the dense model has no more than {held:,} {what}; ask for less than those"
         )
@@ -86,11 +106,11 @@ def _nearest(model: PreTrainedModel, budget: Prune, most: int) -> str:
     if budget.memory is not None:
         precision = budget.memory.precision
         left = bound(model, budget, precision).left(most)
-        if left >= weight_bytes(model, precision):
+        if left >= weight_bytes(model, precision, budget.vocabulary.rows):
             return "no target of bytes can be met with certainty"
         return f"{found}memory: {{bytes: {left}, precision: {precision}}}"
     if budget.parameters is not None:
-        return f"{found}parameters: {model.num_parameters() - most}"
+        return f"{found}parameters: {whole_parameters(model, budget) - most}"
     # Four digits, rounded towards what can be met.
     return f"{found}sparsity: {floor(most / decoder_parameters(model) * 10_000) / 10_000}"
 

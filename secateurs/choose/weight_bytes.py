@@ -1,6 +1,6 @@
 """The bytes of weights in a file, by one function for the budget, the checkpoint and the GGUF file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
@@ -76,15 +76,16 @@ def tensor_bytes(shape: Sequence[int], form: str) -> int:
     return prod(shape) // FORMATS[form].block * FORMATS[form].bytes
 
 
-def weight_bytes(model: PreTrainedModel, precision: str) -> int:
+def weight_bytes(model: PreTrainedModel, precision: str, rows: int = 0) -> int:
     """Bytes that the weights of a model take at a precision, a key of PRECISIONS; shared ones count once.
 
-    The sum of tensor_bytes over the weights. Buffers, activations and the cache of keys and values come on
-    top in use, a file's names and vocabulary on disk.
+    rows: of embeddings and head, where fewer than the model has are left; 0: all. The sum of tensor_bytes
+    over the weights. Buffers, activations and the cache of keys and values come on top in use, a file's names
+    and vocabulary on disk.
     """
     formats, ends = PRECISIONS[precision], _vocabulary(model)
     return sum(
-        tensor_bytes(weight.shape, stored_format(weight.shape, id(weight) in ends, formats))
+        tensor_bytes(_left(weight, ends, rows), stored_format(weight.shape, id(weight) in ends, formats))
         for weight in model.parameters()
     )
 
@@ -128,7 +129,10 @@ def bound(model: PreTrainedModel, budget: Prune, precision: str) -> Bound:
         id(weight): worst.get(id(weight)) or stored_format(weight.shape, id(weight) in ends, formats)
         for weight in model.parameters()
     }
-    total = sum(tensor_bytes(weight.shape, forms[id(weight)]) for weight in model.parameters())
+    total = sum(
+        tensor_bytes(_left(weight, ends, budget.vocabulary.rows), forms[id(weight)])
+        for weight in model.parameters()
+    )
     return Bound(total, min(_unit_bytes(model, site, forms) for site in sites), bool(worst))
 
 
@@ -139,6 +143,11 @@ def _unit_bytes(model: PreTrainedModel, site: Site, forms: Mapping[int, str]) ->
         form = FORMATS[forms[id(weight)]]
         size += Fraction(count * form.bytes, form.block)
     return size / site.kind.cost(model, site)
+
+
+def _left(weight: torch.Tensor, ends: Collection[int], rows: int) -> Sequence[int]:
+    """A weight's shape where so many rows of embeddings and head are left, 0: all."""
+    return (rows, *weight.shape[1:]) if rows and id(weight) in ends else weight.shape
 
 
 def _vocabulary(model: PreTrainedModel) -> set[int]:

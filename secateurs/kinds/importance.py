@@ -108,7 +108,7 @@ def rank_agreement(sites: list[dict[str, Tensor]]) -> list[list[float]]:
             # Spearman's coefficient is Pearson's on ranks.
             ranks = torch.stack([_ranks(values) for values in stacked])
             matrices.append(torch.corrcoef(ranks).nan_to_num(0.0))
-    return torch.stack(matrices).mean(dim=0).tolist()
+    return torch.stack(matrices).mean(dim=0).tolist() if matrices else []
 
 
 def _ranks(values: Tensor) -> Tensor:

@@ -124,7 +124,9 @@ class Prune(Group):
 
     sparsity: share of the decoder layers' parameters to remove. parameters: how many the whole model may
     have left. widths: one width for all layers, or each its own. width_multiple: kept mlp widths are
-    multiples of it. floor: the smallest fraction of its units that a site keeps. sites: the kinds that go.
+    multiples of it. floor: the smallest fraction of its units that a site keeps. sites: the kinds that go;
+    none, and then no target, where only rows of the vocabulary do. Targets of the whole model count without
+    those rows.
     """
 
     sparsity: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -133,18 +135,28 @@ class Prune(Group):
     widths: Literal["uniform", "per_layer"] = "uniform"
     width_multiple: Positive = 32
     floor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    sites: list[KindName] = Field(default_factory=lambda: ["mlp"], min_length=1)
+    sites: list[KindName] = Field(default_factory=lambda: ["mlp"])
     vocabulary: Vocabulary = Vocabulary()
 
     @model_serializer(mode="wrap")
     def _given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in write(self).items() if value is not None}
 
+    def written(self) -> dict[str, Any]:
+        """What a round's history says of it; of the vocabulary the rows that are left, where some go."""
+        given = self.model_dump(exclude={"vocabulary"})
+        return given | ({"rows": self.vocabulary.rows} if self.vocabulary.rows else {})
+
     def problems(self) -> list[str]:
         """What is wrong with the group beyond the types of its values, a line each."""
         targets = [name for name in TARGETS if getattr(self, name) is not None]
         problems = []
-        if not targets:
+        if not self.sites and (targets or not self.vocabulary.rows):
+            problems.append(
+                "prune.sites: []: then no channels go, so that prune.vocabulary.rows must be above 0 and "
+                f"prune can have no {', '.join(TARGETS)}; name a kind of site, or take those away"
+            )
+        elif self.sites and not targets:
             problems.append(f"prune: no target; add one of {', '.join(TARGETS)}, such as `sparsity: 0.2`")
         if len(targets) > 1:
             given = ", ".join(f"prune.{name}: {self.model_dump()[name]}" for name in targets)

@@ -23,6 +23,17 @@ def vocabulary_rows(model: PreTrainedModel) -> int:
     return len(_embeddings(model).weight)
 
 
+def row_parameters(model: PreTrainedModel) -> int:
+    """Parameters that a row takes with it: in embeddings, a head of its own with its bias, other tables."""
+    embeddings, head = _embeddings(model), model.get_output_embeddings()
+    tables = [embeddings, *_per_layer_tables(model, embeddings, _per_layer_rows(model))]
+    count = sum(int(table.weight.shape[1]) for table in tables)
+    if head is not None:
+        count += 0 if head.weight is embeddings.weight else int(head.weight.shape[1])
+        count += head.bias is not None
+    return count
+
+
 def named_ids(*configs: Any) -> set[int]:
     """The ids that a model's config and generation config give a meaning to, such as the end of text."""
     return {
@@ -47,9 +58,8 @@ def cut_vocabulary(model: PreTrainedModel, ids: Mapping[int, int]) -> None:
     ordered = sorted(ids, key=ids.__getitem__)
     kept = torch.tensor([old for old in ordered if old < len(embeddings.weight)])
     sizes = {"vocab_size": len(embeddings.weight)}
-    for config in _configs(model):
-        if getattr(config, _PER_LAYER, None):
-            sizes[_PER_LAYER] = getattr(config, _PER_LAYER)
+    if per_layer := _per_layer_rows(model):
+        sizes[_PER_LAYER] = per_layer
     tied = head is not None and head.weight is embeddings.weight
     tables = [embeddings, *_per_layer_tables(model, embeddings, sizes.get(_PER_LAYER))]
     _check_others(model, [*tables, *([] if head is None else [head])], sizes["vocab_size"])
@@ -78,6 +88,10 @@ def _embeddings(model: PreTrainedModel) -> Any:
 
 def _rows(weight: Tensor, kept: Tensor) -> nn.Parameter:
     return nn.Parameter(weight[kept.to(weight.device)].clone(), requires_grad=weight.requires_grad)
+
+
+def _per_layer_rows(model: PreTrainedModel) -> int | None:
+    return next((size for config in _configs(model) if (size := getattr(config, _PER_LAYER, None))), None)
 
 
 def _per_layer_tables(model: PreTrainedModel, embeddings: nn.Module, rows: int | None) -> list[Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from secateurs.choose.target import decoder_share
+from secateurs.choose.target import decoder_share, whole_parameters
 from secateurs.evaluation.cost import macs_per_token
 from secateurs.families.decoder import decoder_parameters
 from secateurs.families.experts import open_experts
@@ -89,7 +89,7 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     statistics = 4 if params.capture.gradients else 2
     passes = 1 + params.capture.gradients + (params.capture.gradients and params.capture.checkpointing)
     dense_bytes = model.num_parameters() * weight_bytes
-    pruned_bytes = dense_bytes - share * decoder * weight_bytes
+    pruned_bytes = (whole_parameters(model, budget_of(params)) - share * decoder) * weight_bytes
     return [
         Work("model", 1, 0, 0.0, dense_bytes),
         Work("sample", 1, sampled, sampled * forward, 0.0),

@@ -4,10 +4,11 @@ import copy
 
 from transformers import PreTrainedModel
 
-from secateurs.choose.target import check_target, decoder_share, rows_remedy, written
+from secateurs.choose.target import check_target, decoder_share, rows_remedy, whole_parameters, written
 from secateurs.choose.weight_bytes import weight_bytes
 from secateurs.families.decoder import decoder_parameters
 from secateurs.families.experts import open_experts
+from secateurs.vocabulary.rows import vocabulary_rows
 from stages.params.file import Params
 
 
@@ -23,8 +24,14 @@ def target_lines(params: Params, model: PreTrainedModel) -> list[str]:
     """
     budget, dtype = params.prune, params.compute.dtype
     share, whole = decoder_share(model, budget), model.num_parameters()
-    left = whole - round(share * decoder_parameters(model))
+    left = whole_parameters(model, budget) - round(share * decoder_parameters(model))
     bytes_left = weight_bytes(model, dtype) * left / whole
+    if not budget.sites:
+        return [
+            f"No channels go; {budget.vocabulary.rows:,} of {vocabulary_rows(model):,} rows of the vocabulary stay. Of",
+            f"{whole:,} parameters {left:,} are left ({left / whole:.1%}), {_megabytes(bytes_left)} on disk",
+            f"in {dtype}.",
+        ]
     lines = [
         f"Target prune.{written(budget)}: {share:.1%} of the decoder's parameters go. At most {left:,} of",
         f"{whole:,} parameters are left ({left / whole:.1%}), {_megabytes(bytes_left)} on disk in {dtype}.",

@@ -53,14 +53,15 @@ def read_captures(path: Path) -> dict[str, DomainCapture]:
         grouped.setdefault(domain, {}).setdefault(site, {})[statistic] = values
     captures = {}
     counts = metadata["domains"]
+    # Where only the vocabulary is cut, nothing is observed but the loss.
     if (
         not isinstance(counts, dict)
-        or set(counts) != set(grouped)
+        or set(counts) != set(grouped or counts)
         or not all(map(_is_count, counts.values()))
     ):
         raise InputError(f"{path}: damaged: its counts per domain are not those of its tensors; {AGAIN}")
     for domain, count in counts.items():
-        captures[domain] = DomainCapture(grouped[domain], **count)
+        captures[domain] = DomainCapture(grouped.get(domain, {}), **count)
     return captures
 
 

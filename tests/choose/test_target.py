@@ -47,6 +47,29 @@ def test_bytes_at_half_precision_are_twice_as_many_parameters(tiny_model: Make) 
     assert decoder_share(model, by_bytes) == decoder_share(model, target(parameters=aim))
 
 
+@pytest.mark.parametrize(("tied", "matrices"), [(True, 1), (False, 2)])
+def test_rows_of_the_vocabulary_count_towards_a_target_of_the_whole_model(
+    tiny_model: Make, tied: bool, matrices: int
+) -> None:
+    model = tiny_model(tie_word_embeddings=tied)
+    gone = (258 - 192) * 32 * matrices
+    fewer = replace(DENSE, rows=192)
+    aim = model.num_parameters() - gone - 1000
+    for budget in (
+        replace(fewer, sparsity=None, parameters=aim),
+        replace(fewer, sparsity=None, memory=Memory(4 * aim, "float32")),
+    ):
+        assert decoder_share(model, budget) * decoder_parameters(model) == pytest.approx(1000)
+    before = model.num_parameters()
+    cut_vocabulary(model, {index: index for index in range(192)})
+    assert before - model.num_parameters() == gone
+
+
+def test_more_rows_than_there_are_are_refused(tiny_model: Make) -> None:
+    with pytest.raises(InputError, match=r"prune.vocabulary.rows: 320: the model has 258; ask for fewer"):
+        check_target(tiny_model(), replace(DENSE, rows=320))
+
+
 def test_the_bytes_of_a_dtype_are_those_of_the_file(tiny_model: Make, tmp_path: Path) -> None:
     tiny_model().to(torch.bfloat16).save_pretrained(tmp_path)
     written = (tmp_path / "model.safetensors").stat().st_size
