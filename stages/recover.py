@@ -25,6 +25,8 @@ from secateurs.recover import training as course_of_training
 from secateurs.recover.recovery import recover, trained_parameters
 from secateurs.recover.training import Check, Course, Snapshot, together
 from secateurs.settings.groups import Training
+from secateurs.text.recutting import same_cut
+from secateurs.vocabulary.shared import cut_like, in_tokens_of
 from stages.common.artifacts import read_card
 from stages.common.calibration import read_text
 from stages.common.checkpoints import load_model, load_tokenizer, saved_dtype
@@ -52,10 +54,17 @@ def main() -> None:
     trainings = params.recover.trainings()
     training = trainings[-1]
     tokenizer, pruned_card = load_tokenizer(PRUNED), read_card(PRUNED)
-    text = leave_out(read_text(RECOVERY_TEXT).ids, rows_left_out(params))
+    dense = load_tokenizer(MODEL)
+    ids = read_text(RECOVERY_TEXT).ids
+    if not same_cut(dense, tokenizer):
+        ids = in_tokens_of(ids, dense, tokenizer)
+    text = leave_out(ids, rows_left_out(params))
     mixture = recovery_mixture(params)
     check = torch.cat([ids[:1] for ids in text[1].values()])
     student, teacher, autocast = _models(params)
+    if not same_cut(dense, tokenizer):
+        # Both then choose among the same tokens.
+        cut_like(teacher, dense, tokenizer)
     parts = _train(student, teacher, text, mixture, trainings, autocast, params.compute.dtype)
     course = together(parts)
     made = len(course.losses)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import torch
 from click.testing import CliRunner, Result
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from secateurs.settings.groups import OWN_KINDS
 from secateurs.text.documents import Document
-from stages import capture, corpus, mask, perplexity, surgery, vocabulary
-from stages.common.artifacts import write_documents
-from stages.common.paths import MODEL
+from stages import capture, corpus, mask, perplexity, recover, surgery, vocabulary
+from stages.common.artifacts import read_sequences, write_documents, write_sequences
+from stages.common.paths import CALIBRATION, MODEL, RECOVERY_TEXT
 from tests.project import change, read_yaml, write_dense_round, write_params
 from tests.tiny import make_tiny_model
 from tests.vocabulary.small import TEXT, byte_level
@@ -94,9 +96,19 @@ def test_a_model_pruned_of_channels_and_tokens_is_saved_and_scored_on_the_same_t
 
 
 @pytest.mark.usefixtures("quick_programs")
-def test_the_vocabulary_alone_can_go(project) -> None:
+def test_the_vocabulary_alone_can_go_and_what_is_left_be_trained(project) -> None:
     prune = {key: value for key, value in read_yaml()["prune"].items() if key != "sparsity"}
-    directory = project(prune=prune | {"sites": [], "vocabulary": CHANGES["prune.vocabulary"]})
+    directory = project(
+        prune=prune | {"sites": [], "vocabulary": CHANGES["prune.vocabulary"]},
+        **{
+            "compute.device": "cpu",
+            "recover.steps": 2,
+            "recover.scales_first.steps": 0,
+            "recover.batch_size": 2,
+            "recover.left_out": 1,
+            "recover.mixture": {"calibration": 0.6, "plain": 0.4, "dialogues": 0.0},
+        },
+    )
     run(corpus.main)
     run(vocabulary.main)
     for name in ("r1", "r2", "r3"):
@@ -109,6 +121,15 @@ def test_the_vocabulary_alone_can_go(project) -> None:
     text = [token for token in byte_level()(TEXT[0])["input_ids"] if token in ids][:20]
     expected = dense(torch.tensor([text])).logits[..., kept]
     assert torch.equal(pruned(torch.tensor([[ids[token] for token in text]])).logits, expected)
+    rows = read_sequences(CALIBRATION)
+    recovery = [replace(row, domain=domain) for domain in ("news", OWN_KINDS["plain"]) for row in rows]
+    write_sequences(RECOVERY_TEXT, recovery, {})
+    run(recover.main)
+    recovered = AutoModelForCausalLM.from_pretrained("data/recovered")
+    assert recovered.config.vocab_size == ROWS
+    # Nothing was lost among the tokens that stay, so there is nothing to win.
+    found = json.loads((directory / "data/recovered/recovery.json").read_text())
+    assert found["before"]["all"] == pytest.approx(0, abs=1e-6)
 
 
 def test_with_0_rows_all_tokens_stay(project) -> None:

@@ -42,12 +42,10 @@ def whole_parameters(model: PreTrainedModel, budget: Prune) -> int:
 
     Raises InputError if it leaves more of them than there are.
     """
-    there = vocabulary_rows(model)
-    if budget.vocabulary.rows > there:
-        raise SettingError(
-            f"prune.vocabulary.rows: {budget.vocabulary.rows}: the model has {there}; ask for fewer"
-        )
-    gone = there - budget.vocabulary.rows if budget.vocabulary.rows else 0
+    there, rows = vocabulary_rows(model), budget.vocabulary.rows
+    if rows > there:
+        raise SettingError(f"prune.vocabulary.rows: {rows}: the model has {there}; ask for fewer")
+    gone = there - rows if rows else 0
     return model.num_parameters() - gone * row_parameters(model)
 
 

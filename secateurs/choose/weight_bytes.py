@@ -129,10 +129,8 @@ def bound(model: PreTrainedModel, budget: Prune, precision: str) -> Bound:
         id(weight): worst.get(id(weight)) or stored_format(weight.shape, id(weight) in ends, formats)
         for weight in model.parameters()
     }
-    total = sum(
-        tensor_bytes(_left(weight, ends, budget.vocabulary.rows), forms[id(weight)])
-        for weight in model.parameters()
-    )
+    rows = budget.vocabulary.rows
+    total = sum(tensor_bytes(_left(weight, ends, rows), forms[id(weight)]) for weight in model.parameters())
     return Bound(total, min(_unit_bytes(model, site, forms) for site in sites), bool(worst))
 
 

@@ -89,7 +89,7 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     statistics = 4 if params.capture.gradients else 2
     passes = 1 + params.capture.gradients + (params.capture.gradients and params.capture.checkpointing)
     dense_bytes = model.num_parameters() * weight_bytes
-    pruned_bytes = (whole_parameters(model, budget_of(params)) - share * decoder) * weight_bytes
+    pruned_bytes = (whole_parameters(model, params.prune) - share * decoder) * weight_bytes
     return [
         Work("model", 1, 0, 0.0, dense_bytes),
         Work("sample", 1, sampled, sampled * forward, 0.0),

@@ -27,8 +27,9 @@ def target_lines(params: Params, model: PreTrainedModel) -> list[str]:
     left = whole_parameters(model, budget) - round(share * decoder_parameters(model))
     bytes_left = weight_bytes(model, dtype) * left / whole
     if not budget.sites:
+        rows = budget.vocabulary.rows
         return [
-            f"No channels go; {budget.vocabulary.rows:,} of {vocabulary_rows(model):,} rows of the vocabulary stay. Of",
+            f"No channels go; {rows:,} of {vocabulary_rows(model):,} rows of the vocabulary stay. Of",
             f"{whole:,} parameters {left:,} are left ({left / whole:.1%}), {_megabytes(bytes_left)} on disk",
             f"in {dtype}.",
         ]

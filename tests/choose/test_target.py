@@ -16,8 +16,9 @@ from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
 from secateurs.gguf.writing import write_gguf
 from secateurs.prune import prune_model
-from secateurs.settings.groups import Memory, Prune
+from secateurs.settings.groups import Memory, Prune, Vocabulary
 from secateurs.settings.method import settings_of
+from secateurs.vocabulary.rows import cut_vocabulary
 from tests.test_export import trained_tokenizer
 from tests.test_prune import SMALL, tokens
 from tests.tiny import make_tiny_model
@@ -53,11 +54,11 @@ def test_rows_of_the_vocabulary_count_towards_a_target_of_the_whole_model(
 ) -> None:
     model = tiny_model(tie_word_embeddings=tied)
     gone = (258 - 192) * 32 * matrices
-    fewer = replace(DENSE, rows=192)
+    fewer = DENSE.changed(vocabulary=Vocabulary(rows=192))
     aim = model.num_parameters() - gone - 1000
     for budget in (
-        replace(fewer, sparsity=None, parameters=aim),
-        replace(fewer, sparsity=None, memory=Memory(4 * aim, "float32")),
+        fewer.changed(sparsity=None, parameters=aim),
+        fewer.changed(sparsity=None, memory=Memory(bytes=4 * aim, precision="float32")),
     ):
         assert decoder_share(model, budget) * decoder_parameters(model) == pytest.approx(1000)
     before = model.num_parameters()
@@ -67,7 +68,7 @@ def test_rows_of_the_vocabulary_count_towards_a_target_of_the_whole_model(
 
 def test_more_rows_than_there_are_are_refused(tiny_model: Make) -> None:
     with pytest.raises(InputError, match=r"prune.vocabulary.rows: 320: the model has 258; ask for fewer"):
-        check_target(tiny_model(), replace(DENSE, rows=320))
+        check_target(tiny_model(), DENSE.changed(vocabulary=Vocabulary(rows=320)))
 
 
 def test_the_bytes_of_a_dtype_are_those_of_the_file(tiny_model: Make, tmp_path: Path) -> None:
