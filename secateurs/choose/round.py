@@ -89,6 +89,7 @@ def choose(
         _check_scores(candidates, settings)
         allocate = uniform_masks if budget.widths == "uniform" else per_layer_masks
         cut = allocate(candidates, round(progress * share * total), budget.floor)
+    matrix = rank_agreement(list(by_domain.values()))
     removed = sum(one.cost * int((~cut[one.name]).sum()) for one in candidates)
     chosen = {**masks, **by_site(candidates, cut)}
     history = {
@@ -101,7 +102,7 @@ def choose(
         "loss": {domain: captures[domain].loss for domain in domains},
         "kept": {kind: widths(chosen, kind) for kind in budget.sites},
         "full": full,
-        "agreement": {"domains": domains, "matrix": rank_agreement(list(by_domain.values()))},
+        "agreement": {"domains": domains if matrix else [], "matrix": matrix},
     }
     return Choice(chosen, summed, history)
 

@@ -85,7 +85,7 @@ def weight_bytes(model: PreTrainedModel, precision: str, rows: int = 0) -> int:
     """
     formats, ends = PRECISIONS[precision], _vocabulary(model)
     return sum(
-        tensor_bytes(_left(weight, ends, rows), stored_format(weight.shape, id(weight) in ends, formats))
+        tensor_bytes(_left(weight, ends, left), stored_format(weight.shape, id(weight) in ends, formats))
         for weight in model.parameters()
     )
 
@@ -129,8 +129,8 @@ def bound(model: PreTrainedModel, budget: Prune, precision: str) -> Bound:
         id(weight): worst.get(id(weight)) or stored_format(weight.shape, id(weight) in ends, formats)
         for weight in model.parameters()
     }
-    rows = budget.vocabulary.rows
-    total = sum(tensor_bytes(_left(weight, ends, rows), forms[id(weight)]) for weight in model.parameters())
+    left = budget.vocabulary.rows
+    total = sum(tensor_bytes(_left(weight, ends, left), forms[id(weight)]) for weight in model.parameters())
     return Bound(total, min(_unit_bytes(model, site, forms) for site in sites), bool(worst))
 
 

@@ -128,8 +128,10 @@ def _panels_by_layer(kinds: Sequence[str], rest: float) -> tuple[Any, list[Any]]
 
 
 def kept_channels(evidence: Evidence) -> Any:
-    """Units kept in each layer after each round, one panel for each kind of site."""
+    """Units kept in each layer after each round, one panel for each kind of site; None where none can go."""
     names = list(evidence.rounds[-1]["kept"])
+    if not names:
+        return None
     figure, panels = _panels_by_layer(names, 1.4)
     for axes, kind in zip(panels, names, strict=True):
         full = evidence.rounds[-1]["full"][kind]
@@ -148,6 +150,8 @@ def kept_channels(evidence: Evidence) -> Any:
 def domain_agreement(evidence: Evidence) -> Any:
     """How alike two domains rank the channels, as a matrix of rank correlations in the last round."""
     last = evidence.rounds[-1]
+    if not last["agreement"]["matrix"]:
+        return None
     return _matrix(last["agreement"]["domains"], last["agreement"]["matrix"], last)
 
 

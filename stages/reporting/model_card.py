@@ -47,12 +47,13 @@ def model_card(
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
     }
+    gone = 1 - (after.decoder / before.decoder if prune["sites"] else after.parameters / before.parameters)
     lines = ["---", *_yaml(front | {"tags": ["pruned"]}), "---", ""]
     lines += [
-        f"# {words(model.name)}, pruned by {1 - after.decoder / before.decoder:.0%}",
+        f"# {words(model.name)}, pruned by {gone:.0%}",
         "",
         f"{words(model.name)} ({words(origin_of(model))}),",
-        "with whole channels removed by Secateurs.",
+        f"with {_what(prune)} removed by Secateurs.",
         f"The base model's licence, {words(model.licence)}, applies.",
         "Evaluate it on your own task before use.",
         "",
@@ -67,8 +68,8 @@ def model_card(
         "",
         "## How it was made",
         "",
-        f"- {len(history)} rounds of capture and mask by `{last['metric']}`, {prune['widths']} widths "
-        f"(multiples of {prune['width_multiple']}), sites: {', '.join(prune['sites'])}",
+        *_rounds(len(history), last["metric"], prune),
+        *_vocabulary(prune),
         f"- calibration: {max(last['sequences'].values())} sequences of {sequence_length} tokens "
         f"from each of {sum(weight > 0 for weight in params.mixture.values())} domains ({mixture})",
         f"- healing: `{healed.method}`, alpha {surgery.alpha:g}, ridge {surgery.ridge:g}, "
@@ -83,6 +84,29 @@ def model_card(
         lines.append(f"| {entry['round']} | {entry['sparsity']:.1%} | {loss:.3f} nats |")
     lines += ["", "## Runtimes tried", "", *runtimes(proof)]
     return "\n".join(lines) + "\n"
+
+
+def _what(prune: dict[str, Any]) -> str:
+    parts = [*(["whole channels"] if prune["sites"] else []), *(["tokens"] if "rows" in prune else [])]
+    return " and ".join(parts)
+
+
+def _rounds(count: int, metric: str, prune: dict[str, Any]) -> list[str]:
+    if not prune["sites"]:
+        return []
+    return [
+        f"- {count} rounds of capture and mask by `{metric}`, {prune['widths']} widths "
+        f"(multiples of {prune['width_multiple']}), sites: {', '.join(prune['sites'])}"
+    ]
+
+
+def _vocabulary(prune: dict[str, Any]) -> list[str]:
+    if "rows" not in prune:
+        return []
+    return [
+        f"- vocabulary: {prune['rows']:,} tokens stay, by their counts in the calibration text; the tokenizer "
+        "cuts text of them as the dense one does, and spells all other text with their parts"
+    ]
 
 
 def _choice(sequences: int, healed: Healed) -> list[str]:

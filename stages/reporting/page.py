@@ -22,8 +22,8 @@ def build_page(model_name: str, evidence: Evidence, metrics: Metrics, origin: Se
             *sections.zero_shot(evidence),
             sections.cost(evidence, metrics),
             sections.rounds(evidence),
-            sections.layers(evidence),
-            sections.agreement(),
+            # Where only the vocabulary is cut, no layer changes and nothing ranks its channels.
+            *([sections.layers(evidence), sections.agreement()] if evidence.rounds[-1]["kept"] else []),
             sections.continuations(evidence),
             sections.data(figure_tables(evidence)),
             origin,
