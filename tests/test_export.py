@@ -20,6 +20,9 @@ from secateurs.gguf.writing import write_gguf
 from secateurs.kinds.sites import all_kept_masks, cut
 from secateurs.settings.sources import PathModel
 from secateurs.text.documents import Sequence
+from secateurs.vocabulary.choose import trim_vocabulary
+from secateurs.vocabulary.pieces import read_pieces
+from secateurs.vocabulary.ranking import kept_tokens, removal_order
 from stages import portability
 from stages.common.artifacts import write_sequences
 from tests.families.test_families import half_masks, tiny
@@ -46,6 +49,24 @@ def trained_tokenizer(words: str | None = None) -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet)
     tokenizer.train_from_iterator([TEXT] * 4, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+
+
+def test_a_trimmed_vocabulary_is_written_whole(tmp_path: Path) -> None:
+    tokenizer = trained_tokenizer(QWEN2_WORDS)
+    model = tiny("qwen2", vocab_size=320)
+    pieces = read_pieces(tokenizer, 320)
+    order = removal_order(pieces, {index: float(index) for index in pieces.tokens})
+    trimmed = trim_vocabulary(model, tokenizer, kept_tokens(pieces, order, 272, multiple=16))
+    save_model(model, tmp_path)
+    trimmed.save_pretrained(tmp_path)
+    write_gguf(tmp_path, trimmed, tmp_path / "model.gguf", "f32", "tiny")
+    read = AutoTokenizer.from_pretrained(tmp_path, gguf_file="model.gguf")
+    assert len(trimmed) == model.config.vocab_size == 272
+    # transformers' class for this family adds an end token of its own.
+    assert trimmed.get_vocab().items() <= read.get_vocab().items()
+    assert read(TEXT)["input_ids"] == trimmed(TEXT)["input_ids"] != tokenizer(TEXT)["input_ids"]
+    tensors = {one.name: one.data.shape for one in GGUFReader(tmp_path / "model.gguf").tensors}
+    assert tensors["token_embd.weight"][0] == 272
 
 
 def checkpoint(

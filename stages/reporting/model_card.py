@@ -104,7 +104,7 @@ def _vocabulary(prune: dict[str, Any]) -> list[str]:
     if "rows" not in prune:
         return []
     return [
-        f"- vocabulary: {prune['rows']:,} tokens stay, by their counts in the calibration text; the tokenizer "
+        f"- vocabulary: {prune['rows']:,} tokens stay, by their counts in calibration text; the tokenizer "
         "cuts text of them as the dense one does, and spells all other text with their parts"
     ]
 
