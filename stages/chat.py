@@ -14,8 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer,
 from secateurs.devices.placement import place
 from secateurs.errors import InputError
 from secateurs.families.boundaries import prompt_ids
+from secateurs.families.tokenizing import encode
 from secateurs.text.chat_template import render_chat
-from secateurs.text.tokenizing import encode
 from stages.common.artifacts import read_json
 from stages.common.checkpoints import load_model, load_tokenizer
 from stages.common.console import printable, stage

@@ -24,7 +24,7 @@ from transformers.utils import logging
 from secateurs.checkpoints.folder import check_there
 from secateurs.checkpoints.modelling_file import MODELLING_FILE, known_code
 from secateurs.errors import InputError
-from secateurs.text.tokenizing import is_panic
+from secateurs.families.tokenizing import is_panic
 
 # What the libraries raise for files that are missing, broken or of another kind.
 UNREADABLE = (

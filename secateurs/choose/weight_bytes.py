@@ -85,7 +85,7 @@ def weight_bytes(model: PreTrainedModel, precision: str, rows: int = 0) -> int:
     """
     formats, ends = PRECISIONS[precision], _vocabulary(model)
     return sum(
-        tensor_bytes(_left(weight, ends, left), stored_format(weight.shape, id(weight) in ends, formats))
+        tensor_bytes(_left(weight, ends, rows), stored_format(weight.shape, id(weight) in ends, formats))
         for weight in model.parameters()
     )
 

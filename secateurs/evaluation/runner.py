@@ -11,9 +11,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from secateurs.errors import InputError, SettingError
 from secateurs.evaluation.generation import generate
 from secateurs.families.boundaries import beginning
+from secateurs.families.tokenizing import encode
 from secateurs.inference.likelihood import Continuation, Ids, likelihoods
 from secateurs.text.chat_template import TemplateRefusalError, render_chat
-from secateurs.text.tokenizing import encode
 
 # What lm-eval generates at most where a task does not say.
 USUAL_TOKENS = 256

@@ -12,7 +12,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from secateurs.errors import InputError
-from secateurs.text.tokenizing import encode
+from secateurs.families.tokenizing import encode
 
 # Ends of text of the models that are pruned here, and of what they were made from.
 ENDS_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "<eos>", "</s>")

@@ -2,10 +2,10 @@
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from secateurs.families.tokenizing import encode
 from secateurs.settings.groups import Dialogues, Written
 from secateurs.text.documents import Document
 from secateurs.text.sampling import go_on
-from secateurs.text.tokenizing import encode
 from secateurs.text.turns import Dialogue, Turns, to_json
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from secateurs.families.boundaries import beginning, separator
+from secateurs.families.tokenizing import encode
 from secateurs.settings.groups import Corpus
 from secateurs.settings.sources import DIALOGUE_DOMAIN
 from secateurs.text.conversations import Render, contents, no_template, renderer
 from secateurs.text.documents import Document, Sequence
 from secateurs.text.guard import Guard
 from secateurs.text.overlap import NGram, ngrams
-from secateurs.text.tokenizing import encode
 from secateurs.text.turns import NO_DIALOGUES, Turns, from_json, no_turns, turns_of
 
 # Characters of text a token: _USUAL are the usual number. _MOST are all that is tokenised for each token

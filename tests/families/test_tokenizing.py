@@ -10,7 +10,7 @@ from tokenizers import Regex, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from secateurs.errors import InputError
-from secateurs.text.tokenizing import encode
+from secateurs.families.tokenizing import encode
 from tests.project import ROOT
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
