@@ -24,7 +24,7 @@ from secateurs.recover import recovery, scales
 from secateurs.recover import training as course_of_training
 from secateurs.recover.recovery import recover, trained_parameters
 from secateurs.recover.training import Check, Course, Snapshot, together
-from secateurs.settings.groups import Training
+from secateurs.settings.recovery import Training
 from secateurs.text.recutting import same_cut
 from secateurs.vocabulary.shared import cut_like, in_tokens_of
 from stages.common.artifacts import read_card

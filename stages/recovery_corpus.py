@@ -2,7 +2,7 @@
 
 import math
 
-from secateurs.settings.groups import OWN_KINDS
+from secateurs.settings.recovery import OWN_KINDS
 from secateurs.text.corpus import build_heldout, build_rest
 from stages.common.artifacts import read_documents, write_sequences
 from stages.common.console import stage, summary

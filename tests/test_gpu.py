@@ -17,7 +17,7 @@ from secateurs.inference.norms import fused_norms
 from secateurs.inference.writing import write
 from secateurs.kinds.sites import sites_of
 from secateurs.measure.capture import capture
-from secateurs.settings.groups import Capture, Surgery
+from secateurs.settings.pruning import Capture, Surgery
 from secateurs.text.rows import Text
 from tests.heal.test_surgery import IDS, random_masks
 from tests.inference.test_writing import PROMPTS, likeliest

@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner, Result
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from secateurs.settings.groups import OWN_KINDS
+from secateurs.settings.recovery import OWN_KINDS
 from secateurs.text.documents import Document
 from stages import capture, corpus, mask, perplexity, recover, surgery, vocabulary
 from stages.common.artifacts import read_sequences, write_documents, write_sequences

@@ -14,7 +14,7 @@ from secateurs.inference.loss import sequence_losses
 from secateurs.kinds.kind import Site
 from secateurs.kinds.sites import sites_of
 from secateurs.measure.capture import LOSS_EVERY, DomainCapture, capture
-from secateurs.settings.groups import Capture, Surgery
+from secateurs.settings.pruning import Capture, Surgery
 from secateurs.text.rows import Text
 
 HEALING = Surgery(heal="residual", alpha=0.6, ridge=0.15)

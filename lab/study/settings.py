@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from secateurs.errors import InputError
-from secateurs.settings.groups import TARGETS
+from secateurs.settings.pruning import TARGETS
 from stages.planning.rounds import chained_rounds
 
 Tree = dict[str, Any]

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from secateurs.errors import InputError, SettingError
 from secateurs.kinds.kind import Masks, Site
 from secateurs.kinds.sites import chosen_sites, kept_units
-from secateurs.settings.groups import Prune
+from secateurs.settings.pruning import Prune
 
 
 @dataclass(frozen=True)

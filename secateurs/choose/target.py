@@ -12,7 +12,7 @@ from secateurs.choose.allocation import candidates_of, removable
 from secateurs.choose.weight_bytes import FORMATS, PRECISIONS, bound, weight_bytes
 from secateurs.errors import SettingError
 from secateurs.families.decoder import decoder_parameters
-from secateurs.settings.groups import Prune
+from secateurs.settings.pruning import Prune
 from secateurs.vocabulary.rows import row_parameters, vocabulary_rows
 
 

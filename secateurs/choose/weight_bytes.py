@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from secateurs.kinds.kind import Site
 from secateurs.kinds.sites import chosen_sites
-from secateurs.settings.groups import Prune
+from secateurs.settings.pruning import Prune
 
 
 @dataclass(frozen=True)

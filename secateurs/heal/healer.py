@@ -19,7 +19,7 @@ from secateurs.heal.streams import Calls, Streams, projection, silenced, watchin
 from secateurs.inference.norms import fused_norms
 from secateurs.kinds.channels import ChannelSite
 from secateurs.kinds.kind import Masks, Site
-from secateurs.settings.groups import Surgery
+from secateurs.settings.pruning import Surgery
 
 # The smallest squared length that an error is divided by.
 NO_LENGTH = 1e-6

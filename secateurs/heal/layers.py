@@ -20,7 +20,7 @@ from secateurs.heal.streams import Streams, enter, own_batches, projection
 from secateurs.kinds.config import resize_config
 from secateurs.kinds.kind import Masks, Site
 from secateurs.kinds.sites import finish, pruned_sites
-from secateurs.settings.groups import Surgery
+from secateurs.settings.pruning import Surgery
 
 
 @dataclass(frozen=True)

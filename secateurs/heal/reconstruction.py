@@ -18,7 +18,7 @@ from secateurs.devices.parallel import processes, summed
 from secateurs.devices.precision import tensor_cores
 from secateurs.errors import InputError
 from secateurs.heal.streams import Streams
-from secateurs.settings.groups import Reconstruct
+from secateurs.settings.pruning import Reconstruct
 
 # Fraction of the steps over which the learning rate rises to its peak.
 WARMUP = 0.15

@@ -24,7 +24,7 @@ from secateurs.kinds.kind import Observer, Site, Statistics
 from secateurs.kinds.names import parse_name
 from secateurs.kinds.registry import kinds
 from secateurs.kinds.statistics import expanded
-from secateurs.settings.groups import Capture
+from secateurs.settings.pruning import Capture
 from secateurs.text.rows import Text
 
 # Without a backward pass the loss is only for a figure of the report. The head, which is a fifth of a small

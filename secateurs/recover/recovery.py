@@ -16,7 +16,7 @@ from secateurs.errors import InputError, SettingError
 from secateurs.inference.divergence import divergences
 from secateurs.recover.scales import scaled
 from secateurs.recover.training import Check, Course, Snapshot
-from secateurs.settings.groups import Training
+from secateurs.settings.recovery import Training
 
 
 def recover(

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from torch import Tensor
 
-from secateurs.settings.groups import Training
+from secateurs.settings.recovery import Training
 
 
 @dataclass(frozen=True)

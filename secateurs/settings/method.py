@@ -8,8 +8,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from secateurs.errors import SettingError
 from secateurs.settings.base import DEVICE, Group
-from secateurs.settings.groups import GRADIENT_METRICS, TARGETS, Capture, Mask, Prune, Surgery
 from secateurs.settings.problems import lines_of
+from secateurs.settings.pruning import GRADIENT_METRICS, TARGETS, Capture, Mask, Prune, Surgery
 
 
 class Settings(Group):

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
 from secateurs.errors import SettingError
-from secateurs.settings.groups import OWN_KINDS, Corpus
+from secateurs.settings.groups import Corpus
+from secateurs.settings.recovery import OWN_KINDS
 from secateurs.settings.sources import DIALOGUE_DOMAIN, GENERATED
 from secateurs.text.documents import Document, Sequence
 from secateurs.text.guard import Guard

@@ -5,7 +5,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.families.boundaries import start
-from secateurs.settings.groups import OwnText
+from secateurs.settings.recovery import OwnText
 from secateurs.text.documents import Document
 from secateurs.text.sampling import go_on
 

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Collection, Iterator, Mapping
 
-from secateurs.settings.groups import Capture, Corpus, Evaluate, Surgery
+from secateurs.settings.groups import Corpus, Evaluate
+from secateurs.settings.pruning import Capture, Surgery
 from secateurs.settings.sources import GENERATED
 
 

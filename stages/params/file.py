@@ -12,21 +12,11 @@ from pydantic import Field, ValidationError, model_validator
 
 from secateurs.errors import InputError, SettingError
 from secateurs.settings.base import Group, Name
-from secateurs.settings.groups import (
-    Capture,
-    Compute,
-    Corpus,
-    Evaluate,
-    Export,
-    Mask,
-    Prune,
-    Recover,
-    Round,
-    Sample,
-    Surgery,
-)
+from secateurs.settings.groups import Compute, Corpus, Evaluate, Export, Sample
 from secateurs.settings.method import healing_problems, measure_problems
 from secateurs.settings.problems import lines_of
+from secateurs.settings.pruning import Capture, Mask, Prune, Round, Surgery
+from secateurs.settings.recovery import Recover
 from secateurs.settings.sources import (
     GENERATED,
     Benchmark,

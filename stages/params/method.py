@@ -1,7 +1,7 @@
 """The part of params.yaml that the method knows."""
 
-from secateurs.settings.groups import Surgery
 from secateurs.settings.method import Settings
+from secateurs.settings.pruning import Surgery
 from stages.params.file import Params
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from secateurs.settings.groups import Round
+from secateurs.settings.pruning import Round
 
 DENSE = "dense"
 

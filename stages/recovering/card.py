@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from secateurs.checkpoints.proof import Proof
-from secateurs.settings.groups import Training
+from secateurs.settings.recovery import Training
 from stages.reporting.model_card import runtimes
 
 ALL = "all"

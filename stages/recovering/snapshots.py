@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from secateurs.recover.training import Check, Course, Snapshot
-from secateurs.settings.groups import Training
+from secateurs.settings.recovery import Training
 from stages.rounds.tensors import read_tensors, write_tensors
 
 SCRATCH = Path("data/.recovering")

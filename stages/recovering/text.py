@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from secateurs.errors import InputError
-from secateurs.settings.groups import OWN_KINDS
+from secateurs.settings.recovery import OWN_KINDS
 from stages.params.file import Params
 
 CALIBRATION_KIND = "calibration text"

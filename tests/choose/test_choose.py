@@ -8,8 +8,8 @@ from secateurs.choose.round import Choice, choose
 from secateurs.errors import InputError
 from secateurs.kinds.sites import all_kept_masks
 from secateurs.measure.capture import DomainCapture
-from secateurs.settings.groups import Prune
 from secateurs.settings.method import Settings
+from secateurs.settings.pruning import Prune
 from tests.tiny import make_tiny_model
 
 SITES = ("0/mlp", "1/mlp", "2/mlp")

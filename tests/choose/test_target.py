@@ -16,8 +16,8 @@ from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
 from secateurs.gguf.writing import write_gguf
 from secateurs.prune import prune_model
-from secateurs.settings.groups import Memory, Prune, Vocabulary
 from secateurs.settings.method import settings_of
+from secateurs.settings.pruning import Memory, Prune, Vocabulary
 from secateurs.vocabulary.rows import cut_vocabulary
 from tests.test_export import trained_tokenizer
 from tests.test_prune import SMALL, tokens

@@ -21,7 +21,7 @@ from secateurs.kinds.channels import ChannelSite, output_projection
 from secateurs.kinds.depth import depth_site
 from secateurs.kinds.sites import all_kept_masks, kept_units, sites_of
 from secateurs.measure.capture import capture
-from secateurs.settings.groups import Capture, Reconstruct, Surgery
+from secateurs.settings.pruning import Capture, Reconstruct, Surgery
 from secateurs.text.rows import Text
 
 COMMON: dict[str, Any] = {

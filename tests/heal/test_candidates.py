@@ -15,7 +15,7 @@ from secateurs.families.experts import close_experts
 from secateurs.heal.layers import HealingText, cut_and_heal
 from secateurs.heal.results import Healed
 from secateurs.kinds.sites import all_kept_masks
-from secateurs.settings.groups import Surgery
+from secateurs.settings.pruning import Surgery
 from tests.families.test_families import FAMILIES, IDS, half_masks, opened, tiny
 from tests.tiny import make_tiny_model
 

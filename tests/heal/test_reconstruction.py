@@ -19,7 +19,7 @@ from secateurs.heal.reconstruction import reconstruct
 from secateurs.heal.streams import Streams
 from secateurs.inference.hooks import hooked
 from secateurs.kinds.sites import all_kept_masks, sites_of
-from secateurs.settings.groups import Reconstruct, Surgery
+from secateurs.settings.pruning import Reconstruct, Surgery
 from tests.tiny import make_tiny_model
 
 CPU = torch.device("cpu")

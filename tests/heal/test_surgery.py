@@ -16,7 +16,7 @@ from secateurs.heal.layers import HealingText, cut_and_heal
 from secateurs.inference.hooks import hooked
 from secateurs.kinds.channels import output_projection
 from secateurs.kinds.sites import all_kept_masks, sites_of
-from secateurs.settings.groups import Surgery
+from secateurs.settings.pruning import Surgery
 from tests.tiny import make_tiny_model
 
 CHANNELS = ("attention", "query_heads", "mlp")

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from secateurs.heal.layers import HealingText, cut_and_heal
 from secateurs.heal.results import Healed
-from secateurs.settings.groups import Reconstruct, Surgery
+from secateurs.settings.pruning import Reconstruct, Surgery
 from tests.heal.test_surgery import random_masks
 from tests.project import under_torchrun
 from tests.tiny import make_tiny_model

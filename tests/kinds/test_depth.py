@@ -16,8 +16,8 @@ from secateurs.kinds.registry import kinds
 from secateurs.kinds.sites import cut, finish
 from secateurs.measure.capture import capture
 from secateurs.prune import prune_model
-from secateurs.settings.groups import Capture, Prune
 from secateurs.settings.method import settings_of
+from secateurs.settings.pruning import Capture, Prune
 from secateurs.text.rows import Text
 from tests.test_prune import SMALL, tokens
 

@@ -12,7 +12,7 @@ from secateurs.errors import InputError
 from secateurs.kinds.channels import output_projection
 from secateurs.kinds.sites import cut, sites_of
 from secateurs.measure.capture import DomainCapture, capture
-from secateurs.settings.groups import Capture
+from secateurs.settings.pruning import Capture
 from secateurs.text.rows import Text
 from tests.tiny import make_tiny_model
 

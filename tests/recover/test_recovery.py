@@ -13,7 +13,7 @@ from secateurs.errors import InputError
 from secateurs.kinds.sites import all_kept_masks, cut
 from secateurs.recover.recovery import draws, recover, trainable, trained_parameters
 from secateurs.recover.training import Check, Course, Snapshot
-from secateurs.settings.groups import Training
+from secateurs.settings.recovery import Training
 from tests.families.test_families import tiny
 from tests.tiny import make_tiny_model
 

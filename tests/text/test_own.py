@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from secateurs.settings.groups import OwnText
+from secateurs.settings.recovery import OwnText
 from secateurs.text.own import write_plain
 from tests.project import read_yaml
 from tests.tiny import make_tiny_model, make_tiny_tokenizer

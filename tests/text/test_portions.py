@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from secateurs.errors import InputError
-from secateurs.settings.groups import Capture, Surgery
 from secateurs.settings.method import Settings
+from secateurs.settings.pruning import Capture, Surgery
 from secateurs.text.portions import choice_text, healing_text, round_text, token_weights
 from secateurs.text.rows import Text
 

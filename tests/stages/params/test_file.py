@@ -95,7 +95,7 @@ def test_a_bad_setting_is_named(tmp_path: Path, changes: dict[str, Any], message
 @pytest.mark.parametrize("named", [{"surgery.heal": "residual"}, {"surgery.reconstruct.epochs": 1}])
 def test_without_a_choice_healing_may_read_all_text(tmp_path: Path, named: dict[str, Any]) -> None:
     params = read_params(write_params(tmp_path, change(read_yaml(), {"surgery.sequences": 24, **named})))
-    assert method_settings(params).surgery.healing.method == "residual"
+    assert method_settings(params).surgery.method == "residual"
 
 
 def test_a_target_that_is_not_given_is_not_written() -> None:

@@ -1,0 +1,159 @@
+"""The settings of the method. They have defaults, for who calls the library; params.yaml gives every key."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
+from secateurs.kinds.registry import NAMES, exclusions
+from secateurs.settings.base import Count, Group, Name, Positive, Seed, Size
+
+Metric = Literal["fisher", "taylor", "wanda", "fluctuation", "magnitude", "influence", "random"]
+GRADIENT_METRICS: frozenset[str] = frozenset({"fisher", "taylor"})
+
+
+# As the registry has them.
+if TYPE_CHECKING:
+    KindName = str
+else:
+    KindName = Literal[NAMES]
+
+
+class Capture(Group):
+    """How statistics are taken: sequences of each domain in a round, with a backward pass or without.
+
+    checkpointing: activations are computed anew in the backward pass. batch_size: where the search for one
+    that fits in memory starts.
+    """
+
+    sequences: Positive = 5
+    gradients: bool = True
+    checkpointing: bool = False
+    batch_size: Positive = 2
+
+
+class Mask(Group):
+    """metric: of the kinds' scores. seed: of the metric `random`."""
+
+    metric: Metric = "taylor"
+    seed: Seed = 0
+
+
+# The ways to say how much goes, of which `prune` has one.
+TARGETS = ("sparsity", "parameters", "memory")
+# What is left of a vocabulary is a multiple of it: matrix products take rows in tiles.
+ROWS_MULTIPLE = 64
+
+
+class Memory(Group):
+    """What all weights together may take."""
+
+    bytes: Size
+    precision: Literal["float32", "bfloat16", "float16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+
+
+class Vocabulary(Group):
+    """rows: how many tokens are left, 0 for all. keep, leave: scripts of which all tokens stay, or none."""
+
+    rows: Count = 0
+    keep: list[str] = Field(default_factory=list)
+    leave: list[str] = Field(default_factory=list)
+
+    def problems(self) -> list[str]:
+        """What is wrong with the group beyond the types of its values, a line each."""
+        problems = []
+        if self.rows % ROWS_MULTIPLE:
+            below = self.rows // ROWS_MULTIPLE * ROWS_MULTIPLE
+            problems.append(
+                f"prune.vocabulary.rows: {self.rows}: must be a multiple of {ROWS_MULTIPLE}, such as {below}"
+            )
+        for script in sorted(set(self.keep) & set(self.leave)):
+            problems.append(f"prune.vocabulary: {script} stands under both keep and leave; choose one")
+        return problems
+
+
+class Prune(Group):
+    """How much goes, and of what. Exactly one of TARGETS is given; the others are None.
+
+    sparsity: share of the decoder layers' parameters to remove. parameters: how many the whole model may
+    have left. widths: one width for all layers, or each its own. width_multiple: kept mlp widths are
+    multiples of it. floor: the smallest fraction of its units that a site keeps. sites: the kinds that go;
+    none, and then no target, where only rows of the vocabulary do. Targets of the whole model count without
+    those rows.
+    """
+
+    sparsity: Annotated[float, Field(gt=0, lt=1)] | None = None
+    parameters: Size | None = None
+    memory: Memory | None = None
+    widths: Literal["uniform", "per_layer"] = "uniform"
+    width_multiple: Positive = 32
+    floor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    sites: list[KindName] = Field(default_factory=lambda: ["mlp"])
+    vocabulary: Vocabulary = Vocabulary()
+
+    @model_serializer(mode="wrap")
+    def _given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if value is not None}
+
+    def written(self) -> dict[str, Any]:
+        """What a round's history says of it; of the vocabulary the rows that are left, where some go."""
+        given = self.model_dump(exclude={"vocabulary"})
+        return given | ({"rows": self.vocabulary.rows} if self.vocabulary.rows else {})
+
+    def problems(self) -> list[str]:
+        """What is wrong with the group beyond the types of its values, a line each."""
+        targets = [name for name in TARGETS if getattr(self, name) is not None]
+        problems = []
+        if not self.sites and (targets or not self.vocabulary.rows):
+            problems.append(
+                "prune.sites: []: then no channels go, so that prune.vocabulary.rows must be above 0 and "
+                f"prune can have no {', '.join(TARGETS)}; name a kind of site, or take those away"
+            )
+        elif self.sites and not targets:
+            problems.append(f"prune: no target; add one of {', '.join(TARGETS)}, such as `sparsity: 0.2`")
+        if len(targets) > 1:
+            given = ", ".join(f"prune.{name}: {self.model_dump()[name]}" for name in targets)
+            problems.append(f"{given}: only one target can be given; remove the others (`-S '~prune.KEY'`)")
+        if len(set(self.sites)) != len(self.sites):
+            problems.append(f"prune.sites: {self.sites}: a site is named twice")
+        if len(self.sites) > 1:
+            problems += [f"prune.sites: {self.sites}: {reason}" for reason in exclusions(self.sites)]
+        return [*problems, *self.vocabulary.problems()]
+
+
+class Round(Group):
+    after: Name
+    progress: Annotated[float, Field(gt=0, le=1)]
+
+
+class Reconstruct(Group):
+    """The training of each layer against its dense original, after its refits.
+
+    epochs: passes over the healing text for each layer; 0 leaves it out. learning_rate: at its peak.
+    batch_size: sequences of a step, which is made of whole batches of the surgery.
+    """
+
+    epochs: Count = 0
+    learning_rate: Annotated[float, Field(gt=0)] = 0.002
+    batch_size: Positive = 16
+
+
+class Surgery(Group):
+    """How the cut model is healed, and by how many sequences of each domain, in batches of `batch_size`.
+
+    heal: a name of heal.methods.METHODS, `none`, or `auto`, which chooses among those. alpha: the fraction of
+    the residual stream's error that a refit corrects. ridge: see ridge.ridge_refit. choice_sequences: as many
+    of each domain, after those that heal, make the choice of `auto`.
+    """
+
+    heal: Literal["none", "least_squares", "residual", "auto"] = "auto"
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.9
+    ridge: Annotated[float, Field(gt=0, le=1e6)] = 0.15
+    sequences: Positive = 22
+    choice_sequences: Positive = 2
+    batch_size: Positive = 8
+    reconstruct: Reconstruct = Reconstruct()
+
+    @property
+    def method(self) -> str:
+        """The way of healing: `heal`, but with reconstruction, which starts from residual, auto is that."""
+        return "residual" if self.heal == "auto" and self.reconstruct.epochs else self.heal
