@@ -129,7 +129,7 @@ def test_what_is_left_out_as_unable_to_change_a_result_exists() -> None:
 
 @pytest.mark.parametrize("name", ["sample", "perplexity", "tasks", "cost"])
 def test_a_new_model_family_runs_nothing_again_that_does_not_read_the_table(name: str) -> None:
-    assert "secateurs/families/layouts.py" not in stages_of_dvc_yaml()[name]["deps"]
+    assert "secateurs/families/discover.py" not in stages_of_dvc_yaml()[name]["deps"]
 
 
 def test_every_template_of_the_package_is_a_dependency_of_a_stage() -> None:

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from secateurs.choose.allocation import Candidate, per_layer_masks
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
-from secateurs.families.layouts import family_of
+from secateurs.families.discover import family_of
 from secateurs.kinds.channels import ChannelSite, channel_site
 from secateurs.kinds.sites import sites_of
 
@@ -22,7 +22,7 @@ def baseline_sites(model: PreTrainedModel) -> list[ChannelSite]:
 
     Raises InputError for a family of which attention cannot be pruned, or whose mlp is a mixture.
     """
-    if family_of(model.config).mlp.moe_block is not None:
+    if family_of(model.config).has_experts:
         raise InputError(f"config.json: model_type: {model.config.model_type}: the baselines know no experts")
     return [channel_site(site) for site in sites_of(model, ("attention", "mlp"))]
 

@@ -31,7 +31,7 @@ from secateurs.checkpoints.loading import UNREADABLE, check_weights, read_tokeni
 from secateurs.checkpoints.raw_config import check_raw
 from secateurs.checkpoints.weight_files import compare_sets
 from secateurs.errors import InputError, SettingError
-from secateurs.families.layouts import family_of
+from secateurs.families.discover import check_family
 from secateurs.files.local_files import located
 from secateurs.settings.sources import HubModel, ModelSource, PackageModel, PathModel
 
@@ -129,7 +129,7 @@ def _read_config(location: _Location) -> PretrainedConfig:
         raw, _ = PretrainedConfig.get_config_dict(location.name, revision=location.revision)
         check_raw(raw)
     config: PretrainedConfig = AutoConfig.from_pretrained(location.name, **_options(location))
-    family_of(config)
+    check_family(config)
     if not location.gguf_file:
         check_config(config.to_dict())
     _use_plain_attention(config)

@@ -127,8 +127,9 @@ class OwnCode:
 
 def known_code(text: str) -> OwnCode | None:
     """The OwnCode that writes exactly this text; None where none does."""
-    classes = re.search(r"^from transformers import (\w+ForCausalLM), (\w+Model)$", text, re.MULTILINE)
-    path = re.search(r"^    own_layers = \"(\w+)\.(\w+)\"$", text, re.MULTILINE)
+    classes = re.search(r"^from transformers import (\w+), (\w+)$", text, re.MULTILINE)
+    # The first is that of the model without a head, which has no name for it.
+    *_, path = [None, *re.finditer(r"^    own_layers = \"(\w+)\.([\w.]+)\"$", text, re.MULTILINE)]
     version = re.search(r"was saved by transformers ([\w.+-]+); use", text)
     if classes is None or path is None or version is None:
         return None

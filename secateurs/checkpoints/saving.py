@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 import transformers
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.checkpoints.modelling_file import MODELLING_FILE, OwnCode
-from secateurs.families.decoder import decoder_layers
+from secateurs.families.decoder import layers_name
 from secateurs.families.old_names import old_names
 from secateurs.files.json_file import write_json
 
@@ -33,7 +33,8 @@ def save_model(model: PreTrainedModel, directory: Path) -> None:
     config = model.config
     directory.mkdir(parents=True, exist_ok=True)
     # A class that was itself loaded from such a file saves it again without help.
-    if config.is_heterogeneous and hasattr(transformers, type(model).__name__):
+    own_sizes = config.is_heterogeneous and not _stock_sizes(config)
+    if own_sizes and hasattr(transformers, type(model).__name__):
         own = OwnCode(
             type(model).__name__,
             type(model.base_model).__name__,
@@ -45,21 +46,25 @@ def save_model(model: PreTrainedModel, directory: Path) -> None:
         (directory / MODELLING_FILE).write_text(own.text, encoding="utf-8")
         config.auto_map = own.auto_map
     # transformers renames some stock classes' weights between file and memory, but not those of own classes.
-    model.save_pretrained(directory, save_original_format=not config.is_heterogeneous)
+    model.save_pretrained(directory, save_original_format=not own_sizes)
     path = directory / "config.json"
     saved = json.loads(path.read_text(encoding="utf-8"))
     # Left out, it would mean what the reader's version has for a default.
     saved["tie_word_embeddings"] = config.tie_word_embeddings
     # vLLM has the stock class in a version of its own, which knows one size; what it does not know it builds
     # from the checkpoint's own code.
-    if config.is_heterogeneous:
+    if own_sizes:
         saved["architectures"] = [config.auto_map["AutoModelForCausalLM"].rpartition(".")[2]]
     write_json(path, dict(sorted((saved | old_names(saved)).items())))
 
 
 def _layers_name(model: PreTrainedModel) -> str:
-    layers = decoder_layers(model)
-    return next(name for name, child in model.base_model.named_children() if child is layers)
+    return layers_name(model).removeprefix(f"{model.base_model_prefix}.")
+
+
+def _stock_sizes(config: PretrainedConfig) -> bool:
+    """Whether layers that differ are the family's own, which its stock class builds."""
+    return bool(type(config)().is_heterogeneous)
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:

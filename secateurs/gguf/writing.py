@@ -19,7 +19,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from secateurs.choose.weight_bytes import GGUF_PRECISIONS, WHOLE, stored_format
 from secateurs.errors import InputError
-from secateurs.families.layouts import Gguf, family_of
+from secateurs.gguf.architectures import GGUF, Gguf
 from secateurs.gguf.checking import check_written
 from secateurs.gguf.vocabulary import write_tokenizer
 from secateurs.kinds.heads import head_dim
@@ -69,11 +69,11 @@ def write_gguf(
 
 
 def _architecture(config: PretrainedConfig) -> Gguf:
-    stock = family_of(config).gguf
+    stock = GGUF.get(config.model_type)
     if stock is None:
         raise InputError(
             f"config.json: model_type: {config.model_type}: no GGUF is written for it, only for "
-            "families with an entry `gguf` in secateurs/families/layouts.py"
+            f"{', '.join(sorted(GGUF))}"
         )
     if set(getattr(config, "layer_types", None) or ["full_attention"]) != {"full_attention"}:
         raise InputError("config.json: layer_types: sliding windows have no place in this GGUF architecture")

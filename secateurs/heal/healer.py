@@ -93,9 +93,9 @@ class LayerHealer:
         refit = _nothing
         with fused_norms(healed):
             # The experts of one block are healed together, in one pass.
-            for sublayer, together in groupby(sites, key=lambda site: site.sublayer.result):
+            for (result, _), together in groupby(sites, key=_together):
                 refit()
-                refit = self._heal(index, healed, list(together), targets.get(sublayer))
+                refit = self._heal(index, healed, list(together), targets.get(result))
             if processes() > 1 and not training.epochs and index < max(self.by_layer):
                 self._ahead = self._dense_pass(index + 1, following())
             refit()
@@ -136,7 +136,8 @@ class LayerHealer:
                     watched, held = seen[site.name], targets[result]
                     held.values.append(self.offloading.store(self.method.target(watched)))
                     if held.token_weights is not None:
-                        after = watched.entering.float() + watched.result.float()
+                        entering = 0.0 if watched.entering is None else watched.entering.float()
+                        after = entering + watched.result.float()
                         squared_length = after.square().sum(-1).clamp_min(NO_LENGTH)
                         held.token_weights.append(self.offloading.store(squared_length.reciprocal()))
         return targets
@@ -218,6 +219,11 @@ class LayerHealer:
 def healed_sites(sites: Iterable[Site]) -> list[ChannelSite]:
     """Those of some sites whose projections are refitted."""
     return [site for site in sites if isinstance(site, ChannelSite)]
+
+
+def _together(site: ChannelSite) -> tuple[str, bool]:
+    """Alike for the experts of one block, and apart from what is shared beside them."""
+    return site.sublayer.result, site.sublayer.routed
 
 
 def _nothing() -> None:

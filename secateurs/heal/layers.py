@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from secateurs.devices.offloading import Offloading
-from secateurs.errors import InputError
+from secateurs.errors import InputError, SettingError
 from secateurs.families.decoder import decoder_layers
+from secateurs.families.discover import family_of
 from secateurs.heal.candidates import Comparison
 from secateurs.heal.healer import LayerHealer, Work, healed_sites
 from secateurs.heal.methods import METHODS
@@ -93,6 +94,11 @@ def cut_and_heal(
                 layers[index] = site.kind.cut(layers[index], site, masks[site.name])
             on_layer()
     elif by_layer:
+        if not family_of(model.config).apart:
+            raise SettingError(
+                f"surgery.heal: {healing.method}: not for {model.config.model_type}, whose layers hand each "
+                "other more than the residual stream, so that none can be healed by itself; use none"
+            )
         patient = _Patient(model, masks, by_layer, text, batch_size, Offloading(device))
         if surgery.method == "auto":
             healed = patient.healed_by_the_best(surgery, on_layer)

@@ -65,6 +65,8 @@ class Residual(Method):
     def target(self, dense: Watched) -> Tensor:
         """result + alpha h."""
         # float32, because the difference of two streams is far smaller than either of them.
+        if dense.entering is None:
+            return dense.result.float()
         return dense.result.float() + self.alpha * dense.entering.float()
 
     def goal(self, pruned: Watched, target: Tensor | None) -> Tensor:

@@ -1,7 +1,7 @@
 """The residual stream of a model, layer by layer: what enters the first one, and how each one is run."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from secateurs.devices.offloading import Offloading
 from secateurs.devices.parallel import own_rows
 from secateurs.families.decoder import decoder_layers
+from secateurs.families.discover import family_of
 from secateurs.inference.hooks import hooked
 from secateurs.kinds.channels import ChannelSite, linear
 
@@ -19,20 +20,22 @@ from secateurs.kinds.channels import ChannelSite, linear
 # of the norm's weight finite where that weight is nearly 0.
 NORM_EPSILON = 1e-6
 NORM_DAMPING = 0.01
+LAYER = "the layer"
 
 
 @dataclass(frozen=True)
 class Calls:
     """What decoder layers are called with besides hidden states: rotary embeddings, attention masks.
 
-    arguments: by layer and batch size.
+    arguments: by layer and batch size, what follows the hidden states and what is named.
     """
 
-    arguments: Mapping[tuple[int, int], dict[str, Any]]
+    arguments: Mapping[tuple[int, int], tuple[tuple[Any, ...], dict[str, Any]]]
 
     def run(self, index: int, layer: nn.Module, hidden: Tensor) -> Tensor:
         """What decoder layer `index` makes of hidden states [batch, tokens, d]."""
-        output = layer(hidden, **self.arguments[index, len(hidden)])
+        positional, named = self.arguments[index, len(hidden)]
+        output = layer(hidden, *positional, **named)
         result: Tensor = output[0] if isinstance(output, tuple) else output
         return result
 
@@ -78,15 +81,16 @@ def enter(
     layers themselves are passed over, and nothing after the last one is run.
     """
     hidden: list[Tensor] = []
-    arguments: dict[tuple[int, int], dict[str, Any]] = {}
+    arguments: dict[tuple[int, int], tuple[tuple[Any, ...], dict[str, Any]]] = {}
+    gives = given_by_layers(model)
     for batch in batches:
-        with _passed_over(decoder_layers(model)) as calls:
+        with _passed_over(decoder_layers(model), gives) as calls:
             model.base_model(input_ids=batch.to(model.device), use_cache=False)
         hidden.append(offloading.store(calls[0][0]))
         if (0, len(batch)) not in arguments:
             known: dict[int, Any] = {}
-            for index, (_, others) in enumerate(calls):
-                arguments[index, len(batch)] = offloading.on_device(others, known)
+            for index, (_, positional, named) in enumerate(calls):
+                arguments[index, len(batch)] = offloading.on_device((positional, named), known)
     return hidden, Calls(arguments)
 
 
@@ -95,9 +99,26 @@ def leave(model: PreTrainedModel, batch: Tensor, hidden: Tensor) -> Tensor:
 
     batch: the token ids, which the model's own forward asks for. Both are where the model is.
     """
-    with _replaced(decoder_layers(model), lambda *_, **__: hidden):
+    layers = decoder_layers(model)
+    given = zip(layers, given_by_layers(model), strict=True)
+    with ExitStack() as replaced:
+        for layer, count in given:
+            replaced.enter_context(_replaced([layer], lambda *_, count=count, **__: _given(hidden, count)))
         read: Tensor = model.base_model(input_ids=batch, use_cache=False).last_hidden_state
     return read
+
+
+def given_by_layers(model: PreTrainedModel) -> list[int]:
+    """How many values each layer returns as a tuple, the stream first; 0 for the stream alone."""
+    return [layer.gives for layer in family_of(model.config).layers]
+
+
+def _given(hidden: Tensor, count: int) -> Any:
+    return (hidden, *[None] * (count - 1)) if count else hidden
+
+
+_LayerCall = tuple[Tensor, tuple[Any, ...], dict[str, Any]]
+"""Hidden states, the arguments that follow them, and the named ones."""
 
 
 class _AllCalledError(Exception):
@@ -105,19 +126,20 @@ class _AllCalledError(Exception):
 
 
 @contextmanager
-def _passed_over(layers: nn.ModuleList) -> Iterator[list[tuple[Tensor, dict[str, Any]]]]:
-    """In the context layers only note what they are called with: (hidden states, other arguments).
+def _passed_over(layers: nn.ModuleList, gives: Sequence[int]) -> Iterator[list[_LayerCall]]:
+    """In the context layers only note what they are called with.
 
     The call of the last one leaves the context, because the final norm of all text, in host memory, would
     take as long as surgery's work on a layer.
     """
-    calls: list[tuple[Tensor, dict[str, Any]]] = []
+    calls: list[_LayerCall] = []
 
-    def note(hidden_states: Tensor, **others: Any) -> Tensor:
-        calls.append((hidden_states, others))
+    def note(*positional: Any, **named: Any) -> Any:
+        hidden, *others = positional or (named.pop("hidden_states"),)
+        calls.append((hidden, tuple(others), named))
         if len(calls) == len(layers):
             raise _AllCalledError
-        return hidden_states
+        return _given(hidden, gives[len(calls) - 1])
 
     with suppress(_AllCalledError), _replaced(layers, note):
         yield calls
@@ -146,7 +168,7 @@ def _replaced(layers: Iterable[nn.Module], forward: Callable[..., Tensor]) -> It
 class Watched:
     """What one forward pass showed of a site, in the units of its output projection W.
 
-    entering: the stream h [batch, tokens, d] to which the sublayer's output is added.
+    entering: the stream h [batch, tokens, d] to which the sublayer's output is added; None if not known.
     x: the input of the projection [batch, tokens, channels].
     output: W x without a bias [batch, tokens, d].
     result: what the whole sublayer gives [batch, tokens, d]: W x, or the sum over all experts.
@@ -155,10 +177,11 @@ class Watched:
     Where a norm n(y) = s * y / r, r = rms(y), stands between projection and stream, x, output and result are
     divided by r, token by token, and h by s, feature by feature. The fit is then one of what the norm passes
     on, and the stream's error reaches it through the norm's linearisation. The norm does not see lengths, so
-    the pruned stream is fitted to the dense direction at its own length.
+    the pruned stream is fitted to the dense direction at its own length. A factor on what the sublayer gives
+    divides h too.
     """
 
-    entering: Tensor
+    entering: Tensor | None
     x: Tensor
     output: Tensor
     result: Tensor
@@ -169,8 +192,10 @@ class Watched:
 
         target: result + alpha h of the dense model. In a plain sublayer (routing 1, result W x) this is
         target - alpha h. The experts chosen for a token divide its error by their routing weights, those of
-        the pruned stream.
+        the pruned stream. Where h is not known, W x.
         """
+        if self.entering is None:
+            return self.output.float()
         error = target - self.result.float() - alpha * self.entering.float()
         return self.output.float() + self.routing * error
 
@@ -183,12 +208,12 @@ def watching(layer: nn.Module, sites: Sequence[ChannelSite]) -> Iterator[dict[st
     """
     seen: dict[str, Watched] = {}
     inputs: dict[str, tuple[Tensor, ...]] = {}
-    outputs: dict[str, Tensor] = {}
+    outputs: dict[str, Any] = {}
 
     def into(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         return lambda _, arguments: inputs.update({name: arguments})
 
-    def out_of(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    def out_of(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Any], None]:
         return lambda _, arguments, output: outputs.update({name: output})
 
     entered = {name for site in sites for name in (site.sublayer.entry, site.sublayer.output, site.routed)}
@@ -199,9 +224,15 @@ def watching(layer: nn.Module, sites: Sequence[ChannelSite]) -> Iterator[dict[st
     }
     before = [(layer.get_submodule(name), into(name)) for name in entered if name is not None]
     after = [(layer.get_submodule(name), out_of(name)) for name in left if name is not None]
-    with hooked(before, after):
+    # The layer itself last, because its streams tell the shape of what modules inside may have flattened.
+    with hooked([*before, (layer, into(LAYER))], after):
         yield seen
         seen.update({site.name: _watched(layer, site, inputs, outputs) for site in sites})
+
+
+def by_sequence(values: Tensor, batch: int) -> Tensor:
+    """[batch * tokens, features] -> [batch, tokens, features], which other values have already."""
+    return values.unflatten(0, (batch, -1)) if values.dim() == 2 else values
 
 
 def projection(layer: nn.Module, site: ChannelSite) -> nn.Linear:
@@ -213,17 +244,27 @@ def _watched(
     layer: nn.Module,
     site: ChannelSite,
     inputs: Mapping[str, tuple[Tensor, ...]],
-    outputs: Mapping[str, Tensor],
+    outputs: Mapping[str, Any],
 ) -> Watched:
     sublayer = site.sublayer
-    x, output = inputs[sublayer.output][0], outputs[sublayer.output]
+    batch = len(inputs[LAYER][0])
+
+    def left(name: str) -> Tensor:
+        given = outputs[name]
+        return by_sequence(given[0] if isinstance(given, tuple) else given, batch)
+
+    x, output = by_sequence(inputs[sublayer.output][0], batch), left(sublayer.output)
     bias = projection(layer, site).bias
     product = output if bias is None else output - bias
-    result = product if sublayer.result == sublayer.output else outputs[sublayer.result]
-    routing = 1.0 if site.routed is None else inputs[site.routed][1][..., None]
-    entering = inputs[sublayer.entry][0]
+    result = product if sublayer.result == sublayer.output else left(sublayer.result)
+    routing = 1.0 if site.routed is None else by_sequence(inputs[site.routed][1][:, None], batch)
+    if sublayer.entry is None:
+        return Watched(None, x, product, result, routing)
+    entering = by_sequence(inputs[sublayer.entry][0], batch)
     if sublayer.added_first is not None:
-        entering = entering + outputs[sublayer.added_first]
+        entering = entering + left(sublayer.added_first)
+    if sublayer.gain != 1:
+        entering = entering / sublayer.gain
     if sublayer.post_norm is None:
         return Watched(entering, x, product, result, routing)
     length = output.float().square().mean(dim=-1, keepdim=True).add(NORM_EPSILON).sqrt()

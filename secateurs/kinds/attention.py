@@ -5,9 +5,9 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from secateurs.families.layouts import Family
+from secateurs.families.family import Family
 from secateurs.kinds.channels import ChannelSite
-from secateurs.kinds.heads import HeadKind, has_heads, heads_of
+from secateurs.kinds.heads import HeadKind, heads_of, with_heads
 from secateurs.kinds.kind import Site
 
 
@@ -23,11 +23,12 @@ class Attention(HeadKind):
 
     def sites_of_layer(self, index: int, layer: nn.Module, family: Family) -> Sequence[ChannelSite]:
         """One site, where the layer has its attention."""
-        if not has_heads(layer, family.attention):
+        sublayer = with_heads(layer, family.layers[index])
+        if sublayer is None:
             return []
-        size, heads, groups = heads_of(layer, family.attention)
+        size, heads, groups = heads_of(layer, sublayer)
         blocks = (heads // groups * size, size, size)
-        return [ChannelSite(index, self, groups, sublayer=family.attention, blocks=blocks)]
+        return [ChannelSite(index, self, groups, sublayer=sublayer, blocks=blocks, each=blocks[0])]
 
     def groups_left(self, site: Site, units: Tensor) -> int:
         """As many as stay."""

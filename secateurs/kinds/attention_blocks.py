@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from secateurs.families.layouts import Family, family_of
+from secateurs.families.discover import family_of
+from secateurs.families.family import Family
 from secateurs.kinds.depth import DepthKind, depth_site
 from secateurs.kinds.kind import Gone, Site
 
@@ -23,15 +24,21 @@ class AttentionBlocks(DepthKind):
 
     def refusal(self, config: PretrainedConfig) -> str | None:
         """Where attention and mlp read one stream, healing finds the mlp's target by the attention."""
-        if family_of(config).mlp.added_first is not None:
+        family = family_of(config)
+        if any(
+            mlp.added_first is not None and not mlp.routed for layer in family.layers for mlp in layer.mlps
+        ):
             return (
                 "attention and mlp read the same stream, and the mlp is healed by what attention adds to it"
             )
         return super().refusal(config)
 
-    def modules(self, family: Family) -> tuple[str, ...]:
+    def modules(self, family: Family, index: int) -> tuple[str, ...]:
         """The norm before the attention where there is one, the attention, and the norm behind it."""
-        own, module = family.attention, family.attention.output.rpartition(".")[0]
+        own = family.layers[index].attention
+        if own is None:
+            return ()
+        module = own.output.rpartition(".")[0]
         entry = [own.entry] if own.entry and own.entry != module else []
         return (*entry, module, *([own.post_norm] if own.post_norm else []))
 
@@ -43,11 +50,11 @@ class AttentionBlocks(DepthKind):
                 layer.set_submodule(name, NoAttention(site.layer) if attention else nn.Identity())
         return layer
 
-    def sizes(self, config: PretrainedConfig, kept: Sequence[int] | None) -> dict[str, Any]:
+    def sizes(self, config: PretrainedConfig, layer: int, kept: Sequence[int] | None) -> dict[str, Any]:
         """The modules that a layer is without."""
         if kept is None or kept[0]:
             return {}
-        return {"without": list(self.modules(family_of(config)))}
+        return {"without": list(self.modules(family_of(config), layer))}
 
     def explicit(self, config: PretrainedConfig) -> dict[str, Any]:
         """That a layer which does not say so is without nothing."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from secateurs.families.decoder import decoder_layers
-from secateurs.families.layouts import Family
+from secateurs.families.family import Family
 from secateurs.kinds.depth import DepthKind
 from secateurs.kinds.kind import Gone, Site
 
@@ -23,7 +23,7 @@ class Blocks(DepthKind):
         ("attention_blocks", "attention", "query_heads", "mlp"), _TWICE
     )
 
-    def modules(self, family: Family) -> tuple[str, ...]:
+    def modules(self, family: Family, index: int) -> tuple[str, ...]:
         """The layer itself."""
         return ("",)
 

@@ -6,15 +6,16 @@ enters W, and once units are gone W is refitted. A mixture of experts must have 
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from secateurs.families.decoder import decoder_layers
-from secateurs.families.layouts import Family, Sublayer
+from secateurs.families.family import Family, Sublayer
 from secateurs.kinds.importance import METRICS, unit_scores
 from secateurs.kinds.kind import Kind, Observer, Site, Statistics
 from secateurs.kinds.statistics import OBSERVED, ChannelSums
@@ -40,13 +41,12 @@ class ChannelSite(Site):
 
     sublayer: the modules around the site; those of an expert carry its number. blocks: features that one unit
     has in each of the sublayer's input modules. Modules without a number of their own (the keys and values of
-    query heads) keep all their features. ends_layer: the projection's output reaches the layer's output as it
-    is, with nothing after it.
+    query heads) keep all their features. each: input features of the output projection that one unit has.
     """
 
     sublayer: Sublayer
     blocks: tuple[int, ...]
-    ends_layer: bool = False
+    each: int = 1
 
     @property
     def inputs(self) -> tuple[Part, ...]:
@@ -61,12 +61,12 @@ class ChannelSite(Site):
     @property
     def output(self) -> Part:
         """The projection back towards the residual stream; statistics are taken of its inputs."""
-        return Part(self.sublayer.output, 1, self.blocks[0])
+        return Part(self.sublayer.output, 1, self.each)
 
     @property
     def features(self) -> int:
         """Input channels of the output projection."""
-        return self.units * self.output.block
+        return self.units * self.each
 
     def of_features(self, units: Tensor) -> Tensor:
         """Values of units [units] -> of the channels that each unit has [channels]."""
@@ -75,7 +75,14 @@ class ChannelSite(Site):
     @property
     def routed(self) -> str | None:
         """The module of an expert, called with hidden states and routing weights; None without experts."""
-        return None if self.number is None else self.sublayer.output.rpartition(".")[0]
+        return self.sublayer.output.rpartition(".")[0] if self.sublayer.routed else None
+
+    @property
+    def ends_layer(self) -> bool:
+        """Whether the projection's output reaches the layer's output as it is, with nothing after it."""
+        own = self.sublayer
+        last = own.ends_layer and own.result == own.output and own.post_norm is None
+        return last and own.gain == 1 and own.entry is not None
 
 
 class ChannelKind(Kind):
@@ -106,7 +113,7 @@ class ChannelKind(Kind):
 
     def observer(self, model: PreTrainedModel, site: Site, gradients: bool) -> Observer:
         """Sums over the input of the output projection, and over its gradient."""
-        return _ChannelObserver(output_projection(model, site), site.features, gradients)
+        return _ChannelObserver(model, site, gradients)
 
     def scores(
         self, model: PreTrainedModel, site: Site, metric: str, statistics: Statistics, seed: torch.Generator
@@ -132,26 +139,31 @@ class ChannelKind(Kind):
 
 
 class _ChannelObserver(Observer):
-    def __init__(self, projection: nn.Linear, channels: int, gradients: bool) -> None:
-        self.sums = ChannelSums(channels, gradients)
-        self.before = [(projection, _adding_to(self.sums))]
+    def __init__(self, model: PreTrainedModel, site: Site, gradients: bool) -> None:
+        self.sums = ChannelSums(site.features, gradients)
+        self.before = [
+            (model.get_input_embeddings(), self._enter),
+            (output_projection(model, site), self._add),
+        ]
+
+    def _enter(self, _: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self.sequences = len(inputs[0])
+
+    def _add(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        # Under checkpointing a layer runs twice, the first time without a graph: that one is not counted.
+        if self.sums.gradients and not inputs[0].requires_grad:
+            return
+        # Some modules see all tokens of a batch in one row.
+        shape = (self.sequences, -1, inputs[0].shape[-1])
+        x = inputs[0].detach().view(shape)
+        self.sums.add_activations(x)
+        if self.sums.gradients:
+            sums = self.sums
+            # The hook must not hold its own tensor: the cycle would keep the whole graph in memory.
+            inputs[0].register_hook(lambda gradient: sums.add_gradients(x, gradient.view(shape)))
 
     def statistics(self, tokens: int, sequences: int) -> dict[str, Tensor]:
         return self.sums.statistics(tokens, sequences)
-
-
-def _adding_to(sums: ChannelSums) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-    def before(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        # Under checkpointing a layer runs twice, the first time without a graph: that one is not counted.
-        if sums.gradients and not inputs[0].requires_grad:
-            return
-        x = inputs[0].detach()
-        sums.add_activations(x)
-        if sums.gradients:
-            # The hook must not hold its own tensor: the cycle would keep the whole graph in memory.
-            inputs[0].register_hook(lambda gradient: sums.add_gradients(x, gradient))
-
-    return before
 
 
 def channel_site(site: Site) -> ChannelSite:

@@ -7,6 +7,8 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from secateurs.errors import InputError
+from secateurs.families.decoder import text_config
+from secateurs.families.discover import family_of
 from secateurs.kinds.names import kept_by_layer, parse_name, pruned_kinds
 from secateurs.kinds.registry import exclusions, kinds
 
@@ -19,27 +21,48 @@ def resize_config(config: PretrainedConfig, masks: Mapping[str, Tensor]) -> None
     go into transformers' `per_layer_config`, next to the dense numbers; checkpoints/saving.py writes the
     class that reads it. What could be derived from the dense numbers only becomes explicit (Kind.explicit).
     """
-    dense: dict[str, Any] = {}
+    own = text_config(config)
+    dense: list[dict[str, Any]] = [{} for _ in family_of(config).layers]
     for kind in reversed(list(kinds().values())):
-        dense |= kind.sizes(config, None)
-    layers = [dense | _sizes(config, masks, layer) for layer in range(config.num_hidden_layers)]
-    if all(sizes == dense for sizes in layers):
+        for layer, sizes in enumerate(dense):
+            sizes |= kind.sizes(config, layer, None)
+    layers = [sizes | _sizes(config, masks, layer) for layer, sizes in enumerate(dense)]
+    if layers == dense:
         return
-    explicit: dict[str, Any] = {}
-    for name in sorted(pruned_kinds(masks)):
-        explicit |= kinds()[name].explicit(config)
-    for name, value in explicit.items():
-        setattr(config, name, value)
-    if all(sizes == layers[0] for sizes in layers):
-        for name, value in layers[0].items():
-            setattr(config, name, value)
-        if _accepted(config):
+    for name, value in _explicit(config, masks).items():
+        setattr(own, name, value)
+    whole: dict[str, Any] = {}
+    for sizes in reversed(dense):
+        whole |= sizes
+    for name in [name for name in whole if isinstance(getattr(own, name), list)]:
+        old = getattr(own, name)
+        setattr(own, name, [sizes.pop(name, one) for sizes, one in zip(layers, old, strict=True)])
+        del whole[name]
+    # What layers say that have such a size at all; what dense ones do not have, all must say.
+    alike = {name: value for sizes in layers for name, value in sizes.items()}
+    added = alike.keys() - whole.keys()
+    if all(sizes == {name: alike[name] for name in sizes.keys() | added} for sizes in layers):
+        for name, value in alike.items():
+            setattr(own, name, value)
+        if _accepted(own):
             return
-        for name, value in dense.items():
-            setattr(config, name, value)
+        for name, value in whole.items():
+            setattr(own, name, value)
+    if own is not config:
+        raise InputError(
+            f"config.json: model_type: {config.model_type}: a decoder inside another model cannot have "
+            "layers of several sizes; use prune.widths: uniform"
+        )
     # Some config classes check the number of heads when they are loaded, and may then read the dense one.
-    config.allow_global_per_layer_attribute_access = bool(explicit)
-    config.per_layer_config = dict(enumerate(layers))
+    own.allow_global_per_layer_attribute_access = bool(_explicit(config, masks))
+    own.per_layer_config = dict(enumerate({**whole, **sizes} for sizes in layers))
+
+
+def _explicit(config: PretrainedConfig, masks: Mapping[str, Tensor]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in sorted(pruned_kinds(masks)):
+        found |= kinds()[name].explicit(config)
+    return found
 
 
 def _accepted(config: PretrainedConfig) -> bool:
@@ -60,7 +83,7 @@ def _sizes(config: PretrainedConfig, masks: Mapping[str, Tensor], layer: int) ->
     sizes: dict[str, Any] = {}
     for name in (one for one in kinds() if one in cut):
         try:
-            sizes |= kinds()[name].sizes(config, kept_by_layer(own, name)[layer])
+            sizes |= kinds()[name].sizes(config, layer, kept_by_layer(own, name)[layer])
         except InputError as error:
             raise InputError(f"masks: {layer}/{name}: {error}") from None
     return sizes

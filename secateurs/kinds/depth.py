@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from secateurs.devices.parallel import summed
 from secateurs.families.decoder import decoder_layers
-from secateurs.families.layouts import Family
+from secateurs.families.family import Family
 from secateurs.kinds.importance import taken
 from secateurs.kinds.kind import Gone, Kind, Metric, Observer, Site, Statistics
 
@@ -44,13 +44,13 @@ class DepthKind(Kind):
     healed = False
 
     @abstractmethod
-    def modules(self, family: Family) -> tuple[str, ...]:
-        """The modules of a sublayer, as DepthSite has them."""
+    def modules(self, family: Family, index: int) -> tuple[str, ...]:
+        """The modules of a layer's sublayer, as DepthSite has them; empty where it has none."""
 
     def sites_of_layer(self, index: int, layer: nn.Module, family: Family) -> Sequence[DepthSite]:
         """One site of one unit; none where the sublayer is gone."""
-        names = self.modules(family)
-        gone = any(isinstance(layer.get_submodule(name), Gone) for name in names)
+        names = self.modules(family, index)
+        gone = not names or any(isinstance(layer.get_submodule(name), Gone) for name in names)
         return [] if gone else [DepthSite(index, self, 1, modules=names)]
 
     def weights(self, model: PreTrainedModel, site: Site) -> list[tuple[Tensor, int]]:

@@ -8,7 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from secateurs.families.layouts import Sublayer
+from secateurs.families.decoder import text_config
+from secateurs.families.discover import family_of
+from secateurs.families.family import Layer, Sublayer
 from secateurs.kinds.channels import ChannelKind, channel_site, linear
 from secateurs.kinds.kind import Gone, Site
 
@@ -29,11 +31,23 @@ class HeadKind(ChannelKind):
     def groups_left(self, site: Site, units: Tensor) -> int:
         """KV groups that are left where these units stay."""
 
-    def sizes(self, config: PretrainedConfig, kept: Sequence[int] | None) -> dict[str, Any]:
-        """KV groups and query heads; nothing where the family's heads cannot go."""
-        if self.refusal(config) is not None:
+    def refusal(self, config: PretrainedConfig) -> str | None:
+        """As the family has it, and where the config has not one number of KV groups for all layers."""
+        reason = super().refusal(config)
+        if reason is not None:
+            return reason
+        try:
+            groups = getattr(text_config(config), GROUPS, None)
+        except RuntimeError:
+            return "its layers have heads of several numbers"
+        return None if groups else "its config has no number of KV groups"
+
+    def sizes(self, config: PretrainedConfig, layer: int, kept: Sequence[int] | None) -> dict[str, Any]:
+        """KV groups and query heads; nothing where heads cannot go."""
+        if self.refusal(config) is not None or not family_of(config).layers[layer].heads:
             return {}
-        groups, heads = getattr(config, GROUPS), getattr(config, HEADS)
+        own = text_config(config)
+        groups, heads = getattr(own, GROUPS), getattr(own, HEADS)
         if kept is not None:
             groups, heads = self.counts(groups, heads, kept[0])
         return {GROUPS: groups, HEADS: heads}
@@ -44,7 +58,7 @@ class HeadKind(ChannelKind):
 
     def explicit(self, config: PretrainedConfig) -> dict[str, Any]:
         """The size of a head, which was hidden_size / heads while all were there."""
-        return {"head_dim": head_dim(config)}
+        return {"head_dim": head_dim(text_config(config))}
 
 
 def head_dim(config: PretrainedConfig) -> int:
@@ -53,9 +67,12 @@ def head_dim(config: PretrainedConfig) -> int:
     return size
 
 
-def has_heads(layer: nn.Module, sublayer: Sublayer) -> bool:
-    """Whether the layer still has its attention."""
-    return not isinstance(layer.get_submodule(sublayer.output.rpartition(".")[0]), Gone)
+def with_heads(layer: nn.Module, own: Layer) -> Sublayer | None:
+    """The layer's attention, if its heads can go and it is still there."""
+    if own.attention is None or not own.heads:
+        return None
+    gone = isinstance(layer.get_submodule(own.attention.output.rpartition(".")[0]), Gone)
+    return None if gone else own.attention
 
 
 def heads_of(layer: nn.Module, sublayer: Sublayer) -> tuple[int, int, int]:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from secateurs.families.decoder import decoder_layers
-from secateurs.families.layouts import Family, family_of
+from secateurs.families.discover import family_of
+from secateurs.families.family import Family
 from secateurs.inference.hooks import After, Before
 
 Masks = Mapping[str, Tensor]
@@ -42,7 +43,8 @@ class Site:
     """A place in one decoder layer where units of one kind can be removed.
 
     units: how many there are. groups: they stand in this many groups of equal length, each of which must keep
-    equally many. number: of this site, where a layer has several of the kind (its experts).
+    equally many. number: of this site, where a layer has several of the kind (its experts). sized_by: the
+    entry of the config that counts the units, where sites of the kind have several.
     """
 
     layer: int
@@ -50,6 +52,7 @@ class Site:
     units: int
     groups: int = 1
     number: int | None = None
+    sized_by: str = ""
 
     @property
     def name(self) -> str:
@@ -148,8 +151,8 @@ class Kind(ABC):
     def cut(self, layer: nn.Module, site: Site, units: Tensor) -> nn.Module:
         """The decoder layer without the units that are False: the same module, changed, or another."""
 
-    def sizes(self, config: PretrainedConfig, kept: Sequence[int] | None) -> dict[str, Any]:
-        """The sizes of one layer by the config's own names.
+    def sizes(self, config: PretrainedConfig, layer: int, kept: Sequence[int] | None) -> dict[str, Any]:
+        """The sizes of one layer by the names that the config of the decoder has for them.
 
         kept: the units left at each of the layer's sites; None: all, so that these are the dense sizes.
         Raises InputError for sizes that the layer cannot have.

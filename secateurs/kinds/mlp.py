@@ -1,14 +1,17 @@
 """Channels of the mlp: rows of what makes them (gate, up) and a column of the down projection."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import Any
 
 from torch import nn
 from transformers import PretrainedConfig
 
 from secateurs.errors import InputError
-from secateurs.families.layouts import Family, Sublayer, family_of
-from secateurs.kinds.channels import ChannelKind, ChannelSite, linear
+from secateurs.families.decoder import text_config
+from secateurs.families.discover import family_of
+from secateurs.families.family import Family, Layer, Sublayer, Width
+from secateurs.kinds.channels import ChannelKind, ChannelSite, channel_site, linear
 from secateurs.kinds.kind import Site
 
 # transformers multiplies all experts at once and wants rows of whole 16 bytes, in half precision too.
@@ -23,23 +26,27 @@ class Mlp(ChannelKind):
     fills_up = True
 
     def sites_of_layer(self, index: int, layer: nn.Module, family: Family) -> Sequence[ChannelSite]:
-        """One site, or one for each expert."""
-        if family.mlp.moe_block is None:
-            return [self._site(index, layer, family.mlp, None)]
-        experts = layer.get_submodule(f"{family.mlp.moe_block}.experts").children()
+        """One site; in a mixture one for each expert, and then those of what is shared beside them."""
+        own = [one for mlp in _in_order(family.layers[index]) for one in _single(layer, mlp)]
         return [
-            self._site(index, layer, family.mlp.of_expert(number), number) for number, _ in enumerate(experts)
+            self._site(index, layer, one, number if len(own) > 1 else None) for number, one in enumerate(own)
         ]
 
-    def _site(self, index: int, layer: nn.Module, sublayer: Sublayer, expert: int | None) -> ChannelSite:
-        units, blocks = linear(layer, sublayer.output).in_features, (1,) * len(sublayer.inputs)
-        # Neither a norm nor other experts come after the projection.
-        last = sublayer.post_norm is None and expert is None
-        return ChannelSite(index, self, units, 1, expert, sublayer=sublayer, blocks=blocks, ends_layer=last)
+    def _site(self, index: int, layer: nn.Module, sublayer: Sublayer, number: int | None) -> ChannelSite:
+        return ChannelSite(
+            index,
+            self,
+            linear(layer, sublayer.output).in_features,
+            1,
+            number,
+            sublayer=sublayer,
+            blocks=sublayer.blocks,
+            sized_by="" if sublayer.width is None else sublayer.width.attribute,
+        )
 
     def problem(self, sites: Sequence[Site], widths: str, multiple: int) -> str | None:
         """Experts of a layer lie in one tensor, so they have one width, which fast products restrict."""
-        if all(site.number is None for site in sites):
+        if not any(channel_site(site).sublayer.routed for site in sites):
             return None
         if widths == "per_layer":
             return "prune.widths: per_layer: the experts of a layer must have one width; use uniform"
@@ -51,17 +58,50 @@ class Mlp(ChannelKind):
         return None
 
     def step(self, site: Site, multiple: int) -> int:
-        """Kept widths are multiples of `prune.width_multiple`."""
-        return multiple
+        """The entry of the config that sizes the site is a multiple of `prune.width_multiple`."""
+        return max(1, int(multiple * width_of(site).factor))
 
-    def sizes(self, config: PretrainedConfig, kept: Sequence[int] | None) -> dict[str, Any]:
-        """The width, by the family's own name for it."""
-        name = family_of(config).width
+    def sizes(self, config: PretrainedConfig, layer: int, kept: Sequence[int] | None) -> dict[str, Any]:
+        """The widths, by the config's own names for them."""
+        mlps = _in_order(family_of(config).layers[layer])
         if kept is None:
-            return {name: getattr(config, name)}
-        if len(set(kept)) > 1:
-            raise InputError(f"the experts of a layer must have one width, not {sorted(set(kept))}")
-        return {name: kept[0]}
+            names = [mlp.width.attribute for mlp in mlps if mlp.width is not None]
+            dense = {name: getattr(text_config(config), name) for name in names}
+            return {name: one[layer] if isinstance(one, list) else one for name, one in dense.items()}
+        found: dict[str, set[Fraction]] = {}
+        # Experts are counted from the first; what is shared has a number each behind them.
+        experts = len(kept) - sum(not mlp.routed for mlp in mlps)
+        left = iter(kept)
+        for mlp in mlps:
+            assert mlp.width is not None, f"{mlp.output} has a width"
+            own = found.setdefault(mlp.width.attribute, set())
+            own |= {next(left) / mlp.width.factor for _ in range(experts if mlp.routed else 1)}
+        for name, values in found.items():
+            if len(values) > 1 or max(values).denominator > 1:
+                shown = sorted(map(str, values))
+                raise InputError(f"{name} sizes several mlps of a layer, which need one width, not {shown}")
+        return {name: int(max(values)) for name, values in found.items()}
+
+
+def width_of(site: Site) -> Width:
+    """What the config says of the site's width."""
+    width = channel_site(site).sublayer.width
+    assert width is not None, f"{site.name} has a width"
+    return width
+
+
+def _in_order(layer: Layer) -> list[Sublayer]:
+    """The mlps of a layer, experts first: their numbers are those that the router gives them."""
+    return sorted(layer.mlps, key=lambda mlp: not mlp.routed)
+
+
+def _single(layer: nn.Module, mlp: Sublayer) -> Iterator[Sublayer]:
+    """The mlp itself, or one for each of its experts."""
+    if not mlp.routed:
+        yield mlp
+        return
+    count = len(list(layer.get_submodule(mlp.block).children()))
+    yield from (mlp.of_expert(number) for number in range(count))
 
 
 KIND = Mlp()

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from secateurs.families.layouts import Family
+from secateurs.families.family import Family
 from secateurs.kinds.channels import ChannelSite
-from secateurs.kinds.heads import HeadKind, has_heads, heads_of
+from secateurs.kinds.heads import HeadKind, heads_of, with_heads
 from secateurs.kinds.kind import Site
 
 
@@ -18,10 +18,11 @@ class QueryHeads(HeadKind):
 
     def sites_of_layer(self, index: int, layer: nn.Module, family: Family) -> Sequence[ChannelSite]:
         """One site, where the layer has its attention."""
-        if not has_heads(layer, family.attention):
+        sublayer = with_heads(layer, family.layers[index])
+        if sublayer is None:
             return []
-        size, heads, groups = heads_of(layer, family.attention)
-        return [ChannelSite(index, self, heads, groups, sublayer=family.attention, blocks=(size,))]
+        size, heads, groups = heads_of(layer, sublayer)
+        return [ChannelSite(index, self, heads, groups, sublayer=sublayer, blocks=(size,), each=size)]
 
     def groups_left(self, site: Site, units: Tensor) -> int:
         """All of them."""

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -171,10 +170,13 @@ def _checkpointed(model: PreTrainedModel) -> Iterator[None]:
     before = [vars(layer).get("forward") for layer in layers]
 
     def rerunning(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def run(hidden_states: Tensor, **others: Any) -> Tensor:
-            again = partial(forward, **others)
-            output: Tensor = checkpoint(again, hidden_states, use_reentrant=True, preserve_rng_state=False)
-            return output
+        def run(*positional: Any, **named: Any) -> Any:
+            hidden, *others = positional or (named.pop("hidden_states"),)
+
+            def again(states: Tensor) -> Any:
+                return forward(states, *others, **named)
+
+            return checkpoint(again, hidden, use_reentrant=True, preserve_rng_state=False)
 
         return run
 

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from secateurs.checkpoints.loading import UNREADABLE, unreadable
 from secateurs.checkpoints.raw_config import check_raw
 from secateurs.errors import InputError
-from secateurs.families.layouts import family_of
+from secateurs.families.discover import check_family
 from secateurs.files.local_files import located
 from secateurs.settings.sources import FileLabel, HubModel, ModelSource, PathModel
 from stages.common.paths import MODEL
@@ -71,7 +71,7 @@ def _shapes(where: str, name: str | Path, **options: Any) -> PreTrainedModel:
             check_raw(raw)
         config: PreTrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
         # What cannot be pruned is said now, and not after the download.
-        family_of(config)
+        check_family(config)
         with torch.device("meta"):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     except InputError as error:

@@ -6,10 +6,9 @@ from torch import nn
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from secateurs.families.layouts import FAMILIES
 from secateurs.inference import norms
 from secateurs.inference.norms import fused_norms, is_rms_norm
-from tests.families.test_families import IDS, tiny
+from tests.families.test_families import FAMILIES, IDS, tiny
 from tests.tiny import make_tiny_model
 
 OTHER_NORMS = {"gemma2", "gemma3_text", "gpt_neox"}
