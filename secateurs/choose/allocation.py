@@ -1,7 +1,8 @@
 """Which units go: scores and a budget in, masks out. Masks are nested: what is gone stays gone."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from math import ceil
 
 import torch
@@ -21,7 +22,7 @@ class Candidate:
     scores: float64 [units]; kept: bool [units], the mask of the round before; cost: parameters per unit;
     groups: units stand in this many groups of equal length, each of which loses as many as the others;
     step: units by which the width changes. fills_up: as Kind.fills_up. pool: the sites that this one stands
-    for, of one unit each, where any of them may go.
+    for, of one unit each, where any of them may go. sized_by: as Site.sized_by.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Candidate:
     step: int = 1
     fills_up: bool = False
     pool: tuple[str, ...] = ()
+    sized_by: str = ""
 
     def smallest(self, floor: float) -> int:
         """The smallest width that the site may have: the floor's share of its units, in whole steps."""
@@ -57,7 +59,7 @@ def candidates_of(
             continue
         step, mask = kind.step(site, budget.width_multiple), kept_units(kept, site)
         one = Candidate(site.name, kind.name, scores[site.name], mask, cost, site.groups, step, kind.fills_up)
-        found.append(one)
+        found.append(replace(one, sized_by=site.sized_by))
     for (kind_name, cost), sites in pools.items():
         names = tuple(site.name for site in sites)
         together = torch.cat([scores[name] for name in names])
@@ -96,10 +98,11 @@ def uniform_masks(candidates: list[Candidate], budget: int, floor: float) -> dic
         options = [option.with_more(cut) for option in options for cut in _uniform_cuts(sites, floor)]
     fitting = []
     for option in options:
-        width = _uniform_width(filling, budget - option.removed, floor) if filling else 0
-        if width is None or (not filling and option.removed < budget):
+        widths = _filled_widths(filling, budget - option.removed, floor)
+        if widths is None:
             continue
-        fitting.append(option.masks | {site.name: _best(site, width) for site in filling})
+        sized = zip(filling, widths, strict=True)
+        fitting.append(option.masks | {site.name: _best(site, width) for site, width in sized})
     if not fitting:
         raise _too_much(candidates, budget, floor)
     # Options come by rising removal, and of equal scores the first is taken: the one that removes least.
@@ -129,13 +132,57 @@ def _uniform_cuts(sites: list[Candidate], floor: float) -> list[_Option]:
     return cuts
 
 
-def _uniform_width(sites: list[Candidate], budget: int, floor: float) -> int | None:
-    units = len(sites[0].kept)
-    before = min(int(site.kept.sum()) for site in sites)
-    removed = max(0, ceil(budget / sum(site.cost for site in sites)))
-    step = sites[0].step
-    width = min(before, (units - removed) // step * step if removed else units)
-    return width if width >= sites[0].smallest(floor) else None
+def _filled_widths(sites: list[Candidate], budget: int, floor: float) -> list[int] | None:
+    """The widths of the sites that fill up what is left of a budget; None where their floors forbid it.
+
+    Sites sized by one entry of the config lose as many steps each. Where there are several entries (dense
+    layers, experts, what is shared beside them), all sites keep the same share, as near as steps allow.
+    """
+    groups: dict[str, list[int]] = {}
+    for number, site in enumerate(sites):
+        groups.setdefault(site.sized_by, []).append(number)
+    shares = sorted(
+        {share for numbers in groups.values() for share in _shares(sites[numbers[0]])}, reverse=True
+    )
+    low, high = 0, len(shares)
+    # Smaller shares remove more: the largest that removes enough, by halving.
+    while low < high:
+        middle = (low + high) // 2
+        widths = _widths_at(sites, groups, shares[middle])
+        if (
+            sum((len(one.kept) - width) * one.cost for one, width in zip(sites, widths, strict=True))
+            >= budget
+        ):
+            high = middle
+        else:
+            low = middle + 1
+    if low == len(shares):
+        return [] if not sites and budget <= 0 else None
+    widths = _widths_at(sites, groups, shares[low])
+    return widths if all(w >= one.smallest(floor) for one, w in zip(sites, widths, strict=True)) else None
+
+
+def _shares(site: Candidate) -> Iterator[Fraction]:
+    """The shares of its units that a site may keep: all, and whole steps."""
+    units = len(site.kept)
+    yield Fraction(1)
+    yield from (Fraction(width, units) for width in range(0, units, site.step))
+
+
+def _widths_at(sites: list[Candidate], groups: Mapping[str, list[int]], share: Fraction) -> list[int]:
+    """The width of each site where all keep at most a share of their units, and no more than before."""
+    steps = {}
+    for name, numbers in groups.items():
+        own = [sites[number] for number in numbers]
+        # None keeps more steps than the one that has the fewest left.
+        steps[name] = min(_steps_at(one, share) for one in own)
+    return [min(int(one.kept.sum()), ceil(steps[one.sized_by] * one.step)) for one in sites]
+
+
+def _steps_at(site: Candidate, share: Fraction) -> Fraction:
+    units, kept = len(site.kept), int(site.kept.sum())
+    width = units if share == 1 else int(share * units) // site.step * site.step
+    return Fraction(min(width, kept), site.step)
 
 
 def per_layer_masks(candidates: list[Candidate], budget: int, floor: float) -> dict[str, Tensor]:
