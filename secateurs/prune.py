@@ -18,6 +18,7 @@ from secateurs.families.experts import close_experts, open_experts
 from secateurs.heal.heal import heal
 from secateurs.heal.results import Healed
 from secateurs.kinds.kind import Masks
+from secateurs.kinds.proof import check_proved
 from secateurs.kinds.sites import all_kept_masks
 from secateurs.measure.capture import DomainCapture
 from secateurs.measure.round import measure
@@ -71,6 +72,8 @@ def prune_model(
     widths that cannot be pruned, and activations that are not finite.
     """
     settings = checked(settings, text, vocabulary=_vocabulary(model))
+    for name in settings.prune.sites:
+        check_proved(model.config, name)
     # Rounds chain through masks, not models: the copy that a round measures is dropped afterwards.
     dense = open_experts(_in_host_memory(copy.deepcopy(model)))
     masks: dict[str, Tensor] = all_kept_masks(dense)

@@ -4,6 +4,7 @@ from secateurs.checkpoints.dense import load_dense
 from secateurs.families.experts import close_experts, open_experts
 from secateurs.files.atomic import atomic
 from secateurs.files.json_file import write_json
+from secateurs.kinds.proof import check_proved
 from secateurs.kinds.sites import all_kept_masks, chosen_sites
 from stages.common.console import stage, summary
 from stages.common.locks import hold
@@ -27,6 +28,8 @@ def main() -> None:
     # What is written does not depend on `prune`, so neither does the stage; but a kind of site that
     # the model's family refuses is refused here, before text is made and read.
     chosen_sites(model, params.prune.sites, params.prune.widths, params.prune.width_multiple)
+    for name in params.prune.sites:
+        check_proved(model.config, name)
     check_vocabulary(tokenizer, model.config.vocab_size, params.model.name)
     check_template(tokenizer, params)
     close_experts(model)

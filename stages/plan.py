@@ -9,6 +9,7 @@ from stages.params.file import PARAMS_FILE, Params, read_params
 from stages.planning.architecture import Architecture, configured_architecture
 from stages.planning.checks import check_context, check_early
 from stages.planning.estimate import EFFICIENCY, Work, estimate_work, measure_speed, portions
+from stages.planning.found import found_lines
 from stages.planning.machine import this_machine, warnings
 from stages.planning.memory import peak_memory
 from stages.planning.rounds import CURVES, rewrite_rounds
@@ -31,9 +32,10 @@ def main(rounds: int | None, curve: str, check: bool) -> None:
     if found is not None:
         check_context(found.model.config, params)
         check_budget(params, found.model)
+    about = [] if found is None else [*found_lines(found.model.config, tuple(params.prune.sites)), ""]
     if check:
         return
-    click.echo("\n".join([*schedule(params, found), "", *cost(params, found)]))
+    click.echo("\n".join([*about, *schedule(params, found), "", *cost(params, found)]))
 
 
 def schedule(params: Params, found: Architecture | None) -> list[str]:

@@ -96,7 +96,7 @@ def cut_and_heal(
     elif by_layer:
         if not family_of(model.config).apart:
             raise SettingError(
-                f"surgery.heal: {healing.method}: not for {model.config.model_type}, whose layers hand each "
+                f"surgery.heal: {surgery.method}: not for {model.config.model_type}, whose layers hand each "
                 "other more than the residual stream, so that none can be healed by itself; use none"
             )
         patient = _Patient(model, masks, by_layer, text, batch_size, Offloading(device))
