@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer,
 from secateurs.devices.placement import place
 from secateurs.errors import InputError
 from secateurs.families.boundaries import prompt_ids
+from secateurs.families.decoder import context_length
 from secateurs.families.tokenizing import encode
 from secateurs.text.chat_template import render_chat
 from stages.common.artifacts import read_json
@@ -115,7 +116,7 @@ def _fitting(
     turns: list[Turn], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_tokens: int
 ) -> list[Turn]:
     """The latest turns that leave room for a reply in the model's context."""
-    context = model.config.max_position_embeddings
+    context = context_length(model.config)
     while _encode(turns, tokenizer).shape[1] + max_tokens > context:
         told = [turn for turn in turns if turn["role"] == "system"]
         if len(turns) == len(told) + 1:

@@ -1,5 +1,6 @@
 """Stage: calibration and held-out sequences of every domain."""
 
+from secateurs.families.decoder import text_config
 from secateurs.text.corpus import build_corpus
 from stages.common import artifacts
 from stages.common.checkpoints import load_config, load_tokenizer
@@ -21,7 +22,7 @@ def main() -> None:
     calibration, heldout = build_corpus(*corpus_inputs(params), params.corpus)
     for split in (calibration, heldout):
         ids = (row.input_ids for row in split.sequences)
-        check_ids(ids, config.vocab_size, load_tokenizer(MODEL), str(MODEL))
+        check_ids(ids, text_config(config).vocab_size, load_tokenizer(MODEL), str(MODEL))
     for name, split in (("calibration", calibration), ("heldout", heldout)):
         path = DATA / "corpus" / f"{name}.parquet"
         artifacts.write_sequences(path, split.sequences, split.metadata(params.corpus))

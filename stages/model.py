@@ -1,6 +1,7 @@
 """Stage: the dense model, and the masks that remove nothing, where the first round starts."""
 
-from secateurs.checkpoints.dense import load_dense
+from secateurs.checkpoints.dense import add_processor, load_dense
+from secateurs.families.decoder import text_config
 from secateurs.families.experts import close_experts, open_experts
 from secateurs.files.atomic import atomic
 from secateurs.files.json_file import write_json
@@ -30,12 +31,13 @@ def main() -> None:
     chosen_sites(model, params.prune.sites, params.prune.widths, params.prune.width_multiple)
     for name in params.prune.sites:
         check_proved(model.config, name)
-    check_vocabulary(tokenizer, model.config.vocab_size, params.model.name)
+    check_vocabulary(tokenizer, text_config(model.config).vocab_size, params.model.name)
     check_template(tokenizer, params)
     close_experts(model)
     with atomic(MODEL) as directory:
         model.save_pretrained(directory)
         tokenizer.save_pretrained(directory)
+        add_processor(params.model, model.config, directory)
     with atomic(ROUND) as directory:
         directory.mkdir()
         write_masks(directory / "masks.safetensors", masks)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from secateurs.checkpoints.processor import copy_processor
 from secateurs.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
 from secateurs.devices import optimizer, precision
@@ -84,6 +85,7 @@ def main() -> None:
     with atomic(RECOVERED) as directory:
         save_model(result, directory)
         save_tokenizer(tokenizer, directory)
+        copy_processor(MODEL, directory)
         proof = prove_load(result, directory, check[:PROOF_ROWS, :PROOF_TOKENS], RECOVERED, tokenizer)
         card = recovered_card(pruned_card, done, proof)
         (directory / "README.md").write_text(card, encoding="utf-8")

@@ -5,6 +5,7 @@ from dataclasses import asdict
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from secateurs.checkpoints.processor import copy_processor
 from secateurs.checkpoints.proof import proof_ids, prove_load
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
 from secateurs.devices.placement import passing_through, process_group, resolve_device
@@ -70,6 +71,7 @@ def main() -> None:
     with atomic(PRUNED) as directory:
         save_model(model, directory)
         save_tokenizer(trimmed, directory)
+        copy_processor(MODEL, directory)
         proof = prove_load(model, directory, proof_ids(proof_rows), PRUNED, trimmed)
         card = model_card(params, history, len(check[0].input_ids), before, after, healed, proof)
         (directory / "README.md").write_text(card, encoding="utf-8")

@@ -17,7 +17,6 @@ import gguf
 import torch
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -28,10 +27,13 @@ from secateurs.archives.joining import join_members
 from secateurs.checkpoints.folder import check_config, check_file, check_folder
 from secateurs.checkpoints.heads import share_head
 from secateurs.checkpoints.loading import UNREADABLE, check_weights, read_tokenizer, tell_tie, unreadable
+from secateurs.checkpoints.processor import copy_processor
 from secateurs.checkpoints.raw_config import check_raw
 from secateurs.checkpoints.weight_files import compare_sets
 from secateurs.errors import InputError, SettingError
+from secateurs.families.decoder import text_config
 from secateurs.families.discover import check_family
+from secateurs.families.twins import auto_class
 from secateurs.files.local_files import located
 from secateurs.settings.sources import HubModel, ModelSource, PackageModel, PathModel
 
@@ -81,6 +83,13 @@ def load_dense(
     tell_tie(model)
     _forget_origin(model)
     return model, tokenizer
+
+
+def add_processor(source: ModelSource, config: PretrainedConfig, directory: Path) -> None:
+    """Put beside a model in `directory`, if it reads pictures too, the files that prepare them."""
+    if text_config(config) is not config:
+        with _locate(source) as location, _naming(location):
+            copy_processor(location.name, directory, location.revision)
 
 
 @contextlib.contextmanager
@@ -144,7 +153,7 @@ def _load(
     tokenizer = read_tokenizer(location.name, config=config, **options)
     dtype = torch.float32 if location.gguf_file else "auto"
     # transformers' type annotations leave out the pair that it returns with output_loading_info.
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = auto_class(config).from_pretrained(
         location.name, config=config, dtype=dtype, output_loading_info=True,
         # Refused all the same, by check_weights, which names them.
         ignore_mismatched_sizes=True, **options,

@@ -13,7 +13,6 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -25,6 +24,7 @@ from secateurs.checkpoints.folder import check_there
 from secateurs.checkpoints.modelling_file import MODELLING_FILE, known_code
 from secateurs.errors import InputError
 from secateurs.families.tokenizing import is_panic
+from secateurs.families.twins import auto_class
 
 # What the libraries raise for files that are missing, broken or of another kind.
 UNREADABLE = (
@@ -46,7 +46,7 @@ def load_model(directory: Path, dtype: str) -> PreTrainedModel:
     logging.disable_progress_bar()
     try:
         # transformers' type annotations leave out the pair that it returns with output_loading_info.
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = auto_class(load_config(directory)).from_pretrained(
             directory,
             dtype=getattr(torch, dtype),
             local_files_only=True,

@@ -28,7 +28,10 @@ from safetensors.torch import load_file, save_file
 
 directory, dtype, batch, text, logits, ids = sys.argv[1:]
 text = json.loads(text)
-model = transformers.AutoModelForCausalLM.from_pretrained(
+config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=True)
+language = type(config) in transformers.AutoModelForCausalLM._model_mapping
+auto = transformers.AutoModelForCausalLM if language else transformers.AutoModelForImageTextToText
+model = auto.from_pretrained(
     directory, dtype=getattr(torch, dtype), local_files_only=True, trust_remote_code=True
 )
 with torch.no_grad():

@@ -50,7 +50,7 @@ def save_model(model: PreTrainedModel, directory: Path) -> None:
     path = directory / "config.json"
     saved = json.loads(path.read_text(encoding="utf-8"))
     # Left out, it would mean what the reader's version has for a default.
-    saved["tie_word_embeddings"] = config.tie_word_embeddings
+    saved["tie_word_embeddings"] = getattr(config, "tie_word_embeddings", False)
     # vLLM has the stock class in a version of its own, which knows one size; what it does not know it builds
     # from the checkpoint's own code.
     if own_sizes:

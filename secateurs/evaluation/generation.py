@@ -8,6 +8,7 @@ from accelerate.utils import find_executable_batch_size
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from secateurs.families.decoder import context_length
 from secateurs.inference.likelihood import ROW_TOKENS, Ids, batches
 from secateurs.inference.writing import write
 from secateurs.progress import counter
@@ -36,7 +37,7 @@ def generate(
     fit in the context with the tokens to come loses its beginning. batch_size: as many tokens as MORE times
     these rows of ROW_TOKENS at a time; halved whenever memory runs out.
     """
-    context = model.config.max_position_embeddings
+    context = context_length(model.config)
     tokens = min(tokens, context // 2)
     longest = context - tokens
     cut = [prompt[-longest:] for prompt in prompts]
@@ -69,7 +70,11 @@ def generate(
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The ids at which a text ends: the tokenizer's end token and those of the model's own settings."""
     generation: Any = getattr(model, "generation_config", None)
-    named = [tokenizer.eos_token_id, getattr(generation, "eos_token_id", None), model.config.eos_token_id]
+    named = [
+        tokenizer.eos_token_id,
+        getattr(generation, "eos_token_id", None),
+        getattr(model.config, "eos_token_id", None),
+    ]
     flat = [token for one in named for token in (one if isinstance(one, list) else [one])]
     return sorted({token for token in flat if isinstance(token, int)})
 

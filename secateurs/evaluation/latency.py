@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from secateurs.errors import SettingError
+from secateurs.families.decoder import context_length, text_config
 from secateurs.progress import progress
 
 # How long the processors are watched before anything is timed.
@@ -72,7 +73,7 @@ def compare_latency(
 def run_once(model: PreTrainedModel, prompt_tokens: int, decode_tokens: int) -> Latency:
     """Time one prefill and the greedy decoding of `decode_tokens` tokens after it."""
     # What the tokens are does not matter to the time they take.
-    prompt = torch.arange(prompt_tokens, device=model.device)[None] % model.config.vocab_size
+    prompt = torch.arange(prompt_tokens, device=model.device)[None] % text_config(model.config).vocab_size
     start = _now(model.device)
     output = model(input_ids=prompt, use_cache=True, logits_to_keep=1)
     filled = _now(model.device)
@@ -95,7 +96,7 @@ def _each(pick: Callable[[list[float]], float], runs: list[Latency]) -> Latency:
 
 
 def _check_context(model: PreTrainedModel, tokens: int) -> None:
-    context = model.config.max_position_embeddings
+    context = context_length(model.config)
     if tokens > context:
         raise SettingError(
             f"evaluate.prompt_tokens + evaluate.decode_tokens: {tokens}: "

@@ -1,5 +1,6 @@
 """The decoder of a model, found without knowing its family."""
 
+import sys
 from typing import Any
 
 from torch import nn
@@ -15,6 +16,12 @@ def text_config(config: PretrainedConfig) -> PretrainedConfig:
     """The config of the decoder, which is inside the model's own where it reads pictures too."""
     inner: PretrainedConfig = config.get_text_config(decoder=True)
     return inner
+
+
+def context_length(config: PretrainedConfig) -> int:
+    """The most tokens that the decoder takes at once, as far as its config says."""
+    length = getattr(text_config(config), "max_position_embeddings", None)
+    return length if isinstance(length, int) else sys.maxsize
 
 
 def layers_name(model: PreTrainedModel) -> str:

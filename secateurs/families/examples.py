@@ -33,8 +33,17 @@ _ENCODERS = {
 }  # fmt: skip
 
 
+# Enough for each kind of layer that a type has; and types whose defaults do not go with so few.
+_LAYERS = 8
+_DEEP = {"gemma3n_text", "gpt_neo", "qwen4_exp_text", "zamba2"}
+
+
 def example_config(model_type: str) -> PretrainedConfig:
     """A config of the type whose model can be built and run. Raises what its class raises."""
-    own = dict.fromkeys(["is_decoder"], True) if model_type in _ENCODERS else _OWN.get(model_type, {})
+    own: dict[str, Any] = {"is_decoder": True} if model_type in _ENCODERS else {**_OWN.get(model_type, {})}
     made: PretrainedConfig = AutoConfig.for_model(model_type, **own)
+    layers = getattr(made, "num_hidden_layers", None)
+    whole = made.get_text_config(decoder=True) is made and model_type not in _DEEP
+    if whole and isinstance(layers, int) and layers > _LAYERS:
+        made = AutoConfig.for_model(model_type, **{"num_hidden_layers": _LAYERS, **own})
     return made

@@ -8,6 +8,8 @@ ROPE_NAMES = {"rope_theta": "rope_theta", "partial_rotary_factor": "partial_rota
 NEOX_NAMES = {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
 # Families that want the oldest name of `rope_type` in `rope_scaling`, and no key that the config has itself.
 OLDEST_ROPE = {"olmo2", "phi3"}
+# Rotary embeddings besides the default that transformers 4 knows.
+ROPE_TYPES = {"linear", "dynamic", "yarn", "longrope", "llama3"}
 
 
 def old_names(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -17,12 +19,14 @@ def old_names(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     family, rope = config["model_type"], config.get("rope_parameters") or {}
     old = {}
-    if "sliding_attention" in rope:
+    if any(isinstance(one, dict) or one is None for one in rope.values()):
+        if not rope.keys() >= {"sliding_attention", "full_attention"} or None in rope.values():
+            return old
         old["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
         rope = rope["full_attention"]
     names = NEOX_NAMES if family == "gpt_neox" else ROPE_NAMES
     old |= {names[key]: rope[key] for key in names if key in rope}
-    if rope.get("rope_type", "default") != "default":
+    if rope.get("rope_type", "default") in ROPE_TYPES:
         scaling = {key: rope[key] for key in rope if key not in {"type", "rope_type", *names}}
         if family in OLDEST_ROPE:
             scaling = {key: value for key, value in scaling.items() if key not in config}

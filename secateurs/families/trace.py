@@ -81,6 +81,7 @@ def traced(layer: nn.Module, call: Call, *, leaves: bool) -> Trace:
     inputs: dict[str, Tensor] = {}
     outputs: dict[str, Tensor] = {}
     calls: dict[str, int] = {}
+    generator = torch.Generator().manual_seed(0)
     modules = linear_modules(layer)
     names = {module: name for name, module in modules.items()}
 
@@ -91,7 +92,10 @@ def traced(layer: nn.Module, call: Call, *, leaves: bool) -> Trace:
             return None
         calls[name] = calls.get(name, 0) + 1
         inputs[name] = arguments[0]
-        outputs[name] = output.detach().requires_grad_() if leaves else output
+        # Random numbers, because what a small model makes may be negative for all tokens, which would hide a
+        # feature behind a gate that is 0 there.
+        random = torch.empty_like(output).normal_(generator=generator)
+        outputs[name] = random.requires_grad_() if leaves else output
         # A layer may change what it got in place, which a leaf does not allow.
         return outputs[name].clone() if leaves else None
 

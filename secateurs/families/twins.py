@@ -107,8 +107,10 @@ def twin(config: PretrainedConfig, seed: int = 0) -> PreTrainedModel:
         for weight in model.parameters():
             if weight.dim() < 2:
                 weight.add_(torch.randn_like(weight), alpha=NOISE)
-        for buffer in model.buffers():
-            if buffer.numel() == 1 and buffer.is_floating_point():
+        # Buffers that are not saved are made anew where a model is loaded.
+        saved = model.state_dict()
+        for name, buffer in model.named_buffers():
+            if name in saved and buffer.numel() == 1 and buffer.is_floating_point():
                 buffer.mul_(1 + NOISE)
     return model
 

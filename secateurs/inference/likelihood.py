@@ -9,6 +9,7 @@ from accelerate.utils import find_executable_batch_size
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from secateurs.families.decoder import context_length
 from secateurs.inference.attention import many_shapes
 from secateurs.inference.loss import CHUNK_TOKENS, head_logits
 from secateurs.progress import counter
@@ -44,7 +45,7 @@ def likelihoods(
     ROW_TOKENS tokens at a time to begin with, halved whenever memory runs out.
     """
     groups: dict[Ids, list[int]] = {}
-    longest = model.config.max_position_embeddings
+    longest = context_length(model.config)
     for number, one in enumerate(continuations):
         read = (*one.context, *one.asked)[-longest - 1 : -1]
         groups.setdefault(read, []).append(number)

@@ -133,6 +133,8 @@ def _is_tied(model: Any) -> bool:
 
 def _writes_the_same(model: Any, ids: Tensor) -> bool:
     """Whether a model writes the same text with its cache as without."""
+    if not model.can_generate():
+        return False
     options = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
     cached, plain = (
         model.generate(ids, attention_mask=torch.ones_like(ids), use_cache=use_cache, **options)

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from secateurs.checkpoints.loading import UNREADABLE, unreadable
 from secateurs.checkpoints.raw_config import check_raw
 from secateurs.errors import InputError
 from secateurs.families.discover import check_family
+from secateurs.families.twins import auto_class
 from secateurs.files.local_files import located
 from secateurs.settings.sources import FileLabel, HubModel, ModelSource, PathModel
 from stages.common.paths import MODEL
@@ -73,7 +74,7 @@ def _shapes(where: str, name: str | Path, **options: Any) -> PreTrainedModel:
         # What cannot be pruned is said now, and not after the download.
         check_family(config)
         with torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+            model: PreTrainedModel = auto_class(config).from_config(config)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     except UNREADABLE as error:

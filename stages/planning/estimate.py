@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from secateurs.choose.target import decoder_share, whole_parameters
 from secateurs.evaluation.cost import macs_per_token
-from secateurs.families.decoder import decoder_parameters
+from secateurs.families.decoder import decoder_parameters, text_config
 from secateurs.families.experts import open_experts
 from secateurs.kinds.sites import sites_of
 from secateurs.settings.sources import DIALOGUE_DOMAIN, SELF_DOMAIN
@@ -65,7 +65,7 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     # A copy, because multiply-adds are counted with the experts closed.
     sites = sites_of(open_experts(copy.deepcopy(model)), tuple(params.prune.sites))
     channels = sum(site.features for site in sites)
-    hidden = model.config.hidden_size
+    hidden = text_config(model.config).hidden_size
 
     sampled = params.sample.documents * params.sample.tokens if params.mixture[SELF_DOMAIN] else 0
     if params.mixture[DIALOGUE_DOMAIN]:

@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from secateurs.choose.target import decoder_share
-from secateurs.families.decoder import decoder_layers, decoder_parameters
+from secateurs.families.decoder import decoder_layers, decoder_parameters, text_config
 from secateurs.families.experts import open_experts
 from secateurs.kinds.sites import sites_of
 from stages.params.file import Params
@@ -35,7 +35,8 @@ def peak_memory(params: Params, model: PreTrainedModel) -> dict[str, float]:
     """
     config, corpus = model.config, params.corpus
     dtype = torch.finfo(getattr(torch, params.compute.dtype)).bits // 8
-    hidden, vocabulary = config.hidden_size, config.vocab_size
+    own = text_config(config)
+    hidden, vocabulary = own.hidden_size, own.vocab_size
     inner = max(site.features for site in sites_of(open_experts(copy.deepcopy(model))))
     weights = float(model.num_parameters() * dtype)
     pruned = weights - decoder_share(model, params.prune) * decoder_parameters(model) * dtype

@@ -1,0 +1,111 @@
+"""A decoder inside a model that reads pictures: it is pruned in place, and the rest stays bit for bit."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from secateurs.settings.healing import Healing
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    CLIPImageProcessorPil,
+    LlavaProcessor,
+    PreTrainedModel,
+)
+
+from secateurs.checkpoints.loading import load_model
+from secateurs.checkpoints.processor import copy_processor
+from secateurs.checkpoints.saving import save_model
+from secateurs.families.decoder import decoder_layers, text_config
+from secateurs.families.experts import close_experts, open_experts
+from secateurs.heal.layers import HealingText, cut_and_heal
+from secateurs.kinds.proof import half_masks, unproved
+from secateurs.kinds.sites import sites_of
+from tests.tiny import make_tiny_tokenizer
+
+IMAGE = 258
+IDS = torch.randint(2, 258, (4, 16), generator=torch.Generator().manual_seed(0))
+VISION = {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2,
+          "image_size": 28, "patch_size": 14, "projection_dim": 32}  # fmt: skip
+TEXT = {"model_type": "llama", "vocab_size": 260, "hidden_size": 32, "intermediate_size": 48,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.2,
+        "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}  # fmt: skip
+
+
+def llava() -> PreTrainedModel:
+    config = AutoConfig.for_model(
+        "llava", vision_config={"model_type": "clip_vision_model", **VISION}, text_config=TEXT,
+        image_token_id=IMAGE, image_seq_length=4, vision_feature_layer=-1,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return AutoModelForImageTextToText.from_config(config).eval().requires_grad_(False)
+
+
+def processor() -> LlavaProcessor:
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    assert tokenizer.convert_tokens_to_ids("<image>") == IMAGE
+    pictures = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    return LlavaProcessor(
+        image_processor=pictures, tokenizer=tokenizer, patch_size=14,
+        vision_feature_select_strategy="default", num_additional_image_tokens=1, image_token="<image>",
+    )  # fmt: skip
+
+
+def pruned(model: PreTrainedModel) -> PreTrainedModel:
+    smaller = open_experts(copy.deepcopy(model))
+    masks = half_masks(sites_of(smaller, ["mlp"]))
+    cut_and_heal(
+        smaller, masks, HealingText({"d": IDS}, {"d": 1.0}), Healing("residual", 0.5, 0.01, None),
+        device=torch.device("cpu"), batch_size=4, on_layer=lambda: None,
+    )  # fmt: skip
+    return close_experts(smaller)
+
+
+def answer(model: PreTrainedModel, prepared: Any) -> list[int]:
+    made: Any = model
+    written = made.generate(**prepared, max_new_tokens=8, min_new_tokens=8, do_sample=False)
+    return written[0, prepared["input_ids"].shape[1] :].tolist()
+
+
+def test_the_decoder_is_cut_in_place_and_the_rest_stays_bit_for_bit() -> None:
+    model = llava()
+    smaller = pruned(model)
+    assert text_config(smaller.config).intermediate_size == 24
+    own = {id(weight) for weight in decoder_layers(smaller).parameters()}
+    rest = {name for name, weight in smaller.named_parameters() if id(weight) not in own}
+    before = model.state_dict()
+    assert len(rest) > 40
+    assert all(torch.equal(smaller.state_dict()[name], before[name]) for name in rest)
+
+
+def test_the_result_loads_in_its_own_class_and_answers_about_a_picture(tmp_path: Path) -> None:
+    smaller = pruned(llava())
+    processor().save_pretrained(tmp_path / "dense")
+    save_model(smaller, tmp_path / "pruned")
+    make_tiny_tokenizer().save_pretrained(tmp_path / "pruned")
+    copy_processor(tmp_path / "dense", tmp_path / "pruned")
+    ready = processor()
+    loaded = load_model(tmp_path / "pruned", "float32")
+    assert type(loaded).__name__ == "LlavaForConditionalGeneration"
+    answers = []
+    for shade in (0, 255):
+        picture = Image.fromarray(np.full((28, 28, 3), shade, dtype=np.uint8))
+        prepared = ready(images=picture, text="What is <image>?", return_tensors="pt")
+        answers.append(answer(loaded, prepared))
+        assert answers[-1] == answer(smaller, prepared)
+    # The picture is seen: another one is answered otherwise.
+    assert answers[0] != answers[1]
+    settings = AutoProcessor.from_pretrained(tmp_path / "dense").image_processor.to_dict()
+    assert AutoProcessor.from_pretrained(tmp_path / "pruned").image_processor.to_dict() == settings
+
+
+@pytest.mark.parametrize("model_type", ["llava", "mistral3", "qwen3_vl", "internvl", "gemma3"])
+@pytest.mark.slow
+def test_decoders_of_published_models_for_pictures_are_proved(model_type: str) -> None:
+    assert unproved(AutoConfig.for_model(model_type), "mlp") is None
