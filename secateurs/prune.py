@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from secateurs.checkpoints.family_proof import check_proved
 from secateurs.checks import checked
 from secateurs.choose.round import choose
 from secateurs.devices.placement import copied
@@ -18,7 +19,6 @@ from secateurs.families.experts import close_experts, open_experts
 from secateurs.heal.heal import heal
 from secateurs.heal.results import Healed
 from secateurs.kinds.kind import Masks
-from secateurs.kinds.proof import check_proved
 from secateurs.kinds.sites import all_kept_masks
 from secateurs.measure.capture import DomainCapture
 from secateurs.measure.round import measure

@@ -9,11 +9,11 @@ import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
+from secateurs.checkpoints.family_proof import unproved
 from secateurs.errors import InputError
 from secateurs.families.discover import family_of
 from secateurs.families.examples import example_config
 from secateurs.gguf.architectures import GGUF
-from secateurs.kinds.proof import unproved
 from stages.common.console import stage
 
 PAGE = Path("docs/families.md")
@@ -25,9 +25,9 @@ What can be pruned of each of the {count} causal language models of transformers
 No list is kept by hand: `python -m stages.families` writes this page. For each type a tiny random model
 of an [example config](../secateurs/families/examples.py) is built. Its channels and heads are
 [found](../secateurs/families/discover.py) by what depends on what. A kind counts as pruned once cutting
-half of its units is [proved](../secateurs/kinds/proof.py): the cut model computes what the masked one does,
-the stock class loads what is saved, embeddings stay tied, and text comes out the same with the cache as
-without. Your own config is proved in the same way before anything runs; `python -m stages.plan` says what
+half of its units is [proved](../secateurs/checkpoints/family_proof.py): the cut model computes what the
+masked one does, the stock class loads what is saved, embeddings stay tied, and text comes out the same with
+the cache as without. Your own config is proved in the same way before anything runs; `python -m stages.plan` says what
 was found in it.
 
 **{mlp} of {count} are pruned by their mlp or experts**, {attention} by KV groups, {query_heads} by query

@@ -1,11 +1,11 @@
 """Stage: the dense model, and the masks that remove nothing, where the first round starts."""
 
 from secateurs.checkpoints.dense import add_processor, load_dense
+from secateurs.checkpoints.family_proof import check_proved
 from secateurs.families.decoder import text_config
 from secateurs.families.experts import close_experts, open_experts
 from secateurs.files.atomic import atomic
 from secateurs.files.json_file import write_json
-from secateurs.kinds.proof import check_proved
 from secateurs.kinds.sites import all_kept_masks, chosen_sites
 from stages.common.console import stage, summary
 from stages.common.locks import hold

@@ -9,7 +9,8 @@ import torch
 from click.testing import CliRunner
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from secateurs.choose.allocation import candidates_of, uniform_masks
+from secateurs.choose.allocation import uniform_masks
+from secateurs.choose.candidates import candidates_of
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
 from secateurs.kinds.names import widths

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateurs.choose.allocation import Candidate, per_layer_masks
+from secateurs.choose.allocation import per_layer_masks
+from secateurs.choose.candidates import Candidate
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
 from secateurs.families.discover import family_of

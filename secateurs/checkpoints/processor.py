@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 FILES = (
     "preprocessor_config.json",

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateurs.choose.allocation import Candidate, by_site, candidates_of, per_layer_masks, uniform_masks
+from secateurs.choose.allocation import per_layer_masks, uniform_masks
+from secateurs.choose.candidates import Candidate, by_site, candidates_of
 from secateurs.choose.target import check_target, decoder_share
 from secateurs.errors import SettingError
 from secateurs.families.decoder import decoder_parameters

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateurs.choose.allocation import candidates_of, removable
+from secateurs.choose.allocation import removable
+from secateurs.choose.candidates import candidates_of
 from secateurs.choose.weight_bytes import FORMATS, PRECISIONS, bound, weight_bytes
 from secateurs.errors import SettingError
 from secateurs.families.decoder import decoder_parameters

@@ -18,7 +18,7 @@ def old_names(config: Mapping[str, Any]) -> dict[str, Any]:
     Without these entries 4 takes its defaults in silence: another rotary base, other numbers of experts.
     """
     family, rope = config["model_type"], config.get("rope_parameters") or {}
-    old = {}
+    old: dict[str, Any] = {}
     if any(isinstance(one, dict) or one is None for one in rope.values()):
         if not rope.keys() >= {"sliding_attention", "full_attention"} or None in rope.values():
             return old

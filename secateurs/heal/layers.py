@@ -13,9 +13,9 @@ from secateurs.devices.offloading import Offloading
 from secateurs.errors import InputError, SettingError
 from secateurs.families.decoder import decoder_layers
 from secateurs.families.discover import family_of
-from secateurs.heal.candidates import Comparison
 from secateurs.heal.healer import LayerHealer, Work, healed_sites
 from secateurs.heal.methods import METHODS
+from secateurs.heal.nearest import Comparison
 from secateurs.heal.results import Healed
 from secateurs.heal.streams import Streams, enter, own_batches, projection
 from secateurs.kinds.config import resize_config
@@ -57,7 +57,7 @@ def cut_and_heal(
         no refit, the kept columns stay as they are                for `none`
 
     `auto` is the one of these two whose next-token distributions are nearer to the dense model's on
-    `text.left_out` (candidates.Comparison). Healing is by `residual` then; the refits of `least_squares` that
+    `text.left_out` (nearest.Comparison). Healing is by `residual` then; the refits of `least_squares` that
     are compared with it are made on the same pruned stream, from the same Gram matrices, which takes a tenth
     of the time of healing by both. Where they are nearer, the model is healed anew by `least_squares` alone.
 

@@ -4,9 +4,9 @@ from collections import Counter
 
 from transformers import PretrainedConfig
 
+from secateurs.checkpoints.family_proof import check_proved
 from secateurs.families.discover import family_of
 from secateurs.families.family import Sublayer
-from secateurs.kinds.proof import check_proved
 
 
 def found_lines(config: PretrainedConfig, kinds: tuple[str, ...]) -> list[str]:

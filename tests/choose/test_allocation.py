@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateurs.choose.allocation import Candidate, per_layer_masks, uniform_masks
+from secateurs.choose.allocation import per_layer_masks, uniform_masks
+from secateurs.choose.candidates import Candidate
 from secateurs.errors import InputError
 
 LAYERS, UNITS, COST, GROUPS, GROUP_COST = 3, 24, 10, 4, 37

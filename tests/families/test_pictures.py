@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from secateurs.settings.healing import Healing
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
@@ -18,14 +17,15 @@ from transformers import (
     PreTrainedModel,
 )
 
+from secateurs.checkpoints.family_proof import half_masks, unproved
 from secateurs.checkpoints.loading import load_model
 from secateurs.checkpoints.processor import copy_processor
 from secateurs.checkpoints.saving import save_model
 from secateurs.families.decoder import decoder_layers, text_config
 from secateurs.families.experts import close_experts, open_experts
 from secateurs.heal.layers import HealingText, cut_and_heal
-from secateurs.kinds.proof import half_masks, unproved
 from secateurs.kinds.sites import sites_of
+from secateurs.settings.pruning import Surgery
 from tests.tiny import make_tiny_tokenizer
 
 IMAGE = 258
@@ -61,7 +61,7 @@ def pruned(model: PreTrainedModel) -> PreTrainedModel:
     smaller = open_experts(copy.deepcopy(model))
     masks = half_masks(sites_of(smaller, ["mlp"]))
     cut_and_heal(
-        smaller, masks, HealingText({"d": IDS}, {"d": 1.0}), Healing("residual", 0.5, 0.01, None),
+        smaller, masks, HealingText({"d": IDS}, {"d": 1.0}), Surgery(heal="residual", alpha=0.5, ridge=0.01),
         device=torch.device("cpu"), batch_size=4, on_layer=lambda: None,
     )  # fmt: skip
     return close_experts(smaller)

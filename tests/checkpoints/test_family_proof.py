@@ -7,11 +7,11 @@ import torch
 from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from secateurs.checkpoints import family_proof as proof
+from secateurs.checkpoints.family_proof import check_proved, unproved
 from secateurs.errors import InputError
 from secateurs.families.examples import example_config
-from secateurs.kinds import proof
 from secateurs.kinds.mlp import Mlp
-from secateurs.kinds.proof import check_proved, unproved
 from stages.families import KINDS, row_of
 from tests.project import ROOT
 
