@@ -27,8 +27,8 @@ of an [example config](../secateurs/families/examples.py) is built. Its channels
 [found](../secateurs/families/discover.py) by what depends on what. A kind counts as pruned once cutting
 half of its units is [proved](../secateurs/checkpoints/family_proof.py): the cut model computes what the
 masked one does, the stock class loads what is saved, embeddings stay tied, and text comes out the same with
-the cache as without. Your own config is proved in the same way before anything runs; `python -m stages.plan` says what
-was found in it.
+the cache as without. Your own config is proved in the same way before anything runs; `python -m stages.plan`
+says what was found in it.
 
 **{mlp} of {count} are pruned by their mlp or experts**, {attention} by KV groups, {query_heads} by query
 heads (a model whose KV groups have one query head each, as some examples have, has none to give).

@@ -14,7 +14,7 @@ from lab.baselines.selection import budget_of, without_least
 from lab.baselines.walk import Sequences, batches
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_layers
-from secateurs.inference.hooks import hooked
+from secateurs.families.hooks import hooked
 from secateurs.inference.loss import sequence_losses
 from secateurs.kinds.attention_blocks import KIND as ATTENTIONS
 from secateurs.kinds.channels import output_projection

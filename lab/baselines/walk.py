@@ -8,8 +8,9 @@ from transformers import PreTrainedModel
 
 from secateurs.devices.offloading import Offloading
 from secateurs.families.decoder import decoder_layers
-from secateurs.heal.streams import enter, projection
-from secateurs.inference.hooks import hooked
+from secateurs.families.hooks import hooked
+from secateurs.heal.streams import enter
+from secateurs.heal.watching import projection
 from secateurs.kinds.channels import ChannelSite
 from secateurs.kinds.statistics import ChannelSums
 

@@ -23,7 +23,7 @@ from lab.baselines.selection import (
 )
 from lab.baselines.walk import Sequences, batches, walk
 from secateurs.families.decoder import decoder_layers, decoder_parameters
-from secateurs.heal.streams import projection
+from secateurs.heal.watching import projection
 from secateurs.inference.loss import sequence_losses
 from secateurs.kinds.channels import ChannelSite, output_projection
 from secateurs.kinds.config import resize_config

@@ -19,8 +19,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError
 from secateurs.families.experts import close_experts, open_experts
+from secateurs.families.hooks import hooked
 from secateurs.families.twins import VOCABULARY, auto_class, twin, twin_config
-from secateurs.inference.hooks import hooked
 from secateurs.kinds.channels import channel_site, output_projection
 from secateurs.kinds.kind import Masks, Site
 from secateurs.kinds.registry import kinds

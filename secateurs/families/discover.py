@@ -20,11 +20,11 @@ from secateurs.families.decoder import layers_name
 from secateurs.families.experts import OpenExperts, open_experts
 from secateurs.families.family import Family, Layer, Sublayer
 from secateurs.families.heads import heads_of
+from secateurs.families.hooks import hooked
 from secateurs.families.residual import joined
 from secateurs.families.trace import Call, calls_of
 from secateurs.families.twins import VOCABULARY, twin, twin_config
 from secateurs.families.widths import Widths
-from secateurs.inference.hooks import hooked
 
 
 @dataclass(frozen=True)

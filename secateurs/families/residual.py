@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from secateurs.families.family import Sublayer
+from secateurs.families.hooks import hooked
 from secateurs.families.trace import Call
-from secateurs.inference.hooks import hooked
 
 # Relative to the larger of two tensors that are held to be the same.
 SAME = 1e-4

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from secateurs.inference.hooks import hooked
+from secateurs.families.hooks import hooked
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from secateurs.heal.healer import LayerHealer, Work, healed_sites
 from secateurs.heal.methods import METHODS
 from secateurs.heal.nearest import Comparison
 from secateurs.heal.results import Healed
-from secateurs.heal.streams import Streams, enter, own_batches, projection
+from secateurs.heal.streams import Streams, enter, own_batches
+from secateurs.heal.watching import projection
 from secateurs.kinds.config import resize_config
 from secateurs.kinds.kind import Masks, Site
 from secateurs.kinds.sites import finish, pruned_sites
@@ -64,7 +65,7 @@ def cut_and_heal(
     t: tokens of the healing text. x: what enters W in the pruned model, x_dense in the dense one. h: the
     residual stream to which the sublayer's output is added. w: the weight of a token. Where a norm follows
     the projection, x, W x and h are taken as that norm sees and scales them. The experts of a block divide
-    the error of the whole block among them by their routing weights (streams.Watched).
+    the error of the whole block among them by their routing weights (watching.Watched).
 
     Two streams run side by side through the layers, in the order in which data flows: the dense one through
     the untouched layer, the pruned one through what has been healed so far. A site at which nothing was

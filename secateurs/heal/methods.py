@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from secateurs.heal.streams import Watched
+from secateurs.heal.watching import Watched
 
 
 @dataclass(frozen=True)

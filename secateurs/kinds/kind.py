@@ -15,7 +15,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from secateurs.families.decoder import decoder_layers
 from secateurs.families.discover import family_of
 from secateurs.families.family import Family
-from secateurs.inference.hooks import After, Before
+from secateurs.families.hooks import After, Before
 
 Masks = Mapping[str, Tensor]
 """Site name -> bool [units], True = kept. A site of a single unit that has no mask is kept."""

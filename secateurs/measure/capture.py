@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from secateurs.devices.parallel import own_rows, summed
 from secateurs.errors import InputError, SettingError
 from secateurs.families.decoder import decoder_layers
-from secateurs.inference.hooks import hooked
+from secateurs.families.hooks import hooked
 from secateurs.inference.loss import sequence_losses
 from secateurs.inference.norms import fused_norms
 from secateurs.kinds.kind import Observer, Site, Statistics

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from secateurs.families.experts import close_experts, open_experts
-from secateurs.inference.hooks import hooked
+from secateurs.families.hooks import hooked
 from secateurs.kinds.channels import ChannelSite, output_projection
 from secateurs.kinds.sites import sites_of
 

@@ -13,11 +13,11 @@ from transformers import LlamaForCausalLM
 from secateurs.devices.offloading import Offloading
 from secateurs.devices.optimizer import BETAS
 from secateurs.errors import InputError
+from secateurs.families.hooks import hooked
 from secateurs.heal import healer
 from secateurs.heal.layers import HealingText, cut_and_heal
 from secateurs.heal.reconstruction import reconstruct
 from secateurs.heal.streams import Streams
-from secateurs.inference.hooks import hooked
 from secateurs.kinds.sites import all_kept_masks, sites_of
 from secateurs.settings.pruning import Reconstruct, Surgery
 from tests.tiny import make_tiny_model

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
+from secateurs.families.hooks import hooked
 from secateurs.heal.layers import HealingText, cut_and_heal
-from secateurs.inference.hooks import hooked
 from secateurs.kinds.channels import output_projection
 from secateurs.kinds.sites import all_kept_masks, sites_of
 from secateurs.settings.pruning import Surgery

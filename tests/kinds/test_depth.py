@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
-from secateurs.inference.hooks import hooked
+from secateurs.families.hooks import hooked
 from secateurs.kinds.registry import kinds
 from secateurs.kinds.sites import cut, finish
 from secateurs.measure.capture import capture

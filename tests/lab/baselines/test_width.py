@@ -19,7 +19,7 @@ from secateurs.checkpoints.proof import prove_load
 from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_layers, decoder_parameters
-from secateurs.inference.hooks import hooked
+from secateurs.families.hooks import hooked
 from secateurs.kinds.channels import output_projection
 from secateurs.kinds.sites import cut
 from secateurs.kinds.statistics import ChannelSums
