@@ -12,7 +12,7 @@ from lab.baselines.rows import DENSE
 from secateurs.evaluation.scores import averaged, headline
 from stages.reporting.markdown import markdown_table
 from stages.reporting.metrics import mean_accuracy
-from stages.reporting.style import COLOURS, INK, MARKERS, Picture, house_style, picture
+from stages.reporting.style import INK, MANY, MARKERS, WIDTH, Picture, house_style, picture
 
 Record = dict[str, Any]
 Cells = tuple[str, ...]
@@ -97,24 +97,24 @@ def csv_text(records: Sequence[Record], left_out: Collection[str]) -> str:
 
 def figure(records: Sequence[Record], left_out: Collection[str]) -> Picture:
     """Perplexity on what the methods read text of, and zero-shot accuracy, against bytes of the weights."""
+    dense = _dense(records)
 
     def perplexity(record: Record) -> tuple[float, float]:
-        read = [value for name, value in record["perplexity"].items() if name not in left_out]
-        return geometric_mean(read), 0.0
+        read = [name for name in record["perplexity"] if name not in left_out]
+        return float(_ratio(record, dense, read)), 0.0
 
     fine = [one for one in records if "failed" not in one]
-    colours = [one for one in COLOURS if one != INK]
-    panels = [("held-out perplexity\n(geometric mean, lower is better)", perplexity)]
-    if mean_accuracy(_dense(records)) is not None:
+    panels = [("held-out perplexity / dense\n(geometric mean, lower is better)", perplexity)]
+    if mean_accuracy(dense) is not None:
         panels.append(("zero-shot accuracy\n(mean ± standard error)", _accuracy))
     with house_style():
         drawn, axes = plt.subplots(
-            len(panels), figsize=(7.2, 1.4 + 2.9 * len(panels)), squeeze=False, sharex=True
+            len(panels), figsize=(WIDTH, 1.6 + 2.7 * len(panels)), squeeze=False, sharex=True
         )
         for panel, (label, value) in zip(axes[:, 0], panels, strict=True):
             for index, title in enumerate(dict.fromkeys(one["title"] for one in fine)):
                 own = [one for one in fine if one["title"] == title]
-                colour = INK if title == DENSE else colours[index % len(colours)]
+                colour = INK if title == DENSE else MANY[index % len(MANY)]
                 places = [one["bytes"] / 1e9 for one in own]
                 panel.errorbar(
                     places,
@@ -131,7 +131,7 @@ def figure(records: Sequence[Record], left_out: Collection[str]) -> Picture:
         for part in ("major", "minor"):
             getattr(axes[0, 0].yaxis, f"set_{part}_formatter")("{x:g}")
         axes[-1, 0].set_xlabel("weights (GB)")
-        drawn.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=7)
+        drawn.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=7)
         return picture(drawn)
 
 

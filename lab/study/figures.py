@@ -8,7 +8,7 @@ import numpy as np
 
 from lab.study.results import Scores
 from lab.study.tables import Left, Measured
-from stages.reporting.style import COLOURS, INK, MARKERS, Picture, house_style, picture
+from stages.reporting.style import COLOURS, INK, MARKERS, WIDTH, Picture, house_style, picture
 from stages.reporting.sweep import Trial, draw_sweep
 
 
@@ -39,7 +39,7 @@ def draw_transfer(domains: Sequence[Left]) -> Picture:
     places = np.arange(len(domains))
     inside, outside = [fmean(one.inside) for one in domains], [fmean(one.outside) for one in domains]
     with house_style():
-        figure, axes = plt.subplots(figsize=(6.2, 1.2 + 0.36 * len(domains)))
+        figure, axes = plt.subplots(figsize=(WIDTH, 1.2 + 0.36 * len(domains)))
         axes.hlines(places, inside, outside, color=INK, linewidth=1, zorder=1)
         for index, (label, values) in enumerate((("in the mix", inside), ("left out", outside))):
             axes.scatter(

@@ -1,6 +1,7 @@
 """Many runs of the pipeline in one table and one figure, with those that no other run beats marked."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ import matplotlib.pyplot as plt
 
 from stages.reporting.comparison import flatten
 from stages.reporting.metrics import Metrics
-from stages.reporting.style import COLOURS, INK, MARKERS, Picture, house_style, picture
+from stages.reporting.style import COLOURS, INK, MARKERS, WIDTH, Picture, house_style, picture
 
 Row = tuple[str, ...]
 
@@ -100,14 +101,17 @@ def sweep_table(trials: Sequence[Trial]) -> tuple[Row, list[Row]]:
 
 
 def draw_sweep(trials: Sequence[Trial], dense: Trial, by: str | None = None) -> Picture:
-    """Perplexity and accuracy against parameters, with the front of each; `by` is a setting to colour by."""
+    """Perplexity and accuracy against parameters, the best for their size filled.
+
+    by: a setting to colour by. Only perplexity has a line: accuracies have errors as large as its steps.
+    """
     panels = [("held-out perplexity\n(geometric mean, lower is better)", _by_perplexity, _perplexity)]
     scored = [one for one in trials if one.accuracy is not None]
     if scored:
         panels.append(("zero-shot accuracy\n(mean ± standard error)", _by_accuracy, _accuracy))
     with house_style():
         figure, axes = plt.subplots(
-            len(panels), figsize=(6.2, 0.9 + 2.7 * len(panels)), squeeze=False, sharex=True
+            len(panels), figsize=(WIDTH, 0.9 + 2.5 * len(panels)), squeeze=False, sharex=True
         )
         for panel, (label, front, value) in zip(axes[:, 0], panels, strict=True):
             shown = trials if value is _perplexity else scored
@@ -121,11 +125,12 @@ def draw_sweep(trials: Sequence[Trial], dense: Trial, by: str | None = None) -> 
 def _draw_panel(
     axes: Any, trials: Sequence[Trial], dense: Trial, front: Mapping[str, Trial], value: Any, by: str | None
 ) -> None:
-    label: str | None = "Pareto front (filled)"
-    for alike in _scored_alike(front.values()):
-        line = [*sorted(alike, key=lambda one: one.parameters), dense]
-        axes.plot(*_points(line, value), color=INK, linewidth=1, zorder=1, label=label)
-        label = None
+    if value is _perplexity:
+        label: str | None = "Pareto front (filled)"
+        for alike in _scored_alike(front.values()):
+            line = [*sorted(alike, key=lambda one: one.parameters), dense]
+            axes.plot(*_points(line, value), color=INK, linewidth=1, zorder=1, label=label)
+            label = None
     for index, (group, members) in enumerate(_groups(trials, by).items()):
         colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
         best = [one for one in members if one.name in front]
@@ -160,19 +165,28 @@ def _accuracy(one: Trial) -> float:
     return one.accuracy[0] if one.accuracy is not None else float("nan")
 
 
-def _by_perplexity(trials: Sequence[Trial]) -> dict[str, Trial]:
-    return _front(trials, _perplexity)
-
-
 def _by_accuracy(trials: Sequence[Trial]) -> dict[str, Trial]:
-    return _front([one for one in trials if one.accuracy is not None], lambda one: -_accuracy(one))
+    """The trials that none of at most their size beats by more than the error of the two accuracies."""
+    return {
+        one.name: one
+        for alike in _scored_alike(one for one in trials if one.accuracy is not None)
+        for one in alike
+        if not any(_surely_better(other, one) for other in alike)
+    }
 
 
-def _front(trials: Sequence[Trial], loss: Callable[[Trial], float]) -> dict[str, Trial]:
+def _surely_better(other: Trial, one: Trial) -> bool:
+    if other.accuracy is None or one.accuracy is None or other.parameters > one.parameters:
+        return False
+    (value, error), (least, its_error) = other.accuracy, one.accuracy
+    return value - least > math.hypot(error, its_error)
+
+
+def _by_perplexity(trials: Sequence[Trial]) -> dict[str, Trial]:
     """The trials, by name, that no other one beats that was scored alike."""
     best: dict[str, Trial] = {}
     for alike in _scored_alike(trials):
-        front = pareto_front([(one.parameters, loss(one)) for one in alike])
+        front = pareto_front([(one.parameters, one.perplexity) for one in alike])
         best |= {one.name: one for one, on_it in zip(alike, front, strict=True) if on_it}
     return best
 

@@ -39,8 +39,18 @@ def test_the_table_goes_from_small_to_large_and_names_the_best() -> None:
     columns, rows = sweep_table(TRIALS)
     assert columns[:3] == ("run", "metric", "sparsity")
     assert [row[0] for row in rows] == ["small", "large", "clumsy"]
-    assert [row[-1] for row in rows] == ["perplexity, accuracy", "perplexity", "accuracy"]
+    assert [row[-1] for row in rows] == ["perplexity, accuracy", "perplexity, accuracy", "accuracy"]
     assert rows[0][3:-1] == ("20.0%", "700,000", "40.00", "2.000", "0.400 ± 0.050")
+
+
+def test_an_accuracy_beats_another_only_by_more_than_their_error() -> None:
+    def rows(higher: float) -> dict[str, str]:
+        trials = [one("a", 1, 1.0, 0.5), one("b", 1, 2.0, higher)]
+        return {row[0]: row[-1] for row in sweep_table(trials)[1]}
+
+    # The error of two accuracies of 0.05 each is 0.0707.
+    assert rows(0.57) == {"a": "perplexity, accuracy", "b": "accuracy"}
+    assert rows(0.58) == {"a": "perplexity", "b": "accuracy"}
 
 
 def test_runs_without_tasks_have_no_accuracy_and_no_panel_for_it() -> None:
@@ -71,9 +81,9 @@ def test_runs_that_were_scored_on_other_items_share_no_front() -> None:
     few: dict[str, object] = {"evaluate.limit": 10}
     many: dict[str, object] = {"evaluate.limit": 100}
     trials = [
-        Trial("few", few, 900, 0.1, 20.0, 1.0, (0.9, 0.1)),
-        Trial("many", many, 900, 0.1, 25.0, 1.2, (0.5, 0.1)),
-        Trial("worse", many, 900, 0.1, 30.0, 1.5, (0.4, 0.1)),
+        Trial("few", few, 900, 0.1, 20.0, 1.0, (0.9, 0.01)),
+        Trial("many", many, 900, 0.1, 25.0, 1.2, (0.5, 0.01)),
+        Trial("worse", many, 900, 0.1, 30.0, 1.5, (0.4, 0.01)),
     ]
     best = {row[0]: row[-1] for row in sweep_table(trials)[1]}
     assert best == {"few": "perplexity, accuracy", "many": "perplexity, accuracy", "worse": ""}
