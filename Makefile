@@ -33,6 +33,7 @@ plan: setup ## Check params.yaml; show the schedule, the time and the disk it ne
 repro: setup ## Run the whole pipeline; what is up to date is not run again
 	@python -m stages.plan
 	dvc repro
+	@python -m stages.timings
 	@python -m stages.report --show
 
 recover: setup ## Train the pruned model by the dense one (params `recover`), evaluate it apart

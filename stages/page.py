@@ -1,6 +1,6 @@
 """Stage: the report of a run as pages to read, as Markdown and as one HTML file."""
 
-from secateurs.checkpoints.origin import origin_of
+from secateurs.checkpoints.origin import origin_of, quantisation
 from secateurs.files.atomic import atomic
 from stages.common.artifacts import read_json
 from stages.common.console import stage, summary
@@ -22,7 +22,8 @@ def main() -> None:
     hold(REPORT_MARKDOWN)
     evidence = read_evidence(EVALUATIONS, ROUNDS / params.surgery.after / "history.json", HEALING)
     origin = provenance(origin_of(params.model), evidence)
-    page = build_page(params.model.name, evidence, read_json(METRICS), origin)
+    quantised = quantisation(params.model)
+    page = build_page(params.model.name, evidence, read_json(METRICS), origin, quantised)
     drawings = {name: one.svg for name, one in draw_figures(evidence).items()}
     with atomic(REPORT_MARKDOWN) as file:
         file.write_text(to_markdown(page), encoding="utf-8")

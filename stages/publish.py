@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from secateurs.checkpoints.origin import base_model, data_set
+from secateurs.checkpoints.origin import base_model, data_set, quantisation
 from secateurs.files.atomic import atomic
 from stages.common.artifacts import read_card
 from stages.common.console import stage, summary
@@ -15,6 +15,7 @@ from stages.common.locks import hold
 from stages.common.paths import DATA, EVALUATIONS, HEALING, PUBLISHED, ROUNDS
 from stages.params.file import read_params
 from stages.reporting.card import evaluated_card, front_matter
+from stages.reporting.facts import facts
 from stages.reporting.metrics import build_metrics, read_evidence
 
 CARD = "README.md"
@@ -36,7 +37,9 @@ def main(name: str) -> None:
         evidence,
     )
     check_hashes(checkpoint)
-    card = evaluated_card(read_card(checkpoint), data, evidence, build_metrics(evidence))
+    metrics = build_metrics(evidence)
+    known = facts(metrics, quantisation(params.model), recovered=name == "recovered")
+    card = evaluated_card(read_card(checkpoint), data, evidence, metrics, known)
     with atomic(target) as directory:
         directory.mkdir()
         for file in sorted(checkpoint.iterdir()):

@@ -9,7 +9,7 @@ from stages.params.file import read_params
 from stages.reporting.metrics import Metrics, build_metrics, read_evidence
 from stages.reporting.sections import headline_rows
 
-COLUMNS = ("", "dense", "recovered", "ratio")
+COLUMNS = ("", "dense", "recovered", "change")
 
 
 @stage

@@ -2,6 +2,8 @@
 
 import click
 
+from secateurs.checkpoints.origin import quantisation
+from secateurs.evaluation.verdict import advice, verdict
 from secateurs.files.atomic import atomic
 from secateurs.files.json_file import write_json
 from stages.common.artifacts import read_json
@@ -19,17 +21,23 @@ from stages.common.paths import (
     ROUNDS,
 )
 from stages.params.file import read_params
-from stages.reporting.blocks import COLUMNS
+from stages.reporting.blocks import HEADLINE
 from stages.reporting.comparison import compare
+from stages.reporting.facts import facts
 from stages.reporting.figure_data import figure_tables
 from stages.reporting.figures import draw_figures
 from stages.reporting.metrics import build_metrics, read_evidence
 from stages.reporting.revision import read_commit, read_workspace
 from stages.reporting.sections import headline_rows
+from stages.reporting.timings import read_timings, timing_notes, timing_rows
 
 
 @stage
-@click.option("--show", is_flag=True, help="Only print the table of the last run.")
+@click.option(
+    "--show",
+    is_flag=True,
+    help="Only print what came of the last run, with its times where they were taken here.",
+)
 @click.option("--compare", "revision", metavar="REV", help="Only print, as Markdown, what changed since REV.")
 @click.option(
     "--figures-at",
@@ -46,8 +54,13 @@ def main(show: bool, revision: str | None, figures_at: str | None) -> None:
         return
     if not show:
         _write()
-    headline([COLUMNS, *headline_rows(read_json(METRICS))])
+    metrics = read_json(METRICS)
+    timings = read_timings("pruned") if show else None
+    headline([HEADLINE, *headline_rows(metrics), *(timing_rows(timings) if timings else [])])
     if show:
+        known = facts(metrics, quantisation(read_params().model), timings=timings)
+        lines = [verdict(known), *(f"- {line}" for line in advice(known)), *timing_notes(timings)]
+        click.echo("\n".join(lines))
         click.echo(f"see {REPORT_MARKDOWN} and {REPORT_HTML}; the pruned model is in {PRUNED}")
     else:
         summary("report", f"{METRICS} and {PLOTS}")

@@ -181,7 +181,6 @@ def test_dvc_finds_the_losses_of_a_recovery(project: Project) -> None:
     [
         ("evaluate.limit", 6, "tasks"),
         ("evaluate.run_generated_code", True, "tasks"),
-        ("evaluate.decode_tokens", 3, "cost"),
     ],
 )
 def test_a_setting_of_a_part_of_the_evaluation_runs_that_part(
@@ -189,6 +188,10 @@ def test_a_setting_of_a_part_of_the_evaluation_runs_that_part(
 ) -> None:
     ran = set(project.repro({key: value}))
     assert ran - set(REPORTS) == {f"{part}@dense", f"{part}@pruned"}
+
+
+def test_how_times_are_taken_runs_nothing(project: Project) -> None:
+    assert project.repro({"evaluate.decode_tokens": 3}) == []
 
 
 def test_surgery_leaves_the_dense_evaluation(project: Project) -> None:

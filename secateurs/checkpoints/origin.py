@@ -4,6 +4,7 @@ Apart from the model card of a checkpoint, so that stages which only write pages
 """
 
 import re
+from pathlib import PurePath
 
 from secateurs.settings.sources import Domain, HubDomain, HubModel, ModelSource, PackageDomain, PackageModel
 
@@ -14,10 +15,19 @@ def base_model(model: ModelSource) -> str | None:
 
 
 def data_set(domain: Domain) -> str:
-    """Where a domain's text is from, in a word: an id on the hub, a package, or files."""
+    """Where a domain's text is from, in a word: an id on the hub, a package, or the name of a file."""
     if isinstance(domain, HubDomain):
         return domain.id
-    return domain.package if isinstance(domain, PackageDomain) else domain.path
+    return domain.package if isinstance(domain, PackageDomain) else PurePath(domain.path).name
+
+
+def quantisation(model: ModelSource) -> str | None:
+    """What the dense weights were quantised to before, as far as the file's name tells."""
+    if isinstance(model, HubModel):
+        return None
+    path = model.member if isinstance(model, PackageModel) else model.path
+    kind = re.search(r"[.-](I?Q\d\w*)\.gguf$", path, flags=re.IGNORECASE)
+    return kind[1] if kind else None
 
 
 def origin_of(model: ModelSource) -> str:
@@ -25,10 +35,10 @@ def origin_of(model: ModelSource) -> str:
     if isinstance(model, HubModel):
         return f"hub id {model.id} at revision {model.revision}"
     path = model.member if isinstance(model, PackageModel) else model.path
-    kind = re.search(r"[.-](I?Q\d\w*)\.gguf$", path, flags=re.IGNORECASE)
-    quantised = f", dequantised from {kind[1]}" if kind else ""
+    kind = quantisation(model)
+    quantised = f", dequantised from {kind}" if kind else ""
     if isinstance(model, PackageModel):
         first, *_, last = [*model.package, model.package[-1]]
         packages = f"package {first}" if first == last else f"packages {first} to {last}"
         return f"{path.split('/')[-1]} of the {packages}{quantised}"
-    return f"local files in {path}{quantised}"
+    return f"local files ({PurePath(path).name}){quantised}"

@@ -43,18 +43,20 @@ class Comparison:
 def compare_latency(
     this: PreTrainedModel, against: PreTrainedModel, prompt_tokens: int, decode_tokens: int, repeats: int
 ) -> Comparison:
-    """Run both models once to warm up, then `repeats` times in turn: this, against, this, against, ...
+    """Run both models once to warm up, then `repeats` pairs: this, against, against, this, this, against, ...
 
-    Batch of one, greedy decoding with the KV cache. Raises InputError when a model's context is too short.
+    The order alternates, so that a machine which slows down or speeds up does so for both. Batch of one,
+    greedy decoding with the KV cache. Raises InputError when a model's context is too short.
     """
     busy = psutil.cpu_percent(BUSY_SECONDS) / 100
     for model in (this, against):
         _check_context(model, prompt_tokens + decode_tokens)
         run_once(model, prompt_tokens, decode_tokens)
-    pairs = [
-        (run_once(this, prompt_tokens, decode_tokens), run_once(against, prompt_tokens, decode_tokens))
-        for _ in progress(range(repeats), "latency", "pair")
-    ]
+    pairs = []
+    for number in progress(range(repeats), "latency", "pair"):
+        order = (this, against) if number % 2 == 0 else (against, this)
+        pair = [run_once(model, prompt_tokens, decode_tokens) for model in order]
+        pairs.append((pair[0], pair[1]) if number % 2 == 0 else (pair[1], pair[0]))
     ratios = [
         Latency(one.prefill_ms / other.prefill_ms, one.decode_ms_per_token / other.decode_ms_per_token)
         for one, other in pairs

@@ -52,7 +52,7 @@ def printable(text: str) -> str:
 def headline(rows: Iterable[Sequence[str]]) -> None:
     """Print the table of a run: what is measured, the dense model, the other one, their ratio."""
     for name, dense, other, ratio in rows:
-        click.echo(f"{name:<28}{dense:>18}{other:>18}{ratio:>9}".rstrip())
+        click.echo(f"{name:<28}{dense:>17}{other:>17}   {ratio}".rstrip())
 
 
 def duration(seconds: float) -> str:

@@ -20,6 +20,8 @@ FIGURE_DATA = DATA / "figures"
 REPORT_MARKDOWN = DATA / "report.md"
 REPORT_HTML = DATA / "report.html"
 PUBLISHED = DATA / "published"
+# Of this machine, for nobody else: git ignores it.
+TIMINGS = DATA / "timings.json"
 
 # Of the optional pipelines.
 OWN_TEXT = DATA / "own"

@@ -43,7 +43,9 @@ def recovered_card(pruned_card: str, recovery: Recovery, proof: Proof) -> str:
     parts = [f"{front}\n# {title}, then recovered\n{body}", "\n".join(_recovery(recovery))]
     for section in sections:
         heading, _, text = section.partition("\n")
-        if heading == "How it was made":
+        if heading == "Size":
+            parts.insert(1, section)
+        elif heading == "How it was made":
             parts.append(f"How it was pruned\n{text}")
     parts.append("\n".join(["Runtimes tried", "", *runtimes(proof)]) + "\n")
     return "\n## ".join(parts)

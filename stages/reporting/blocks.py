@@ -5,6 +5,15 @@ from dataclasses import dataclass
 
 Row = tuple[str, ...]
 COLUMNS = ("", "dense", "pruned", "ratio")
+HEADLINE = ("", "dense", "pruned", "change")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a run, in a sentence, and what to do about it."""
+
+    text: str
+    advice: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -16,15 +25,19 @@ class Text:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under the names of their columns; the first column names the row."""
+    """Rows of text under the names of their columns; the first column names the row.
+
+    numbers: what the other columns hold, which is set flush right; words are set flush left.
+    """
 
     columns: Row
     rows: Sequence[Row]
+    numbers: bool = True
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The few numbers that matter most: name, dense, pruned, ratio."""
+    """The few numbers that matter most: name, dense, pruned, how far apart they are."""
 
     rows: Sequence[Row]
 
@@ -55,7 +68,7 @@ class Sample:
     pruned: str
 
 
-Block = Text | Table | Headline | Figure | Sample | Data
+Block = Verdict | Text | Table | Headline | Figure | Sample | Data
 
 
 @dataclass(frozen=True)

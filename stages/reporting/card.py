@@ -5,9 +5,11 @@ from collections.abc import Iterable, Mapping
 from huggingface_hub import EvalResult, ModelCardData
 
 from secateurs.evaluation.scores import headline, headline_metric
+from secateurs.evaluation.verdict import Facts, advice, verdict
+from stages.reporting.blocks import Headline, Section, Verdict
 from stages.reporting.markdown import to_section
 from stages.reporting.metrics import Evidence, Metrics
-from stages.reporting.sections import cost, domains, zero_shot
+from stages.reporting.sections import cost, domains, headline_rows, zero_shot
 
 TASK = "text-generation"
 
@@ -17,17 +19,20 @@ def evaluated_card(
     data: ModelCardData,
     evidence: Evidence,
     metrics: Metrics,
+    known: Facts,
 ) -> str:
     """Markdown with the hub's front matter: `card` with what evaluation found, before how it was made.
 
-    card: what the checkpoint came with (model_card or recovered_card); data: the front matter.
+    card: what the checkpoint came with (model_card or recovered_card), whose sizes the results have too.
+    data: the front matter. known: what the verdict is made of.
     """
     _, _, body = card.partition("\n# ")
     opening, *sections = body.split("\n## ")
-    results = [domains(evidence, metrics), *zero_shot(evidence), cost(evidence, metrics)]
-    parts = [to_section(one, figures=False) for one in results]
-    front = f"---\n{data.to_yaml()}\n---\n"
-    return "\n## ".join([f"{front}\n# {opening}", *(f"{part}\n" for part in parts), *sections])
+    first = Section("In short", (Verdict(verdict(known), advice(known)), Headline(headline_rows(metrics))))
+    results = [first, domains(evidence, metrics), *zero_shot(evidence), cost(metrics)]
+    parts = [f"{to_section(one, figures=False)}\n" for one in results]
+    parts += [one for one in sections if not one.startswith("Size\n")]
+    return "\n## ".join([f"---\n{data.to_yaml()}\n---\n\n# {opening}", *parts])
 
 
 def front_matter(
@@ -59,6 +64,8 @@ def _results(data_sets: Mapping[str, str], evidence: Evidence) -> Iterable[EvalR
             task_type=TASK,
             dataset_type=data_sets[domain],
             dataset_name=f"{domain}, held-out text",
+            # Readers of the hub merge what agrees in type, config and split, whatever its name.
+            dataset_config=domain,
             metric_type="perplexity",
             metric_name=f"perplexity per token of {score['tokens']:,}",
             metric_value=round(score["perplexity"], 3),

@@ -26,19 +26,14 @@ LOWER_IS_BETTER = frozenset(
         "decoder_parameters",
         "macs_per_token",
         "weight_bytes",
-        "peak_memory_mb",
-        "prefill_ms",
-        "decode_ms_per_token",
     }
 )
-# These move from run to run on a shared machine; a smaller relative change is not marked.
-NOISY = frozenset({"peak_memory_mb", "prefill_ms", "decode_ms_per_token"})
-NOISE = 0.1
-ALWAYS_SHOWN = ("perplexity.geometric_mean", "accuracy.mean", "decoder_parameters", "decode_ms_per_token")
+ALWAYS_SHOWN = ("perplexity.geometric_mean", "accuracy.mean", "macs_per_token", "decoder_parameters")
 NOTE = (
     "`before → after` where a number changed. Change: of the ratio pruned / dense, or of the pruned model "
-    "where there is no ratio. Times and memory are marked from a tenth on; an accuracy is neither better nor "
-    "worse where its change, relative to the dense model on the same items, is within its standard error."
+    "where there is no ratio. An accuracy is neither better nor worse where its change, relative to the "
+    "dense model on the same items, is within its standard error. Times, which differ from run to run, are "
+    "no measure."
 )
 
 
@@ -154,7 +149,7 @@ def _within_error(
 
 def _verdict(name: str, change: float | None, within_error: bool) -> str:
     group = name.split(".")[0]
-    if not change or (group in NOISY and abs(change) < NOISE):
+    if not change:
         return ""
     if within_error:
         return "within the standard error"

@@ -127,8 +127,15 @@ def _panels_by_layer(kinds: Sequence[str], rest: float) -> tuple[Any, list[Any]]
     return figure, list(panels[:, 0])
 
 
+def uniform(evidence: Evidence) -> bool:
+    """Whether all layers keep the same after each round, so that a figure of them would be flat lines."""
+    return all(len(set(widths)) == 1 for entry in evidence.rounds for widths in entry["kept"].values())
+
+
 def kept_channels(evidence: Evidence) -> Any:
-    """Units kept in each layer after each round, one panel for each kind of site; None where none can go."""
+    """Units kept in each layer after each round, one panel a kind of site; None where all keep the same."""
+    if uniform(evidence):
+        return None
     names = list(evidence.rounds[-1]["kept"])
     if not names:
         return None
@@ -191,7 +198,8 @@ FIGURES: dict[str, Drawing] = {
     ),
     "accuracy_by_task": Drawing(
         "Zero-shot accuracy by task",
-        "Where the bars of dense and pruned overlap, the items are too few to tell the two apart.",
+        "Both models answer the same items, so bars may overlap where the difference is sure: the table has "
+        "pruned - dense with the standard error of the items' own differences.",
         accuracy_by_task,
     ),
     "healing_error": Drawing(
@@ -202,7 +210,7 @@ FIGURES: dict[str, Drawing] = {
     ),
     "kept_channels": Drawing(
         "What each layer keeps after each round",
-        "Uniform widths are straight lines; with a width per layer the lines say where the model is spare.",
+        "Where a line is low, the model was spare.",
         kept_channels,
     ),
     "domain_agreement": Drawing(

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from stages.reporting.blocks import Page
-from stages.reporting.style import GRID, INK
+from stages.reporting.style import COLOURS, GRID, INK, ON_DARK
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -26,7 +26,8 @@ def to_html(page: Page, drawings: Mapping[str, str]) -> str:
     environment.filters["code"] = _code
     environment.filters["address"] = _address
     figures = {name: _inline(svg) for name, svg in drawings.items()}
-    return environment.get_template(TEMPLATE.name).render(page=page, figures=figures) + "\n"
+    colours = list(zip(COLOURS, ON_DARK, strict=True))
+    return environment.get_template(TEMPLATE.name).render(page=page, figures=figures, colours=colours) + "\n"
 
 
 def _code(text: str) -> Markup:
@@ -40,11 +41,12 @@ def _address(text: str) -> str:
 
 
 def _inline(svg: str) -> Markup:
-    """An SVG file as an element of the page: it shrinks with the page, in the page's ink and grid colours."""
+    """An SVG file as an element of the page: as wide as its text, in the page's colours, light or dark."""
     start = svg.index("<svg")
     head, body = svg[start : svg.index(">", start) + 1], svg[svg.index(">", start) + 1 :]
-    head = re.sub(r'width="([0-9.]+)pt" height="[0-9.]+pt"', r'style="max-width: \1pt"', head)
+    head = re.sub(r'width="[0-9.]+pt" height="[0-9.]+pt"', "", head)
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    for colour, name in ((INK, "var(--ink)"), (GRID, "var(--grid)")):
+    series = [(colour.lower(), f"var(--c{number})") for number, colour in enumerate(COLOURS) if colour != INK]
+    for colour, name in ((INK, "var(--ink)"), (GRID, "var(--grid)"), *series):
         body = body.replace(colour, name)
     return Markup(head + body)

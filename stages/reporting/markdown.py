@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from secateurs.evaluation.untrusted import words
 from stages.reporting.blocks import (
-    COLUMNS,
+    HEADLINE,
     Block,
     Data,
     Figure,
@@ -14,6 +14,7 @@ from stages.reporting.blocks import (
     Section,
     Table,
     Text,
+    Verdict,
 )
 
 
@@ -30,20 +31,22 @@ def to_section(section: Section, figures: bool = True) -> str:
     return "\n\n".join([section.title, *map(_block, blocks)])
 
 
-def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose first column is text and whose others are numbers."""
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: bool = True) -> str:
+    """A table whose first column is text and whose others are numbers, or text too."""
+    lines = [columns, ["---", *["---:" if numbers else "---"] * (len(columns) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _block(block: Block) -> str:
     match block:
+        case Verdict(text, advice):
+            return "\n".join([f"**{text}**", "", *(f"- {line}" for line in advice)])
         case Text(text):
             return text
-        case Table(columns, rows):
-            return markdown_table(columns, [[_cell(cell) for cell in row] for row in rows])
+        case Table(columns, rows, numbers):
+            return markdown_table(columns, [[_cell(cell) for cell in row] for row in rows], numbers)
         case Headline(rows):
-            return markdown_table(COLUMNS, rows)
+            return markdown_table(HEADLINE, rows)
         case Figure(name, title, note):
             return f"![{title}](plots/{name}.png)\n\n{note}"
         case Data(name):

@@ -14,8 +14,12 @@ Evaluation = Mapping[str, Any]
 Round = Mapping[str, Any]
 Metrics = dict[str, Any]
 
-# What the three stages of an evaluation write, each with its `settings`.
-PARTS = {"perplexity": ("perplexity", "samples"), "tasks": ("accuracy",), "cost": ("cost",)}
+# What the three stages of an evaluation write.
+PARTS = {
+    "perplexity": ("perplexity", "samples", "settings"),
+    "tasks": ("accuracy", "settings"),
+    "cost": ("cost",),
+}
 ROUND_KEYS = ("round", "progress", "metric", "sparsity", "loss", "kept", "full", "agreement")
 
 HEALING_KEYS = ("layer", "site", "before", "after")
@@ -40,7 +44,7 @@ def read_evidence(evaluations: Path, history: Path, healing: Path, name: str = "
 
     Raises InputError when a file lacks something or when the evaluations are not of the same items.
     """
-    dense, pruned = _read_evaluation(evaluations / "dense"), _read_evaluation(evaluations / name, "latency")
+    dense, pruned = (_read_evaluation(evaluations / one) for one in ("dense", name))
     for group in ("perplexity", "accuracy"):
         ours, theirs = _names(dense, group), _names(pruned, group)
         if ours != theirs:
@@ -64,8 +68,7 @@ def read_evidence(evaluations: Path, history: Path, healing: Path, name: str = "
 
 def build_metrics(evidence: Evidence) -> Metrics:
     """All measures, rounded to what they mean; a ratio is pruned / dense."""
-    dense = _measures(evidence.dense, evidence.pruned["latency"]["against"])
-    pruned = _measures(evidence.pruned, evidence.pruned["latency"]["this"])
+    dense, pruned = _measures(evidence.dense), _measures(evidence.pruned)
     removed = dense["decoder_parameters"] - pruned["decoder_parameters"]
     pruned["sparsity"] = {
         "decoder": round(removed / dense["decoder_parameters"], 4),
@@ -122,7 +125,7 @@ def mean_agreement(entry: Round) -> float | None:
     return math.fsum(pairs) / len(pairs) if pairs else None
 
 
-def _measures(evaluation: Evaluation, latency: Mapping[str, float]) -> Metrics:
+def _measures(evaluation: Evaluation) -> Metrics:
     domains = evaluation["perplexity"]["domains"]
     cost = evaluation["cost"]
     accuracy: Metrics = {
@@ -146,9 +149,6 @@ def _measures(evaluation: Evaluation, latency: Mapping[str, float]) -> Metrics:
         "decoder_parameters": cost["decoder_parameters"],
         "macs_per_token": cost["macs_per_token"],
         "weight_bytes": cost["weight_bytes"],
-        "peak_memory_mb": round(cost["peak_memory_bytes"] / 1e6),
-        "prefill_ms": round(latency["prefill_ms"], 1),
-        "decode_ms_per_token": round(latency["decode_ms_per_token"], 1),
     }
 
 
@@ -168,13 +168,6 @@ def _ratios(evidence: Evidence) -> Metrics:
         ratios["accuracy"] = {"mean": round(after[0] / before[0], 4)}
     for key in ("parameters", "decoder_parameters", "macs_per_token", "weight_bytes"):
         ratios[key] = _ratio(pruned["cost"], dense["cost"], key)
-    ratios["peak_memory_mb"] = _ratio(pruned["cost"], dense["cost"], "peak_memory_bytes")
-    # Medians of pairwise ratios: they are steadier than the ratio of the two medians.
-    latency = pruned["latency"]
-    for key in ("prefill_ms", "decode_ms_per_token"):
-        ratios[key] = round(latency["ratio"][key], 3)
-        for end in ("lowest", "highest"):
-            ratios[f"{key}_{end}"] = round(latency[end][key], 3)
     return ratios
 
 
@@ -197,14 +190,14 @@ def _calibration(rounds: Sequence[Round]) -> Metrics:
     return metrics
 
 
-def _read_evaluation(directory: Path, *more: str) -> Evaluation:
-    """What the three stages wrote, as one; more: further keys that the cost must have."""
+def _read_evaluation(directory: Path) -> Evaluation:
+    """What the three stages wrote, as one."""
     evaluation: dict[str, Any] = {"settings": {}}
     for part, keys in PARTS.items():
         path = directory / f"{part}.json"
         found = read_json(path)
-        _check_keys(path, found, (*keys, "settings", *(more if part == "cost" else ())))
-        settings = evaluation["settings"] | found["settings"]
+        _check_keys(path, found, keys)
+        settings = evaluation["settings"] | found.get("settings", {})
         evaluation |= found | {"settings": settings}
     return evaluation
 

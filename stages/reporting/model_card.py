@@ -57,14 +57,14 @@ def model_card(
         f"The base model's licence, {words(model.licence)}, applies.",
         "Evaluate it on your own task before use.",
         "",
+        "## Size",
+        "",
         "| | dense | pruned | ratio |",
         "| --- | ---: | ---: | ---: |",
         f"| parameters | {before.parameters:,} | {after.parameters:,} "
         f"| {after.parameters / before.parameters:.3f} |",
         f"| of which decoder layers | {before.decoder:,} | {after.decoder:,} "
         f"| {after.decoder / before.decoder:.3f} |",
-        f"| loss on text that healing fitted, nats per token | {before.loss:.3f} | {after.loss:.3f} "
-        f"| {after.loss / before.loss:.3f} |",
         "",
         "## How it was made",
         "",
@@ -75,6 +75,8 @@ def model_card(
         f"- healing: `{healed.method}`, alpha {surgery.alpha:g}, ridge {surgery.ridge:g}, "
         f"{surgery.sequences} sequences a domain{_reconstruction(params)}; no training end to end",
         *_choice(surgery.choice_sequences, healed),
+        "- loss on text that healing fitted, which flatters, nats per token: "
+        f"dense {before.loss:.3f}, pruned {after.loss:.3f}",
         "",
         "| round | decoder removed | calibration loss before it, mean over domains |",
         "| --- | ---: | ---: |",

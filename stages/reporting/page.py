@@ -1,13 +1,21 @@
 """What the report says of a run, section by section."""
 
+from secateurs.evaluation.verdict import advice, verdict
 from stages.reporting import sections
-from stages.reporting.blocks import Headline, Page, Section, Text
+from stages.reporting.blocks import Headline, Page, Section, Text, Verdict
+from stages.reporting.facts import facts
 from stages.reporting.figure_data import figure_tables
 from stages.reporting.metrics import Evidence, Metrics
 
 
-def build_page(model_name: str, evidence: Evidence, metrics: Metrics, origin: Section) -> Page:
-    """Everything that the report says of a run. origin: where it comes from (provenance.provenance)."""
+def build_page(
+    model_name: str, evidence: Evidence, metrics: Metrics, origin: Section, quantised: str | None
+) -> Page:
+    """Everything that the report says of a run.
+
+    origin: where it comes from (provenance.provenance); quantised: what the dense weights were before.
+    """
+    known = facts(metrics, quantised)
     sparsity, rounds = metrics["pruned"]["sparsity"], len(evidence.rounds)
     opening = Text(
         f"{sparsity['decoder']:.1%} of the decoder layers' parameters removed ({sparsity['all']:.1%} of all "
@@ -16,11 +24,11 @@ def build_page(model_name: str, evidence: Evidence, metrics: Metrics, origin: Se
     )
     return Page(
         f"{model_name}, pruned",
-        (opening, Headline(sections.headline_rows(metrics))),
+        (Verdict(verdict(known), advice(known)), Headline(sections.headline_rows(metrics)), opening),
         (
             sections.domains(evidence, metrics),
             *sections.zero_shot(evidence),
-            sections.cost(evidence, metrics),
+            sections.cost(metrics),
             sections.rounds(evidence),
             # Where only the vocabulary is cut, no layer changes and nothing ranks its channels.
             *([sections.layers(evidence), sections.agreement()] if evidence.rounds[-1]["kept"] else []),

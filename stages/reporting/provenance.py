@@ -1,8 +1,7 @@
-"""Where a run comes from: the commit, the settings that differ from it, the model, the machine."""
+"""Where a run comes from: the settings that differ from the commit's, the model, the machine."""
 
 import subprocess
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from secateurs.errors import InputError
@@ -24,22 +23,20 @@ def provenance(origin: str, evidence: Evidence) -> Section:
         ("dense model", origin),
         ("evaluated on", f"{settings.get('machine', settings['device'])}{threads}, {settings['dtype']}"),
         ("libraries", libraries or "not recorded"),
-        ("written", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
-        *_commit(),
+        *_settings(),
     ]
-    return Section("Where this comes from", (Table(("what", "value"), rows),))
+    return Section("Where this comes from", (Table(("what", "value"), rows, numbers=False),))
 
 
-def _commit() -> list[tuple[str, str]]:
+def _settings() -> list[tuple[str, str]]:
+    """How params.yaml differs from the commit's. No date, so that the same run gives the same page."""
     try:
-        commit = subprocess.run(
-            ["git", "log", "-1", "--format=%h of %cs"], capture_output=True, text=True, check=True
-        ).stdout.strip()
         before = read_commit("HEAD", "").params
     except (subprocess.CalledProcessError, FileNotFoundError, InputError):
-        return [("commit", "none: not in a git repository")]
-    changed = changes(before, read_workspace().params)
-    return [("commit", commit), *(changed or [("settings", "as committed")])]
+        return [("settings", "params.yaml, in no git repository")]
+    return changes(before, read_workspace().params) or [
+        ("settings", "params.yaml as committed with this page")
+    ]
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,50 +1,38 @@
 """The sections of the report, one function each."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from secateurs.evaluation.scores import headline, headline_metric, mean_error
+from secateurs.evaluation.units import count, percent, size
+from secateurs.kinds.registry import kinds
 from stages.reporting.blocks import COLUMNS, Block, Data, Figure, Row, Sample, Section, Table, Text
-from stages.reporting.figures import FIGURES
+from stages.reporting.figures import FIGURES, uniform
 from stages.reporting.metrics import Evidence, Metrics, mean_agreement
-
-# Above this share of the processors at work beforehand, times are not those of the model alone.
-BUSY = 0.25
 
 
 def headline_rows(metrics: Metrics) -> list[Row]:
-    """The rows that matter most, as text: name, dense, pruned, ratio."""
-    rows = [
-        _row(metrics, "perplexity, geometric mean", "{:.2f}", "perplexity.geometric_mean"),
-        _row(metrics, "bits per byte, mean", "{:.3f}", "bits_per_byte.mean"),
-    ]
-    if "mean" in metrics["dense"]["accuracy"]:
-        rows.append(_row(metrics, "zero-shot accuracy, mean", "{:.3f}", "accuracy.mean", error=True))
-        rows += _difference(metrics)
+    """The six rows that matter most, as text: name, dense, pruned, how far apart they are."""
+    dense, pruned, ratio = metrics["dense"], metrics["pruned"], metrics["ratio"]
+
+    def row(name: str, key: str, show: Callable[[float], str]) -> Row:
+        return (name, *(show(at(model, key)) for model in (dense, pruned)), percent(at(ratio, key)))
+
+    rows = [row("perplexity, geometric mean", "perplexity.geometric_mean", "{:.2f}".format)]
+    if "mean" in dense["accuracy"]:
+        accuracies = [one["accuracy"] for one in (dense, pruned, metrics["difference"])]
+        *cells, _ = (f"{one['mean']:.3f} ± {one['mean_stderr']:.3f}" for one in accuracies)
+        apart = f"{100 * accuracies[2]['mean']:+.1f} ± {100 * accuracies[2]['mean_stderr']:.1f} points"
+        rows.append(("zero-shot accuracy, mean", *cells, apart))
+    else:
+        rows.append(row("decoder parameters", "decoder_parameters", count))
     return [
         *rows,
-        _row(metrics, "decoder parameters", "{:,}", "decoder_parameters"),
-        _row(metrics, "all parameters", "{:,}", "parameters"),
-        _row(metrics, "weights on disk, bytes", "{:,}", "weight_bytes"),
-        _row(metrics, "prefill, ms", "{:.1f}", "prefill_ms"),
-        _row(metrics, "decode, ms per token", "{:.1f}", "decode_ms_per_token"),
+        row("bits per byte, mean", "bits_per_byte.mean", "{:.3f}".format),
+        row("multiply-adds per token", "macs_per_token", count),
+        row("all parameters", "parameters", count),
+        row("weights on disk", "weight_bytes", size),
     ]
-
-
-def _row(metrics: Metrics, name: str, form: str, key: str, error: bool = False) -> Row:
-    cells = []
-    for model in ("dense", "pruned"):
-        cell = form.format(at(metrics[model], key))
-        cells.append(f"{cell} ± {form.format(at(metrics[model], f'{key}_stderr'))}" if error else cell)
-    return (name, *cells, f"{at(metrics['ratio'], key):.3f}")
-
-
-def _difference(metrics: Metrics) -> list[Row]:
-    """The paired difference; nothing of metrics that were written before it was measured."""
-    if "difference" not in metrics:
-        return []
-    apart = metrics["difference"]["accuracy"]
-    return [("accuracy, pruned - dense", "", f"{apart['mean']:+.3f} ± {apart['mean_stderr']:.3f}", "")]
 
 
 def at(tree: Mapping[str, Any], key: str) -> Any:
@@ -115,43 +103,23 @@ def zero_shot(evidence: Evidence) -> Iterable[Section]:
     yield Section("Zero-shot tasks", (table, note, *_figure("accuracy_by_task")))
 
 
-def cost(evidence: Evidence, metrics: Metrics) -> Section:
-    """Size, work, memory and time."""
-    rows = [
-        _row(metrics, "decoder parameters", "{:,}", "decoder_parameters"),
-        _row(metrics, "all parameters", "{:,}", "parameters"),
-        _row(metrics, "multiply-adds per token", "{:,}", "macs_per_token"),
-        _row(metrics, "weights on disk, bytes", "{:,}", "weight_bytes"),
-        _row(metrics, "peak memory, MB", "{:,}", "peak_memory_mb"),
-        _row(metrics, "prefill, ms", "{:.1f}", "prefill_ms"),
-        _row(metrics, "decode, ms per token", "{:.1f}", "decode_ms_per_token"),
-    ]
-    settings = evidence.pruned["settings"]
-    threads = f" ({settings['threads']} threads)" if settings["device"] == "cpu" else ""
-    note = Text(
-        "Multiply-adds: linear modules and head, without attention scores. Times: batch of one, a prompt of "
-        f"{settings['prompt_tokens']} tokens, then {settings['decode_tokens']} decoded with the KV cache, "
-        f"{settings['dtype']} on {settings['device']}{threads}; both models in turn, {settings['repeats']} "
-        "times; medians, and the median of the pairs' ratios. Peak memory: of the same work, in a process "
-        "of its own."
+def cost(metrics: Metrics) -> Section:
+    """Size and work, which are the same on every machine."""
+    shown = (
+        ("decoder parameters", "decoder_parameters", count),
+        ("all parameters", "parameters", count),
+        ("multiply-adds per token", "macs_per_token", count),
+        ("weights on disk", "weight_bytes", size),
     )
-    return Section("Cost", (Table(COLUMNS, rows), note, _spread(evidence.pruned["latency"])))
-
-
-def _spread(latency: Mapping[str, Any]) -> Text:
-    """How far the pairs were apart, and whether something else was at work."""
-    parts = []
-    for name, key in (("prefill", "prefill_ms"), ("decode", "decode_ms_per_token")):
-        low, high = latency["lowest"][key], latency["highest"][key]
-        same = ", so no difference is shown" if low <= 1 <= high else ""
-        parts.append(f"{name} {low:.2f} to {high:.2f}{same}")
-    busy = ""
-    if latency["busy"] > BUSY:
-        busy = (
-            f" The machine was busy with something else ({latency['busy']:.0%} of its processors): the times "
-            "are longer than they need be, and only the ratios mean something."
-        )
-    return Text(f"Ratios of single pairs: {'; '.join(parts)}.{busy}")
+    rows = [
+        (name, *(show(metrics[one][key]) for one in ("dense", "pruned")), f"{metrics['ratio'][key]:.3f}")
+        for name, key, show in shown
+    ]
+    note = Text(
+        "Multiply-adds: linear modules and head, without attention scores. How much of that becomes time "
+        "depends on the machine, the runtime and the batch."
+    )
+    return Section("Cost", (Table(COLUMNS, rows), note))
 
 
 def rounds(evidence: Evidence) -> Section:
@@ -181,19 +149,19 @@ def rounds(evidence: Evidence) -> Section:
 
 def layers(evidence: Evidence) -> Section:
     """What each layer keeps, and what it misses before and after healing."""
-    blocks: list[Block] = [*_figure("kept_channels")]
+    blocks: list[Block] = [Text(_widths(evidence))] if uniform(evidence) else [*_figure("kept_channels")]
     if evidence.healing:
-        before, after = (
-            sum(one[key] for one in evidence.healing) / len(evidence.healing) for key in ("before", "after")
-        )
-        blocks.append(
-            Text(
-                "Healing refits each cut projection, in closed form. On average over the sites, it misses "
-                f"{before:.1%} of its target's energy when it is cut, and {after:.1%} when it is healed."
-            )
-        )
         blocks += _figure("healing_error")
     return Section("Layers", blocks)
+
+
+def _widths(evidence: Evidence) -> str:
+    """What every layer keeps, in a sentence for each kind of site."""
+    last = evidence.rounds[-1]
+    return " ".join(
+        f"Every layer keeps {widths[0]:,} of {last['full'][kind]:,} {kinds()[kind].unit} ({kind})."
+        for kind, widths in last["kept"].items()
+    )
 
 
 def agreement() -> Section:

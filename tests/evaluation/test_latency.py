@@ -19,7 +19,15 @@ def test_models_take_turns_after_one_warm_up_each(tiny_model: Callable[..., Llam
     this, against = (watched(tiny_model(), name, calls) for name in ("this", "against"))
     compare_latency(this, against, prompt_tokens=6, decode_tokens=2, repeats=3)
     one_run = [6, 1, 1]
-    assert calls == [(name, tokens) for name in ["this", "against"] * 4 for tokens in one_run]
+    order = ["this", "against", "this", "against", "against", "this", "this", "against"]
+    assert calls == [(name, tokens) for name in order for tokens in one_run]
+
+
+def test_the_range_of_the_pairs_holds_their_ratio(tiny_model):
+    found = compare_latency(tiny_model(), tiny_model(), prompt_tokens=6, decode_tokens=2, repeats=4)
+    for phase in ("prefill_ms", "decode_ms_per_token"):
+        low, middle, high = (getattr(one, phase) for one in (found.lowest, found.ratio, found.highest))
+        assert low <= middle <= high
 
 
 def test_decoding_continues_greedily_as_generate_does(tiny_model):

@@ -34,13 +34,9 @@ def evaluation(factor: float) -> dict[str, Any]:
             "decoder_parameters": round(1000 / factor),
             "macs_per_token": round(1400 / factor),
             "weight_bytes": round(6000 / factor),
-            "peak_memory_bytes": round(8_000_000 / factor),
         },
         "samples": [{"prompt": "def f():\n", "continuation": " | return `x`\n```\nend"}],
         "settings": {
-            "prompt_tokens": 256,
-            "decode_tokens": 16,
-            "repeats": 5,
             "dtype": "float32",
             "device": "cpu",
             "threads": 2,
@@ -67,7 +63,7 @@ def history() -> list[dict[str, Any]]:
 def write_evaluation(directory: Path, evaluation: dict[str, Any], wrong: int) -> None:
     """An evaluation as its three stages write it; wrong: so many of each task's 60 items are."""
     directory.mkdir(parents=True)
-    parts = {"perplexity": ("perplexity", "samples"), "tasks": ("accuracy",), "cost": ("cost", "latency")}
+    parts = {"perplexity": ("perplexity", "samples"), "tasks": ("accuracy",), "cost": ("cost",)}
     for part, keys in parts.items():
         content = {key: evaluation[key] for key in (*keys, "settings") if key in evaluation}
         (directory / f"{part}.json").write_text(json.dumps(content))
@@ -81,14 +77,6 @@ def write_evaluation(directory: Path, evaluation: dict[str, Any], wrong: int) ->
 
 def write_evidence(data: Path) -> None:
     dense, pruned = evaluation(1.0), evaluation(1.25)
-    pruned["latency"] = {
-        "this": {"prefill_ms": 80.04, "decode_ms_per_token": 8.0},
-        "against": {"prefill_ms": 100.0, "decode_ms_per_token": 10.0},
-        "ratio": {"prefill_ms": 0.81234, "decode_ms_per_token": 0.79},
-        "lowest": {"prefill_ms": 0.75, "decode_ms_per_token": 0.7},
-        "highest": {"prefill_ms": 0.9, "decode_ms_per_token": 1.1},
-        "busy": 0.6,
-    }
     (data / "rounds" / "r2").mkdir(parents=True)
     write_evaluation(data / "evaluations" / "dense", dense, 0)
     write_evaluation(data / "evaluations" / "pruned", pruned, 12)

@@ -6,14 +6,14 @@ import pytest
 
 from stages.reporting.figures import FIGURES, draw_figures
 from stages.reporting.metrics import Evidence
-from stages.reporting.style import COLOURS, INK, Picture
+from stages.reporting.style import COLOURS, INK, MANY, ON_DARK, Picture
 from tests.stages.reporting.evidence import read_back, write_evidence
 
 
 @pytest.fixture
 def evidence(tmp_path: Path) -> Evidence:
     write_evidence(tmp_path)
-    return read_back(tmp_path)
+    return uneven(read_back(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,14 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Picture]:
     """All figures of the evidence as it is, drawn once for the tests that look at them."""
     data = tmp_path_factory.mktemp("data")
     write_evidence(data)
-    return draw_figures(read_back(data))
+    return draw_figures(uneven(read_back(data)))
+
+
+def uneven(evidence: Evidence) -> Evidence:
+    """The same with layers of different widths, so that there is a figure of them."""
+    for entry in evidence.rounds:
+        entry["kept"]["mlp"][0] += 2
+    return evidence
 
 
 def words(picture: Picture) -> list[str]:
@@ -58,6 +65,16 @@ def test_what_there_is_nothing_of_has_no_figure(evidence: Evidence) -> None:
     assert set(FIGURES) - set(draw_figures(bare)) == {"accuracy_by_task", "healing_error"}
 
 
+def test_flat_lines_are_no_figure(tmp_path: Path) -> None:
+    write_evidence(tmp_path)
+    assert "kept_channels" not in draw_figures(read_back(tmp_path))
+
+
+def test_two_figures_stand_side_by_side_on_a_screen_of_1400_dots(pictures: dict[str, Picture]) -> None:
+    # A PNG has its width in the bytes 16 to 19.
+    assert all(int.from_bytes(one.png[16:20], "big") <= 650 for one in pictures.values())
+
+
 def test_the_ratio_stands_at_the_pruned_bar(pictures: dict[str, Picture]) -> None:
     assert words(pictures["perplexity_by_domain"]).count("12.5 (x 1.25)") == 2
 
@@ -90,12 +107,32 @@ PROTANOPIA = [
 ]
 
 
+@pytest.mark.parametrize("colours", [COLOURS, ON_DARK], ids=["light", "dark"])
 @pytest.mark.parametrize("matrix", [DEUTERANOPIA, PROTANOPIA], ids=["deuteranopia", "protanopia"])
-def test_colours_stay_apart_for_colour_blind_readers(matrix: list[list[float]]) -> None:
-    seen = [simulated(colour, matrix) for colour in COLOURS]
+def test_colours_stay_apart_for_colour_blind_readers(
+    matrix: list[list[float]], colours: tuple[str, ...]
+) -> None:
+    seen = [simulated(colour, matrix) for colour in colours]
     for index, one in enumerate(seen):
         for other in seen[:index]:
             assert sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5 > 0.1
+
+
+def brightness(colour: str) -> float:
+    """Relative luminance as WCAG 2 has it, in 0 to 1."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize(
+    ("colours", "paper", "least"),
+    [(COLOURS, "#ffffff", 3.0), (ON_DARK, "#10151b", 4.5), (MANY, "#ffffff", 2.5)],
+)
+def test_colours_stand_out_from_the_paper(colours: tuple[str, ...], paper: str, least: float) -> None:
+    for colour in colours:
+        low, high = sorted((brightness(colour), brightness(paper)))
+        assert (high + 0.05) / (low + 0.05) >= least, colour
 
 
 def test_ink_is_among_the_colours_so_that_dark_pages_can_turn_it() -> None:
