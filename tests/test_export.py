@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from secateurs.checkpoints.dense import load_dense
 from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError, SettingError
-from secateurs.gguf.vocabulary import PRE_TOKENIZERS
+from secateurs.gguf.pre_tokenizers import RULES
 from secateurs.gguf.writing import write_gguf
 from secateurs.kinds.sites import all_kept_masks, cut
 from secateurs.settings.sources import PathModel
@@ -32,7 +32,7 @@ from tests.tiny import make_tiny_tokenizer
 TEXT = "The quick brown fox's 123 jumps, over the lazy dog:\n\n  twice in 2024!  And again it jumps over it."
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0}
 LLAMA3 |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 32}
-QWEN2_WORDS = next(key for key, name in PRE_TOKENIZERS.items() if name == "qwen2")[0]
+QWEN2_WORDS = RULES["qwen2"][0]
 
 
 def trained_tokenizer(words: str | None = None) -> PreTrainedTokenizerFast:

@@ -35,6 +35,7 @@ from secateurs.families.decoder import text_config
 from secateurs.families.discover import check_family
 from secateurs.families.twins import auto_class
 from secateurs.files.local_files import located
+from secateurs.gguf.inventory import take_metadata
 from secateurs.settings.sources import HubModel, ModelSource, PackageModel, PathModel
 
 GGUF = ".gguf"
@@ -138,6 +139,8 @@ def _read_config(location: _Location) -> PretrainedConfig:
         raw, _ = PretrainedConfig.get_config_dict(location.name, revision=location.revision)
         check_raw(raw)
     config: PretrainedConfig = AutoConfig.from_pretrained(location.name, **_options(location))
+    if location.gguf_file:
+        take_metadata(Path(location.name) / location.gguf_file, config)
     check_family(config)
     if not location.gguf_file:
         check_config(config.to_dict())

@@ -7,16 +7,7 @@ import gguf
 from transformers import PreTrainedTokenizerBase
 
 from secateurs.errors import InputError
-
-_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-# How text is cut before merging -> what llama.cpp calls that. It knows a fixed set, by name.
-PRE_TOKENIZERS = {
-    ("ByteLevel",): "gpt-2",
-    ("Digits", "ByteLevel"): "smollm",
-    (_WORDS + r"\p{N}" + _REST,): "qwen2",
-    (_WORDS + r"\p{N}{1,3}" + _REST,): "llama-bpe",
-}
+from secateurs.gguf.pre_tokenizers import name_of, steps_of
 
 
 def write_tokenizer(writer: gguf.GGUFWriter, tokenizer: PreTrainedTokenizerBase, size: int) -> None:
@@ -54,28 +45,12 @@ def write_tokenizer(writer: gguf.GGUFWriter, tokenizer: PreTrainedTokenizerBase,
 
 
 def _pre_tokenizer(backend: dict[str, Any]) -> str:
-    spec = backend["pre_tokenizer"] or {"type": "none"}
-    steps = spec["pretokenizers"] if spec["type"] == "Sequence" else [spec]
-    shape = tuple(_step(step) for step in steps)
-    # The byte-level step after a Split only spells bytes out.
-    shape = tuple(step for step in shape if step != "ByteLevel without its own pattern")
-    if shape not in PRE_TOKENIZERS or backend["normalizer"] not in (None, {"type": "NFC"}):
+    shape = steps_of(backend["pre_tokenizer"])
+    whole_words = bool(backend["model"].get("ignore_merges"))
+    name = name_of(shape, whole_words)
+    if name is None or backend["normalizer"] not in (None, {"type": "NFC"}):
         raise InputError(
             f"tokenizer.json: pre_tokenizer, normalizer: {' + '.join(shape) or 'none'}: no llama.cpp "
-            "tokenizer that cuts text like this is known here (secateurs/gguf/vocabulary.py)"
+            "tokenizer that cuts text like this is known here (secateurs/gguf/pre_tokenizers.py)"
         )
-    return PRE_TOKENIZERS[shape]
-
-
-def _step(step: dict[str, Any]) -> str:
-    kind: str = step["type"]
-    if kind == "Split" and step["behavior"] == "Isolated" and not step["invert"]:
-        pattern: str = step["pattern"].get("Regex", kind)
-        return pattern
-    if kind == "ByteLevel" and step["add_prefix_space"]:
-        return "ByteLevel with a space in front"
-    if kind == "ByteLevel" and not step["use_regex"]:
-        return "ByteLevel without its own pattern"
-    if kind == "Digits" and not step["individual_digits"]:
-        return "Digits in runs"
-    return kind
+    return name

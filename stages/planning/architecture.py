@@ -15,6 +15,7 @@ from secateurs.errors import InputError
 from secateurs.families.discover import check_family
 from secateurs.families.twins import auto_class
 from secateurs.files.local_files import located
+from secateurs.gguf.inventory import take_metadata
 from secateurs.settings.sources import FileLabel, HubModel, ModelSource, PathModel
 from stages.common.paths import MODEL
 from stages.params.file import PARAMS_FILE
@@ -72,6 +73,8 @@ def _shapes(where: str, name: str | Path, **options: Any) -> PreTrainedModel:
             check_raw(raw)
         config: PreTrainedConfig = AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
         # What cannot be pruned is said now, and not after the download.
+        if "gguf_file" in options:
+            take_metadata(Path(name) / options["gguf_file"], config)
         check_family(config)
         with torch.device("meta"):
             model: PreTrainedModel = auto_class(config).from_config(config)

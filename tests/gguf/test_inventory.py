@@ -1,0 +1,204 @@
+"""What a GGUF file says of its model, on files that say more than transformers reads."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from gguf import GGUFReader, GGUFWriter
+
+from secateurs.checkpoints.dense import load_dense
+from secateurs.errors import InputError
+from secateurs.gguf.copying import copy_metadata
+from secateurs.settings.sources import PathModel
+from stages.planning.architecture import configured_architecture
+from tests.test_export import LLAMA3, checkpoint, load, written
+
+IDS = torch.arange(2, 40)[None]
+ROPE = {"rope_theta": 1e4, "factor": 4.0}
+YARN = {**ROPE, "rope_type": "yarn", "original_max_position_embeddings": 128}
+
+
+def source(path: Path) -> PathModel:
+    return PathModel(source="path", path=str(path), name="n", licence="l", base_model=None)
+
+
+def told(
+    directory: Path,
+    keys: dict[str, Any] | None = None,
+    tensors: dict[str, np.ndarray] | None = None,
+    without: tuple[str, ...] = (),
+) -> Path:
+    """The file of a checkpoint with some keys and tensors more, or other, or fewer."""
+    _, path = written(directory)
+    reader, keys, target = GGUFReader(path), keys or {}, directory / "told.gguf"
+    writer = GGUFWriter(target, str(reader.fields["general.architecture"].contents()))
+    copy_metadata(reader, writer, lambda key: key not in keys and key not in without)
+    for key, value in keys.items():
+        writer.add_key_value(key, value, gguf.GGUFValueType.get_type(value))
+    held = {tensor.name: tensor.data for tensor in reader.tensors if tensor.name not in without}
+    for name, tensor in (held | (tensors or {})).items():
+        writer.add_tensor(name, np.ascontiguousarray(tensor))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
+
+
+@torch.no_grad()
+def logits(model: Any) -> torch.Tensor:
+    found: torch.Tensor = model(IDS).logits
+    return found
+
+
+SCALED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "linear": ({**ROPE, "rope_type": "linear"}, {"type": "linear", "factor": 4.0}),
+    "yarn": (YARN, {"type": "yarn", "factor": 4.0, "original_context_length": 128}),
+}
+
+
+@pytest.mark.parametrize("kind", SCALED)
+def test_keys_that_scale_the_angles_are_used(kind: str, tmp_path: Path) -> None:
+    config, keys = SCALED[kind]
+    directory = checkpoint(tmp_path, "llama", rope_parameters={"rope_type": "default", "rope_theta": 1e4})
+    path = told(directory, {f"llama.rope.scaling.{key}": value for key, value in keys.items()})
+    model, _ = load_dense(source(path))
+    expected = load(directory, rope_parameters=config)
+    assert torch.allclose(logits(model), logits(expected), atol=1e-5)
+    assert not torch.allclose(logits(load(directory)), logits(expected), atol=1e-2)
+
+
+@pytest.mark.parametrize("config", [LLAMA3, {**ROPE, "rope_type": "linear"}])
+def test_divisors_of_the_frequencies_are_used(config: dict[str, Any], tmp_path: Path) -> None:
+    directory = checkpoint(tmp_path, "llama", rope_parameters=config)
+    model, _ = load_dense(source(told(directory)))
+    assert torch.allclose(logits(model), logits(load(directory)), atol=1e-5)
+
+
+def test_the_divisors_of_llama_3_are_told_by_its_published_numbers(tmp_path: Path) -> None:
+    published = {**LLAMA3, "rope_theta": 5e5, "original_max_position_embeddings": 8192}
+    directory = checkpoint(tmp_path, "llama", hidden_size=64, head_dim=128, rope_parameters=published)
+    model, _ = load_dense(source(told(directory)))
+    found = model.config.rope_parameters
+    assert found == {**published, "factor": pytest.approx(8.0)}
+
+
+def test_divisors_that_no_config_tells_are_refused(tmp_path: Path) -> None:
+    factors = np.array([1.0, 3.0, 2.0, 7.0], dtype=np.float32)
+    path = told(checkpoint(tmp_path, "llama"), tensors={"rope_freqs.weight": factors})
+    with pytest.raises(
+        InputError, match=r"told\.gguf: rope_freqs\.weight: divides frequencies by 1 to 7 in no"
+    ):
+        load_dense(source(path))
+
+
+@pytest.mark.parametrize("kind", ["attention_bias", "mlp_bias"])
+def test_biases_are_used(kind: str, tmp_path: Path) -> None:
+    directory = checkpoint(
+        tmp_path, "llama", attention_bias=kind == "attention_bias", mlp_bias=kind == "mlp_bias"
+    )
+    model, _ = load_dense(source(told(directory)))
+    assert torch.allclose(logits(model), logits(load(directory)), atol=1e-5)
+
+
+def test_the_size_of_a_head_is_that_of_its_keys(tmp_path: Path) -> None:
+    directory = checkpoint(tmp_path, "llama", head_dim=8)
+    model, _ = load_dense(source(told(directory, without=("llama.rope.dimension_count",))))
+    assert model.config.head_dim == 8
+    assert torch.allclose(logits(model), logits(load(directory)), atol=1e-5)
+
+
+# By what is refused: keys, tensors, and the message.
+Refused = tuple[dict[str, Any], dict[str, np.ndarray], str]
+LAYER = {"blk.2.attn_norm.weight": np.ones(32, dtype=np.float32)}
+REFUSED: dict[str, Refused] = {
+    "layer": (
+        {},
+        LAYER,
+        "blk.2.attn_norm.weight: llama has no place for this tensor, and without it would be",
+    ),
+    "head bias": ({}, {"output.bias": np.ones(320, dtype=np.float32)}, "output.bias: llama has no place for"),
+    "some biases": ({}, {"blk.0.attn_q.bias": np.ones(32, dtype=np.float32)}, "weights are missing: model."),
+    "nextn": ({"llama.nextn_predict_layers": 1}, {}, "llama.nextn_predict_layers: 1: nothing here reads it"),
+    "scale": (
+        {"llama.attention.scale": 0.5},
+        {},
+        "llama.attention.scale: 0.5: nothing here reads it, and it",
+    ),
+    "longrope": ({"llama.rope.scaling.type": "longrope"}, {}, "llama.rope.scaling.type: longrope: not read"),
+    "no factor": ({"llama.rope.scaling.type": "yarn"}, {}, "llama.rope.scaling.factor: not there, but rope."),
+    "partial": (
+        {"llama.rope.dimension_count": 4},
+        {},
+        "llama.rope.dimension_count: 4: heads are of 8 features",
+    ),
+    "other": (
+        {"clip.has_vision_encoder": True},
+        {},
+        "clip.has_vision_encoder: True: nothing here knows this",
+    ),
+    "part": ({"split.count": 3}, {}, "split.count: 3: only a part of a model; join the parts first"),
+    "adapter": ({"general.type": "adapter"}, {}, "general.type: adapter: holds no whole model"),
+    "pre": (
+        {"tokenizer.ggml.pre": "own"},
+        {},
+        "tokenizer.ggml.pre: own: does not say how to cut text before",
+    ),
+    "model": (
+        {"tokenizer.ggml.model": "rwkv"},
+        {},
+        "tokenizer.ggml.model: rwkv: only gpt2 and llama are read",
+    ),
+    "tokens": (
+        {"tokenizer.ggml.add_sep_token": True},
+        {},
+        "tokenizer.ggml.add_sep_token: True: nothing here",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_has_no_place_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    keys, tensors, message = REFUSED[name]
+    kept = checkpoint(tmp_path, "llama", head_dim=8, attention_bias=False, mlp_bias=False)
+    with pytest.raises(InputError, match=rf"^model\.path: .*told\.gguf: {re.escape(message)}"):
+        load_dense(source(told(kept, keys, tensors)))
+
+
+def test_a_file_that_names_no_pre_tokenizer_is_refused(tmp_path: Path) -> None:
+    path = told(checkpoint(tmp_path, "llama"), without=("tokenizer.ggml.pre",))
+    with pytest.raises(InputError, match=r"tokenizer\.ggml\.pre: not there: does not say how to cut text"):
+        load_dense(source(path))
+
+
+HARMLESS: dict[str, Any] = {
+    "general.license": "mit",
+    "quantize.imatrix.file": "x",
+    "llama.rope.scaling.type": "none",
+    "llama.expert_count": 0,
+    "tokenizer.ggml.eot_token_id": 1,
+}
+
+
+@pytest.mark.parametrize("key", HARMLESS)
+def test_what_changes_nothing_is_passed_over(key: str, tmp_path: Path) -> None:
+    directory = checkpoint(tmp_path, "llama")
+    model, _ = load_dense(source(told(directory, {key: HARMLESS[key]})))
+    assert torch.allclose(logits(model), logits(load(directory)), atol=1e-5)
+
+
+@pytest.mark.parametrize("read", [load_dense, configured_architecture])
+def test_the_plan_refuses_what_loading_would(
+    read: Callable[[PathModel], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = told(checkpoint(tmp_path, "llama"), {"llama.attention.scale": 0.5})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        InputError, match=r"model\.path: .*told\.gguf: llama\.attention\.scale: 0\.5: nothing"
+    ):
+        read(source(path))
