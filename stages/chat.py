@@ -16,6 +16,7 @@ from secateurs.errors import InputError
 from secateurs.families.boundaries import prompt_ids
 from secateurs.families.decoder import context_length
 from secateurs.families.tokenizing import encode
+from secateurs.inference.plain import plain_generation
 from secateurs.text.chat_template import render_chat
 from stages.common.artifacts import read_json
 from stages.common.checkpoints import load_model, load_tokenizer
@@ -140,20 +141,18 @@ def _reply(
     sampling: dict[str, Any] = (
         {"do_sample": True, "temperature": temperature, "top_p": top_p}
         if temperature
-        # A checkpoint may come with sampling settings of its own; they have no part in greedy decoding.
-        else {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        else {"do_sample": False}
     )
     generator: Any = model  # transformers adds `generate` to its classes out of the type checker's sight
     streamer = _Recorder(tokenizer, skip_prompt=True, skip_special_tokens=True)
     try:
-        generator.generate(
-            input_ids=prompt.to(model.device),
-            attention_mask=torch.ones_like(prompt).to(model.device),
-            max_new_tokens=max_tokens,
-            pad_token_id=tokenizer.eos_token_id,
-            streamer=streamer,
-            **sampling,
-        )
+        with plain_generation(model, tokenizer, max_tokens, **sampling) as settings:
+            generator.generate(
+                input_ids=prompt.to(model.device),
+                attention_mask=torch.ones_like(prompt).to(model.device),
+                generation_config=settings,
+                streamer=streamer,
+            )
     except KeyboardInterrupt:
         click.echo(" (stopped)")
     return "".join(streamer.written)

@@ -1,5 +1,6 @@
 """The chat on a tiny random model: what it writes is noise, how it takes turns is not."""
 
+import json
 import os
 import shlex
 import shutil
@@ -74,6 +75,43 @@ def test_a_reply_starts_after_the_line_where_the_tokenizer_ends_every_text(
     ending("<s> $A </s>").save_pretrained(tmp_path)
     assert chat(tmp_path, "one\n").exit_code == 0
     assert prompts == ["<s>one"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_beams": 4},
+        {"num_beams": 4, "num_return_sequences": 4, "length_penalty": -1.0},
+        {"num_return_sequences": 2, "do_sample": True},
+        {"repetition_penalty": 9.0, "no_repeat_ngram_size": 1, "top_k": 1, "temperature": 0.1},
+        {"prompt_lookup_num_tokens": 3},
+        {"max_new_tokens": 1, "max_length": 2, "min_new_tokens": 9},
+        {"suppress_tokens": list(range(2, 200))},
+        {"return_dict_in_generate": True, "output_scores": True},
+        {"penalty_alpha": 0.6, "top_k": 4},
+    ],
+)
+@pytest.mark.parametrize("temperature", ["0", "0.8"])
+def test_of_the_checkpoints_settings_of_generation_only_end_tokens_count(
+    settings: dict[str, object], temperature: str, dense_dir: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(dense_dir, tmp_path / "model"))
+    plain = chat(dense_dir, "The \n", "--temperature", temperature)
+    path = folder / "generation_config.json"
+    read = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(read | settings), encoding="utf-8")
+    result = chat(folder, "The \n", "--temperature", temperature)
+    assert (result.exit_code, result.stdout) == (0, plain.stdout)
+
+
+def test_an_end_token_of_the_checkpoints_settings_ends_a_reply(dense_dir: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(dense_dir, tmp_path / "model"))
+    reply = chat(dense_dir, "The \n").stdout.rstrip("\n")
+    first = make_tiny_tokenizer()(reply)["input_ids"][0]
+    path = folder / "generation_config.json"
+    read = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(read | {"eos_token_id": [1, first]}), encoding="utf-8")
+    assert len(chat(folder, "The \n").stdout.rstrip("\n")) <= 1 < len(reply)
 
 
 def test_the_reply_is_what_the_model_generates(dense_dir: Path) -> None:

@@ -1,7 +1,6 @@
 """Greedy text of many prompts at once: sorted by length, padded on the left, ended early."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from accelerate.utils import find_executable_batch_size
@@ -10,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.families.decoder import context_length
 from secateurs.inference.likelihood import ROW_TOKENS, Ids, batches
+from secateurs.inference.plain import end_tokens
 from secateurs.inference.writing import write
 from secateurs.progress import counter
 
@@ -65,18 +65,6 @@ def generate(
 
     find_executable_batch_size(run, starting_batch_size=batch_size)()
     return [found[prompt] for prompt in cut]
-
-
-def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The ids at which a text ends: the tokenizer's end token and those of the model's own settings."""
-    generation: Any = getattr(model, "generation_config", None)
-    named = [
-        tokenizer.eos_token_id,
-        getattr(generation, "eos_token_id", None),
-        getattr(model.config, "eos_token_id", None),
-    ]
-    flat = [token for one in named for token in (one if isinstance(one, list) else [one])]
-    return sorted({token for token in flat if isinstance(token, int)})
 
 
 def before_first(text: str, until: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.families.boundaries import prompt_ids
 from secateurs.inference.attention import many_shapes
+from secateurs.inference.plain import plain_generation
 
 PROMPTS = (
     "The water cycle describes how water moves",
@@ -26,17 +27,10 @@ def continue_prompts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
 def _continue(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
     given = torch.tensor([prompt_ids(tokenizer, prompt)], device=model.device)
     generator: Any = model  # transformers adds `generate` to its classes out of the type checker's sight
-    output = generator.generate(
-        input_ids=given,
-        attention_mask=torch.ones_like(given),
-        max_new_tokens=NEW_TOKENS,
-        do_sample=False,
-        # A checkpoint may come with sampling settings of its own; they have no part in greedy decoding.
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        pad_token_id=tokenizer.eos_token_id,
-    )
+    with plain_generation(model, tokenizer, NEW_TOKENS, do_sample=False) as settings:
+        output = generator.generate(
+            input_ids=given, attention_mask=torch.ones_like(given), generation_config=settings
+        )
     new = output[0, given.shape[1] :]
     text = tokenizer.decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     assert isinstance(text, str)

@@ -10,6 +10,7 @@ import click
 import psutil
 
 from secateurs.errors import InputError
+from stages.common.endings import plain_endings
 from stages.common.locks import release
 from stages.params.file import in_file
 
@@ -26,7 +27,8 @@ def stage(function: Callable[P, None]) -> click.Command:
         # A panic of tokenizers is said in one line; where in its code, users can do nothing about either.
         os.environ.setdefault("RUST_BACKTRACE", "0")
         try:
-            function(*args, **kwargs)
+            with plain_endings():
+                function(*args, **kwargs)
         except InputError as error:
             raise click.ClickException(printable(in_file(error))) from None
         finally:

@@ -1,0 +1,95 @@
+"""A stage that is interrupted, or that can write no more, ends by one line and not with status 0."""
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.bad_inputs.local import local_params, make_project
+from tests.project import ROOT
+
+FULL = (
+    "the disk is full, or a limit on it is reached; make room and run the same again: what has its final name "
+    "is whole"
+)
+# Interrupted where Python drops an interruption: in a destructor.
+LOST = """
+import os, signal, time
+from stages.common.console import stage, summary
+
+class Interrupts:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+
+@stage
+def main():
+    Interrupts()
+    time.sleep(5)
+    summary("work", "all of it")
+
+main()
+"""
+LATE = """
+import atexit, os, signal, time
+atexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), time.sleep(0.1)))
+from stages.common.console import stage, summary
+
+@stage
+def main():
+    summary("work", "all of it")
+
+main()
+"""
+
+
+def run(arguments: list[str], root: Path, **options: object) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *arguments]
+    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True, check=False, **options
+    )
+
+
+def test_an_interruption_that_python_drops_ends_the_stage(tmp_path: Path) -> None:
+    done = run(["-c", LOST], tmp_path, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.strip() == "Aborted!"
+
+
+def test_an_interruption_after_the_last_line_changes_nothing(tmp_path: Path) -> None:
+    done = run(["-c", LATE], tmp_path, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("work: all of it")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_output_that_is_full_is_said_once(tmp_path: Path, dense_dir: Path) -> None:
+    make_project(tmp_path, local_params(dense_dir))
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = run(["-m", "stages.plan"], tmp_path, stdout=full)
+    assert (done.returncode, done.stderr.splitlines()) == (1, [f"Error: what is written or printed: {FULL}"])
+
+
+def limited(size: int) -> Callable[[], None]:
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.mark.parametrize(("stage", "size"), [("model", 20_000), ("model", 900), ("sources", 500)])
+def test_a_full_disk_leaves_nothing_behind(stage: str, size: int, tmp_path: Path, dense_dir: Path) -> None:
+    make_project(tmp_path, local_params(dense_dir))
+    arguments = ["-m", f"stages.{stage}", *(["tales"] if stage == "sources" else [])]
+    done = run(arguments, tmp_path, stdout=subprocess.PIPE, preexec_fn=limited(size))
+    assert (done.returncode, done.stdout) == (1, "")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert last.endswith(f": {FULL}")
+    assert "Traceback" not in done.stderr
+    left = [
+        path.name for path in (tmp_path / "data").rglob("*") if path.is_file() and ".locks" not in path.parts
+    ]
+    assert left == []
