@@ -26,11 +26,13 @@ def main() -> None:
     for name, split in (("calibration", calibration), ("heldout", heldout)):
         path = DATA / "corpus" / f"{name}.parquet"
         artifacts.write_sequences(path, split.sequences, split.metadata(params.corpus))
+    refused = sum(c.refused for split in (calibration, heldout) for c in split.counts.values())
     dropped = sum(c.overlap_benchmarks + c.overlap_heldout for c in calibration.counts.values())
     summary(
         "corpus",
         f"{len(calibration.sequences)} calibration and {len(heldout.sequences)} held-out sequences of "
-        f"{params.corpus.sequence_length} tokens; {dropped} documents dropped for overlap",
+        f"{params.corpus.sequence_length} tokens; {dropped} documents dropped for overlap"
+        + (f", {refused} conversations that the chat template refuses" if refused else ""),
     )
 
 

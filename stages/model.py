@@ -12,7 +12,13 @@ from stages.common.locks import hold
 from stages.common.paths import MODEL, ROUNDS
 from stages.params.file import read_params
 from stages.params.rounds import DENSE
-from stages.planning.checks import check_context, check_early, check_template, check_vocabulary
+from stages.planning.checks import (
+    check_context,
+    check_early,
+    check_local_conversations,
+    check_template,
+    check_vocabulary,
+)
 from stages.rounds.tensors import write_masks, write_scores
 
 ROUND = ROUNDS / DENSE
@@ -33,6 +39,7 @@ def main() -> None:
         check_proved(model.config, name)
     check_vocabulary(tokenizer, text_config(model.config).vocab_size, params.model.name)
     check_template(tokenizer, params)
+    check_local_conversations(tokenizer, params)
     close_experts(model)
     with atomic(MODEL) as directory:
         model.save_pretrained(directory)

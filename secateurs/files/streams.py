@@ -17,6 +17,7 @@ from secateurs.files.decoding import (
     decode_line,
     is_gzip,
     is_pointer,
+    parse_json,
 )
 
 # What is in memory already, or where a file is.
@@ -91,6 +92,26 @@ def lines(files: Files) -> Iterator[tuple[str, int, str]]:
         for number, line in enumerate(text_lines(name, content), start=1):
             if line.strip():
                 yield name, number, line.rstrip("\n").rstrip("\r")
+
+
+def json_lines(files: Files) -> Iterator[tuple[str, Any]]:
+    """`file:line` and the value of each line of JSON. InputError for others, and for one array as a file."""
+    before = ""
+    for name, number, line in lines(files):
+        array = name != before and line.lstrip().startswith("[")
+        before = name
+        try:
+            value = parse_json(f"{name}:{number}", line)
+        except InputError:
+            if not array:
+                raise
+            value = []
+        if array and isinstance(value, list):
+            raise InputError(
+                f"{name}:{number}: begins a JSON array; each line must be one JSON object, so convert the "
+                "file: `jq -c '.[]' FILE > FILE.jsonl`"
+            )
+        yield f"{name}:{number}", value
 
 
 def text_lines(name: str, content: bytes | Path) -> Iterator[str]:

@@ -91,12 +91,18 @@ class FieldReader(Group):
 Reader = Annotated[PlainReader | FieldReader, Field(discriminator="format")]
 
 
-class PackageDomain(PackageContent):
+class Conversations(Group):
+    """refused: what becomes of conversations that the model's chat template refuses; without it: stop."""
+
+    refused: Literal["drop", "stop"] | None
+
+
+class PackageDomain(PackageContent, Conversations):
     reader: Reader
     documents: Positive
 
 
-class HubDomain(Group):
+class HubDomain(Conversations):
     """A data set on the hub, streamed; without `config` when it has only one."""
 
     source: Literal["hub"]
@@ -108,7 +114,7 @@ class HubDomain(Group):
     documents: Positive
 
 
-class PathDomain(Group):
+class PathDomain(Conversations):
     """Local files: a path or glob."""
 
     source: Literal["path"]

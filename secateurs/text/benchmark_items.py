@@ -8,9 +8,8 @@ from typing import Any
 
 from secateurs.archives.members import read_members
 from secateurs.errors import InputError, SettingError
-from secateurs.files.decoding import parse_json
 from secateurs.files.local_files import located
-from secateurs.files.streams import lines, whole
+from secateurs.files.streams import json_lines, whole
 from secateurs.settings.sources import Benchmark, PackageBenchmark, PathBenchmark
 from secateurs.text.task_items import adapt, check_task
 
@@ -73,9 +72,7 @@ def parse_items(name: str, data: bytes) -> list[tuple[str, dict[str, Any]]]:
     Raises InputError naming file and line at anything else, and where there are fewer than two.
     """
     items = []
-    for _, number, line in lines({name: data}):
-        where = f"{name}:{number}"
-        item = parse_json(where, line)
+    for where, item in json_lines({name: data}):
         if not isinstance(item, dict):
             raise InputError(f"{where}: a {type(item).__name__}; an item is a JSON object")
         try:

@@ -5,27 +5,70 @@ has the tokenizer, renders it. Only what its turns say can overlap other text, n
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from secateurs.errors import InputError, SettingError
 from secateurs.text.chat_template import TemplateRefusalError, render_chat
+from secateurs.text.documents import Document
 
 Turn = dict[str, str]
 Render = Callable[[str], str]
 
 
-def to_json(where: str, messages: Any) -> str:
-    """A conversation, a list of `role` and `content`, as JSON. InputError naming `where` for anything else.
+# What data sets call the speakers of a turn, where its keys are `from` and `value`.
+_ROLES = {
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+}
 
-    Other keys of a turn (names, tool calls) are left out; a turn without words is, too.
+
+def to_json(where: str, messages: Any) -> str:
+    """A conversation, a list of turns, as JSON of `role` and `content`. InputError naming `where` for others.
+
+    A turn has a role and a content, or the keys `from` and `value`; a content is text, or a list of parts of
+    text. Other keys of a turn (names, tool calls) are left out; a turn without words is, too.
     """
-    if not isinstance(messages, list) or not all(_is_turn(turn) for turn in messages):
-        raise InputError(f"{where}: not a conversation; it must be a list of turns with a role and a content")
-    turns = [{"role": turn["role"], "content": turn["content"]} for turn in messages if turn["content"]]
-    return json.dumps(turns, ensure_ascii=False) if turns else ""
+    turns = [_turn(one) for one in messages] if isinstance(messages, list) else [None]
+    if None in turns:
+        raise InputError(
+            f"{where}: not a conversation; it must be a list of turns with a role and a content, or with "
+            "`from` and `value`, of text alone"
+        )
+    spoken = [turn for turn in turns if turn is not None and turn["content"]]
+    return json.dumps(spoken, ensure_ascii=False) if spoken else ""
+
+
+def _turn(turn: Any) -> Turn | None:
+    """A turn as `role` and `content`, or None for what is none."""
+    if not isinstance(turn, dict):
+        return None
+    role, content = turn.get("role"), turn.get("content", ...)
+    if role is None and content is ...:
+        role, content = turn.get("from"), turn.get("value", ...)
+        role = _ROLES.get(role, role) if isinstance(role, str) else None
+    if isinstance(content, list):
+        parts = [_part(one) for one in content]
+        content = ... if None in parts else "\n".join(part for part in parts if part)
+    if not isinstance(role, str) or not isinstance(content, str | None):
+        return None
+    return {"role": role, "content": content or ""}
+
+
+def _part(part: Any) -> str | None:
+    if isinstance(part, str):
+        return part
+    text = part.get("text") if isinstance(part, dict) and part.get("type", "text") == "text" else None
+    return text if isinstance(text, str) else None
+
+
+class ConversationRefusedError(InputError):
+    """The chat template does not take a conversation."""
 
 
 def contents(conversation: str) -> list[str]:
@@ -46,7 +89,7 @@ def renderer(tokenizer: PreTrainedTokenizerBase) -> Render:
         try:
             return render_chat(tokenizer, json.loads(conversation))
         except TemplateRefusalError as error:
-            raise InputError(f"the model's chat template refuses a conversation: {error}") from None
+            raise ConversationRefusedError(f"the model's chat template refuses it: {error}") from None
 
     return render
 
@@ -59,10 +102,19 @@ def no_template(conversation: str) -> str:
     )
 
 
-def _is_turn(turn: Any) -> bool:
-    return (
-        isinstance(turn, dict)
-        and isinstance(turn.get("role"), str)
-        and isinstance(turn.get("content"), str | None)
-        and "content" in turn
-    )
+def check_conversations(domain: str, documents: Iterable[Document], render: Render, may_drop: bool) -> None:
+    """Raise SettingError at a domain's first conversation that the template refuses, unless it may go."""
+    for item in documents:
+        if item.chat and not may_drop:
+            rendered(domain, item, render)
+
+
+def rendered(domain: str, item: Document, render: Render) -> str:
+    """A conversation's text. Raises SettingError, naming domain and row, where the template refuses it."""
+    try:
+        return render(item.text)
+    except ConversationRefusedError as error:
+        raise SettingError(
+            f"domains.{domain}: {item.document}: {error}; correct the row, or have such rows left out and "
+            f"counted: domains.{domain}.refused: drop"
+        ) from None

@@ -37,6 +37,10 @@ class Split:
     def metadata(self, settings: Corpus) -> dict[str, object]:
         """What the split's file holds besides its sequences: counts by domain, and the settings."""
         counts = {domain: asdict(counted) for domain, counted in self.counts.items()}
+        for counted in counts.values():
+            # Only conversations can be refused.
+            if not counted["refused"]:
+                del counted["refused"]
         return {"domains": counts, "settings": settings.model_dump()}
 
 

@@ -12,7 +12,14 @@ from secateurs.families.boundaries import beginning, separator
 from secateurs.families.tokenizing import encode
 from secateurs.settings.groups import Corpus
 from secateurs.settings.sources import DIALOGUE_DOMAIN
-from secateurs.text.conversations import Render, contents, no_template, renderer
+from secateurs.text.conversations import (
+    ConversationRefusedError,
+    Render,
+    contents,
+    no_template,
+    rendered,
+    renderer,
+)
 from secateurs.text.documents import Document, Sequence
 from secateurs.text.guard import Guard
 from secateurs.text.overlap import NGram, ngrams
@@ -27,7 +34,8 @@ _USUAL, _MOST = 4, 16
 class Tokens:
     """What packing needs of a tokenizer: text to ids and back, and the ids around each document.
 
-    render: a conversation's JSON to text, by the chat template. turns: that template around a question.
+    render: a conversation's JSON to text, by the chat template. may_drop: the domains whose conversations are
+    left out where it refuses them. turns: that template around a question.
     """
 
     encode: Callable[[str], list[int]]
@@ -36,6 +44,7 @@ class Tokens:
     after: tuple[int, ...]
     render: Render = no_template
     turns: Callable[[], Turns] = no_turns
+    may_drop: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -45,6 +54,7 @@ class Counts:
     documents: int = 0
     overlap_benchmarks: int = 0
     overlap_heldout: int = 0
+    refused: int = 0
     sequences: int = 0
     tokens: int = 0
     characters: int = 0
@@ -136,7 +146,13 @@ def _pieces(
     for item in documents:
         counts.documents += 1
         take = _dialogue if packing.domain == DIALOGUE_DOMAIN else _chat if item.chat else _excerpt
-        ids, answers, texts, cut = take(item, packing, per_document)
+        try:
+            ids, answers, texts, cut = take(item, packing, per_document)
+        except ConversationRefusedError:
+            if packing.domain not in tokens.may_drop:
+                rendered(packing.domain, item, tokens.render)
+            counts.refused += 1
+            continue
         found = {one for text in texts for one in ngrams(text, packing.settings.ngram)}
         overlap = packing.guard.overlap(found)
         if overlap:

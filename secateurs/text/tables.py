@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from secateurs.errors import InputError
-from secateurs.files.decoding import parse_json
-from secateurs.files.streams import MOST_BYTES, Files, lines, opened, text_lines
+from secateurs.files.streams import MOST_BYTES, Files, json_lines, opened, text_lines
 from secateurs.text.conversations import to_json
 from secateurs.text.documents import Document
 
@@ -24,9 +23,7 @@ _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 def read_jsonl(files: Files, field: str) -> Iterator[Document]:
     """A field of each line's JSON object; one that is null is passed over."""
-    for name, number, line in lines(files):
-        where = f"{name}:{number}"
-        item = parse_json(where, line)
+    for where, item in json_lines(files):
         if not isinstance(item, dict):
             raise InputError(f"{where}: a {type(item).__name__}; each line must be one JSON object")
         if field not in item:
@@ -153,7 +150,8 @@ def _is_chat(kind: pa.DataType) -> bool:
     inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
     if inner is None or not pa.types.is_struct(inner):
         return False
-    return {"role", "content"} <= {inner.field(index).name for index in range(inner.num_fields)}
+    keys = {inner.field(index).name for index in range(inner.num_fields)}
+    return {"role", "content"} <= keys or {"from", "value"} <= keys
 
 
 def _check_type(name: str, field: str, kind: pa.DataType) -> None:

@@ -1,5 +1,6 @@
 """What a corpus is built from: documents, a tokenizer, and the benchmarks' text to keep out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from secateurs.errors import InputError
@@ -37,4 +38,6 @@ def corpus_inputs(params: Params, data: Path = DATA) -> tuple[dict[str, list[Doc
         items = [item for _, item in parse_items(str(path), path.read_bytes())]
         found |= ngrams_of_items(items, params.corpus.ngram)
     model = data / "model"
-    return sources, tokens_of(load_tokenizer(model), model), found
+    tokens = tokens_of(load_tokenizer(model), model)
+    may_drop = frozenset(name for name, domain in params.domains.items() if domain.refused == "drop")
+    return sources, replace(tokens, may_drop=may_drop), found

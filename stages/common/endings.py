@@ -1,4 +1,4 @@
-"""How a stage ends when it is interrupted, or when nothing more can be written: by one line and not with 0."""
+"""How a stage ends when it is interrupted or can write no more: by one line, and not with status 0."""
 
 import _thread
 import atexit

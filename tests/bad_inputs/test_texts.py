@@ -61,8 +61,6 @@ CASES: dict[str, tuple[str, bytes, dict[str, str], str]] = {
         "fetch it again"),
     "json cut short": ("a.jsonl", b'{"text": "one"}\n{"text": ', JSONL,
         "a.jsonl:2: not valid JSON: Expecting value: line 1 column 10 (char 9); correct or remove it"),
-    "json array": ("a.jsonl", b'[{"text": "one"}]', JSONL,
-        "a.jsonl:1: a list; each line must be one JSON object"),
     "json without the field": ("a.jsonl", b'{"body": "one", "id": 1}', JSONL,
         "a.jsonl:1: no field 'text'; the line has body, id"),
     "json number": ("a.jsonl", b'{"text": 3}', JSONL,
@@ -88,6 +86,17 @@ CASES: dict[str, tuple[str, bytes, dict[str, str], str]] = {
     "no parquet": ("a.parquet", b"nonsense", PARQUET,
         "a.parquet: not a Parquet file, or damaged: Parquet magic bytes not found in footer. Either the file "
         "is corrupted or this is not a parquet file.; write it again"),
+    "an array over lines": ("a.jsonl", b'[\n {"text": "x"},\n {"text": "y"}\n]', {"format": "jsonl", "field": "text"},
+        "a.jsonl:1: begins a JSON array; each line must be one JSON object, so convert the file: "
+        "`jq -c '.[]' FILE > FILE.jsonl`"),
+    "an array in one line": ("a.jsonl", b'[{"text": "x"}, {"text": "y"}]', {"format": "jsonl", "field": "text"},
+        "a.jsonl:1: begins a JSON array; each line must be one JSON object, so convert the file: "
+        "`jq -c '.[]' FILE > FILE.jsonl`"),
+    "an image in a conversation": ("a.jsonl",
+        b'{"text": [{"role": "user", "content": [{"type": "image_url", "image_url": "u"}]}]}',
+        {"format": "jsonl", "field": "text"},
+        "a.jsonl:1: field 'text': not a conversation; it must be a list of turns with a role and a content, or with "
+        "`from` and `value`, of text alone"),
     "snippets without tabs": ("a.txt", b"one two three\n", {"format": "snippets"},
         "a.txt:1: 1 fields; a snippet has an id, a score and a text, separated by tabs"),
     "worked answers": ("a.json", b'{"x": 1}', {"format": "worked_answers"},

@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from secateurs.errors import InputError
 from secateurs.families.boundaries import prompt_ids, separator, start
-from secateurs.text.conversations import contents, to_json
+from secateurs.text.conversations import check_conversations, contents, to_json
 from secateurs.text.corpus import Split, build_corpus
 from secateurs.text.documents import Document
 from secateurs.text.packing import Tokens, tokens_of
@@ -135,7 +137,65 @@ def test_turns_without_words_and_other_keys_are_left_out() -> None:
     assert contents(to_json("file:1", turns)) == ["hi"]
 
 
-@pytest.mark.parametrize("messages", ["text", [{"role": "user"}], [{"from": "human", "value": "hi"}], [1]])
+@pytest.mark.parametrize(
+    ("turn", "expected"),
+    [
+        ({"from": "human", "value": "hi"}, ("user", "hi")),
+        ({"from": "gpt", "value": "hi"}, ("assistant", "hi")),
+        ({"from": "system", "value": "hi"}, ("system", "hi")),
+        ({"role": "user", "content": [{"type": "text", "text": "a"}, "b"]}, ("user", "a\nb")),
+        ({"role": "user", "content": "hi", "from": None, "value": None}, ("user", "hi")),
+        ({"from": "human", "value": "hi", "role": None}, ("user", "hi")),
+    ],
+)
+def test_other_ways_to_write_a_turn_are_read(turn: dict[str, object], expected: tuple[str, str]) -> None:
+    ((found),) = json.loads(to_json("file:1", [turn]))
+    assert (found["role"], found["content"]) == expected
+
+
+REFUSING = (
+    "{% for turn in messages %}{% if turn.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+)
+REFUSING += "{{ turn.content }};{% endfor %}"
+
+
+def with_a_system_turn(number: int) -> Document:
+    turns = json.loads(chat(number).text)
+    return Document(f"f:{number}", to_json("f", [{"role": "system", "content": "be"}, *turns]), chat=True)
+
+
+def test_a_conversation_that_the_template_refuses_is_named_or_dropped_and_counted() -> None:
+    made = chatting()
+    made.chat_template = REFUSING
+    tokens = tokens_of(made, WHERE)
+    chats = [chat(number) for number in range(120)] + [
+        with_a_system_turn(number) for number in range(200, 220)
+    ]
+    message = (
+        r"^domains\.a: f:2\d\d: the model's chat template refuses it: no system; correct the row, or have "
+        r"such rows left out and counted: domains\.a\.refused: drop$"
+    )
+    options = settings(ngram=3, sequence_length=16, calibration_sequences=60, heldout_sequences=30)
+    with pytest.raises(InputError, match=message):
+        build_corpus({"a": chats}, tokens, set(), options)
+    with pytest.raises(InputError, match=message):
+        check_conversations("a", chats, tokens.render, may_drop=False)
+    splits = build_corpus({"a": chats}, replace(tokens, may_drop=frozenset("a")), set(), options)
+    counted = [split.metadata(options)["domains"]["a"] for split in splits]  # type: ignore[index]
+    assert 5 < sum(one.get("refused", 0) for one in counted) <= 20
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        "text",
+        [{"role": "user"}],
+        [1],
+        [{"from": 3, "value": "hi"}],
+        [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}],
+        [{"role": "user", "content": 3}],
+    ],
+)
 def test_what_is_no_conversation_is_refused(messages: object) -> None:
     with pytest.raises(InputError, match="file:1: not a conversation; it must be a list of turns"):
         to_json("file:1", messages)
