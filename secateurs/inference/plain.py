@@ -10,7 +10,11 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The ids at which a text ends: the tokenizer's end token and those of the model's own settings."""
     generation: Any = getattr(model, "generation_config", None)
-    named = [tokenizer.eos_token_id, getattr(generation, "eos_token_id", None), model.config.eos_token_id]
+    named = [
+        tokenizer.eos_token_id,
+        getattr(generation, "eos_token_id", None),
+        getattr(model.config, "eos_token_id", None),
+    ]
     flat = [token for one in named for token in (one if isinstance(one, list) else [one])]
     # What the model cannot write ends nothing.
     embeddings: Any = model.get_input_embeddings()
