@@ -37,15 +37,29 @@ def _passes(document: dict[str, Any], answers: list[str]) -> dict[str, float]:
     return {"pass@1": float(runs_through(test))}
 
 
+def _holds(document: dict[str, Any], answers: list[str]) -> dict[str, float]:
+    """pass@1 of a whole program: do its assertions hold?"""
+    program = before_first(answers[0], ["```"])
+    return {"pass@1": float(runs_through(f"{program}\n{document['test']}\n"))}
+
+
 # These items have no training split for examples to come from, so there are none. An answer in the form of a
 # chat takes more than the 256 tokens that lm-eval would give it.
-_GENERATED = {"num_fewshot": 0, "fewshot_split": None, "max_gen_toks": 320}
+_GENERATED = {"num_fewshot": 0, "fewshot_split": None, "generation": {"max_gen_toks": 320}}
 _RUN = {
     "process_results": _passes,
     "filter_list": None,
     "metric_list": [{"metric": "pass@1", "aggregation": "mean", "higher_is_better": True}],
     "unsafe_code": False,
-    "max_gen_toks": 512,
+    "generation": {"max_gen_toks": 512},
+}
+# The answer begins inside of a block of code, whose end is the answer's.
+_RUN_BLOCK = {
+    **_RUN,
+    "process_results": _holds,
+    "num_fewshot": 0,
+    "fewshot_config": None,
+    "generation": {"max_gen_toks": 512, "until": ["```"]},
 }
 
 TASKS: dict[str, LocalTask] = {
@@ -61,6 +75,7 @@ TASKS: dict[str, LocalTask] = {
     "gsm8k_cot_zeroshot": LocalTask("gsm8k/gsm8k-cot-zeroshot.yaml", _GENERATED),
     "humaneval": LocalTask("humaneval/humaneval.yaml", _RUN),
     "humaneval_instruct": LocalTask("humaneval/humaneval_instruct.yaml", _RUN),
+    "mbpp_instruct": LocalTask("mbpp/mbpp_instruct.yaml", _RUN_BLOCK),
 }
 
 
@@ -79,9 +94,9 @@ def local_task(name: str, items: Path, run_generated_code: bool = False) -> Conf
     task = TASKS[name]
     documents = Dataset.from_list(adapted_items(name, str(items), data))
     stock, overrides = stock_config(task.stock), dict(task.overrides)
-    tokens = overrides.pop("max_gen_toks", None)
-    if tokens is not None:
-        overrides["generation_kwargs"] = {**stock["generation_kwargs"], "max_gen_toks": tokens}
+    generation = overrides.pop("generation", None)
+    if generation is not None:
+        overrides["generation_kwargs"] = {**stock["generation_kwargs"], **generation}
     config = {
         **stock,
         **overrides,

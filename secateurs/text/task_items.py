@@ -2,9 +2,9 @@
 
 A file has one JSON object a line: the task's own fields (`question`, or `goal`, `sentence`, `passage`),
 `choices`, `labels` and the `answer`, one of the labels (BoolQ: only `answer`, yes or no; GSM8K: the number;
-HumanEval: `prompt`, `test` and `entry_point`). An adapter turns an item into the fields of the stock task's
-own data set. To add a task, add its adapter to ADAPTERS here and its stock file to TASKS in
-evaluation/tasks.py.
+HumanEval: `prompt`, `test` and `entry_point`; MBPP: `prompt` and `test`, assertions a line each). An
+adapter turns an item into the fields of the stock task's own data set. To add a task, add its adapter to
+ADAPTERS here and its stock file to TASKS in evaluation/tasks.py.
 """
 
 from collections.abc import Callable
@@ -138,6 +138,16 @@ def _humaneval(item: Item) -> Item:
     return {field: _text(item, field) for field in ("prompt", "test", "entry_point")}
 
 
+def _mbpp(item: Item) -> Item:
+    test = _text(item, "test")
+    asserted = [line for line in test.splitlines() if line.startswith("assert")]
+    if len(asserted) < 3:
+        raise _ItemError(
+            f"field 'test' has {len(asserted)} lines that begin with `assert`; the prompt shows 3"
+        )
+    return {"text": _text(item, "prompt"), "test_list": asserted, "test": test}
+
+
 ADAPTERS: dict[str, Callable[[Item], Item]] = {
     "arc_challenge": _arc,
     "openbookqa": _openbookqa,
@@ -150,6 +160,7 @@ ADAPTERS: dict[str, Callable[[Item], Item]] = {
     "gsm8k_cot_zeroshot": _gsm8k,
     "humaneval": _humaneval,
     "humaneval_instruct": _humaneval,
+    "mbpp_instruct": _mbpp,
 }
 # Tasks whose answers are programs, which are run to see whether they are right.
-RUNS_CODE = frozenset({"humaneval", "humaneval_instruct"})
+RUNS_CODE = frozenset({"humaneval", "humaneval_instruct", "mbpp_instruct"})

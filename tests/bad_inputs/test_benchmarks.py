@@ -95,7 +95,7 @@ def test_a_bad_item_is_refused(case: str, here: Path, dense_dir: Path) -> None:
             "mystery",
             b"",
             "mystery: unknown task; local items can be scored for arc_challenge, boolq, gsm8k, "
-            "gsm8k_cot_zeroshot, hellaswag_activitynet, humaneval, humaneval_instruct, openbookqa, piqa, "
+            "gsm8k_cot_zeroshot, hellaswag_activitynet, humaneval, humaneval_instruct, mbpp_instruct, openbookqa, piqa, "
             "truthfulqa_mc1, winogrande; any other task of lm-eval can be named with `source: stock`",
         ),
     ],

@@ -17,8 +17,8 @@ from tests.tiny import make_tiny_model, make_tiny_tokenizer
 P = "params.yaml: "
 LONG = "more than the 512 tokens that the model can read (max_position_embeddings); lower it"
 TASKS = (
-    "arc_challenge, boolq, gsm8k, gsm8k_cot_zeroshot, hellaswag_activitynet, humaneval, humaneval_instruct, openbookqa, "
-    "piqa, truthfulqa_mc1, winogrande; any other task of lm-eval can be named with `source: stock`"
+    "arc_challenge, boolq, gsm8k, gsm8k_cot_zeroshot, hellaswag_activitynet, humaneval, humaneval_instruct, "
+    "mbpp_instruct, openbookqa, piqa, truthfulqa_mc1, winogrande; any other task of lm-eval can be named with `source: stock`"
 )
 LOCAL = {"source": "path", "path": "items.jsonl"}
 PACKAGE = {"source": "package", "package": "a==1", "archive": "wheel", "member": "m", "sha256": "0" * 64}

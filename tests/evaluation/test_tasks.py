@@ -123,6 +123,27 @@ def test_functions_are_begun_as_the_stock_prompts_begin_them(name, tmp_path):
     assert "\ndef" in settings["until"] or name == "humaneval_instruct"
 
 
+def test_programs_are_asked_for_by_the_stock_prompt_without_examples(tmp_path):
+    tests = ["assert f(1) == 2", "assert f(2) == 3", "assert f(3) == 4"]
+    item = {"prompt": "Write a function to add one.", "test": "\n".join(tests), "task_id": "1"}
+    task = local_task("mbpp_instruct", write_items(tmp_path / "items.jsonl", [item, item]), True)
+    prompt, settings = requests(task)[0]
+    assert prompt.startswith("You are an expert Python programmer, and here is your task:\nWrite a function")
+    assert prompt.count("expert") == 1
+    assert all(test in prompt for test in tests)
+    assert prompt.endswith("```python\n")
+    assert settings["until"] == ["```"]
+
+
+def test_a_task_without_three_assertions_is_refused(tmp_path):
+    item = {"prompt": "Write a function to add one.", "test": "assert f(1) == 2"}
+    path = write_items(tmp_path / "items.jsonl", [item, item])
+    with pytest.raises(
+        InputError, match=r"items\.jsonl:1: field 'test' has 1 lines that begin with `assert`"
+    ):
+        local_task("mbpp_instruct", path, True)
+
+
 def test_unknown_task_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(InputError, match=r"benchmarks\.mystery: unknown task; .*arc_challenge, boolq"):
         local_task("mystery", tmp_path / "mystery.jsonl")

@@ -188,6 +188,16 @@ def test_a_written_function_counts_where_it_passes_its_test(model, tokenizer, tm
     assert [answer.scores["pass@1"] for answer in score["humaneval"].answers] == [1.0, 0.0]
 
 
+def test_a_written_program_counts_where_its_assertions_hold(model, tokenizer, tmp_path, monkeypatch):
+    test = "assert double(1) == 2\nassert double(2) == 4\nassert double(3) == 6"
+    items = [{"prompt": f"Write a function to double. {number}", "test": test} for number in range(2)]
+    answers = iter(["def double(x):\n    return 2 * x\n```\nIt doubles.", "def double(x):\n    return 2\n"])
+    monkeypatch.setattr(runner, "generate", lambda *_: [next(answers), next(answers)])
+    path = write_items(tmp_path / "mbpp.jsonl", items)
+    score = score_tasks(model, tokenizer, {"mbpp_instruct": path}, Asking(0, 0, 4, run_generated_code=True))
+    assert [answer.scores["pass@1"] for answer in score["mbpp_instruct"].answers] == [1.0, 0.0]
+
+
 def test_programs_are_not_run_unless_that_is_asked_for(model, tokenizer, tmp_path):
     message = r"benchmarks\.humaneval: runs the programs that the model writes, .*run_generated_code: true"
     with pytest.raises(InputError, match=message):
