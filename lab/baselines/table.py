@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from lab.baselines.rows import DENSE
-from secateurs.evaluation.scores import averaged, headline
+from secateurs.evaluation.scores import averaged, headline, kept
 from stages.reporting.markdown import markdown_table
 from stages.reporting.metrics import mean_accuracy
 from stages.reporting.style import INK, MANY, MARKERS, WIDTH, Picture, house_style, picture
@@ -21,7 +21,8 @@ NOTE = (
     "Removed: share of the decoder layers' parameters. Perplexity: geometric mean over the held-out domains "
     "that the methods read text of{left_out}, divided by the dense model's. "
     "Zero-shot: mean accuracy over tasks that compare choices; difference: row - dense, on the same items, "
-    "and row - ours alike; ± is one standard error. Seconds and memory of the accelerator: of making the "
+    "and row - ours alike; ± is one standard error. Kept: row / dense, of zero-shot and of each task in "
+    "which the model writes. Seconds and memory of the accelerator: of making the "
     "row's model, the dense model loaded, its scoring left out; optipfair's seconds are of a process of its "
     "own, with its start and loading."
 )
@@ -32,7 +33,21 @@ def columns(dense: Record, left_out: Collection[str]) -> Cells:
     written = [task for task in dense["accuracy"] if task not in averaged(dense["accuracy"])]
     unread = (f"left out: {', '.join(left_out)}",) if left_out else ()
     first = ("method", "removed", "parameters", "GB", "perplexity / dense", *unread)
-    return (*first, "zero-shot", "difference", "row - ours", *written, "seconds", "GiB")
+    return (
+        *first,
+        "zero-shot",
+        "difference",
+        "row - ours",
+        *written,
+        *_kept_columns(dense),
+        "seconds",
+        "GiB",
+    )
+
+
+def _kept_columns(dense: Record) -> Cells:
+    """The names of the shares kept; none where the tasks make one column."""
+    return () if kept(dense["accuracy"], dense["accuracy"]) is None else ("worst kept", "mean kept")
 
 
 def cells(record: Record, dense: Record, left_out: Collection[str]) -> Cells:
@@ -44,6 +59,7 @@ def cells(record: Record, dense: Record, left_out: Collection[str]) -> Cells:
     written = [task for task in dense["accuracy"] if task not in averaged(dense["accuracy"])]
     mean = mean_accuracy(record)
     memory = record["memory_bytes"]
+    shares = kept(record["accuracy"], dense["accuracy"])
     return (
         record["title"],
         f"{record['removed']:.1%}",
@@ -55,6 +71,7 @@ def cells(record: Record, dense: Record, left_out: Collection[str]) -> Cells:
         _apart(record["difference"]),
         _apart(record["difference_from_ours"]),
         *(_with_error(*headline(record["accuracy"][task])) for task in written),
+        *(() if shares is None else (f"{shares.worst:.3f}", f"{shares.mean:.3f}")),
         f"{record['seconds']:.1f}",
         "" if memory is None else f"{memory / 2**30:.1f}",
     )

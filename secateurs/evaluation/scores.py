@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -24,6 +25,48 @@ def averaged(accuracy: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """
     choosing = [task for task, values in accuracy.items() if "acc" in values]
     return choosing or list(accuracy)
+
+
+ZERO_SHOT = "zero-shot"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a model kept of another's abilities: pruned / dense, by column, none of which is below 0.
+
+    A column is what a table shows: the mean of the tasks that compare choices, and each task of written
+    answers.
+    """
+
+    shares: Mapping[str, float]
+
+    @property
+    def worst(self) -> float:
+        """The smallest share: an ability that was given up is not hidden by the others."""
+        return min(self.shares.values())
+
+    @property
+    def mean(self) -> float:
+        """The mean share."""
+        return math.fsum(self.shares.values()) / len(self.shares)
+
+
+def kept(pruned: Mapping[str, Mapping[str, Any]], dense: Mapping[str, Mapping[str, Any]]) -> Kept | None:
+    """The shares kept, of accuracies by task as Score.record gives them; None of fewer than two columns.
+
+    A column of which the dense model has nothing right has no share, because there was nothing to keep.
+    """
+    together = averaged(dense)
+    columns = {ZERO_SHOT: together} if any("acc" in dense[task] for task in together) else {}
+    columns |= {task: [task] for task in dense if task not in columns.get(ZERO_SHOT, [])}
+    shares = {}
+    for name, tasks in columns.items():
+        before, after = (
+            math.fsum(headline(accuracy[task])[0] for task in tasks) for accuracy in (dense, pruned)
+        )
+        if before > 0:
+            shares[name] = after / before
+    return Kept(shares) if len(columns) > 1 and shares else None
 
 
 def mean_error(values: Sequence[float]) -> tuple[float, float]:

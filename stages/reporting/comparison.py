@@ -17,7 +17,7 @@ Flat = dict[str, Any]
 MOST_PARAMS, MOST_METRICS, MOST_FIGURES = 15_000, 30_000, 10_000
 MOST_ROWS, MOST_NAMED = 150, 12
 
-HIGHER_IS_BETTER = frozenset({"accuracy"})
+HIGHER_IS_BETTER = frozenset({"accuracy", "kept"})
 LOWER_IS_BETTER = frozenset(
     {
         "perplexity",
@@ -28,7 +28,14 @@ LOWER_IS_BETTER = frozenset(
         "weight_bytes",
     }
 )
-ALWAYS_SHOWN = ("perplexity.geometric_mean", "accuracy.mean", "macs_per_token", "decoder_parameters")
+ALWAYS_SHOWN = (
+    "perplexity.geometric_mean",
+    "accuracy.mean",
+    "kept.worst",
+    "kept.mean",
+    "macs_per_token",
+    "decoder_parameters",
+)
 NOTE = (
     "`before → after` where a number changed. Change: of the ratio pruned / dense, or of the pruned model "
     "where there is no ratio. An accuracy is neither better nor worse where its change, relative to the "

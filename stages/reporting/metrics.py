@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from secateurs.errors import InputError
-from secateurs.evaluation.scores import averaged, headline, mean_error
+from secateurs.evaluation.scores import averaged, headline, kept, mean_error
 from stages.common.artifacts import read_answers, read_json
 
 Evaluation = Mapping[str, Any]
@@ -166,6 +166,10 @@ def _ratios(evidence: Evidence) -> Metrics:
         if before[0] == 0:
             raise InputError("data/evaluations/dense/tasks.json: the dense model answers nothing right")
         ratios["accuracy"] = {"mean": round(after[0] / before[0], 4)}
+    shares = kept(pruned["accuracy"], dense["accuracy"])
+    if shares is not None:
+        by_column = {name: round(share, 4) for name, share in shares.shares.items()}
+        ratios["kept"] = {"worst": round(shares.worst, 4), "mean": round(shares.mean, 4), **by_column}
     for key in ("parameters", "decoder_parameters", "macs_per_token", "weight_bytes"):
         ratios[key] = _ratio(pruned["cost"], dense["cost"], key)
     return ratios

@@ -23,7 +23,7 @@ def headline_rows(metrics: Metrics) -> list[Row]:
         accuracies = [one["accuracy"] for one in (dense, pruned, metrics["difference"])]
         *cells, _ = (f"{one['mean']:.3f} ± {one['mean_stderr']:.3f}" for one in accuracies)
         apart = f"{100 * accuracies[2]['mean']:+.1f} ± {100 * accuracies[2]['mean_stderr']:.1f} points"
-        rows.append(("zero-shot accuracy, mean", *cells, apart))
+        rows += [("zero-shot accuracy, mean", *cells, apart), *_kept(metrics)]
     else:
         rows.append(row("decoder parameters", "decoder_parameters", count))
     return [
@@ -32,6 +32,17 @@ def headline_rows(metrics: Metrics) -> list[Row]:
         row("multiply-adds per token", "macs_per_token", count),
         row("all parameters", "parameters", count),
         row("weights on disk", "weight_bytes", size),
+    ]
+
+
+def _kept(metrics: Metrics) -> list[Row]:
+    """What was kept of all columns of the tasks; nothing where there is one column, whose ratio says it."""
+    shares = metrics["ratio"].get("kept")
+    if shares is None:
+        return []
+    return [
+        ("kept share of abilities, worst", "", "", f"{shares['worst']:.3f}"),
+        ("kept share of abilities, mean", "", "", f"{shares['mean']:.3f}"),
     ]
 
 
