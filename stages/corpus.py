@@ -1,7 +1,10 @@
 """Stage: calibration and held-out sequences of every domain."""
 
+import click
+
 from secateurs.families.decoder import text_config
 from secateurs.text.corpus import build_corpus
+from secateurs.text.parts import in_parts
 from stages.common import artifacts
 from stages.common.checkpoints import load_config, load_tokenizer
 from stages.common.console import stage, summary
@@ -19,15 +22,23 @@ def main() -> None:
     hold(DATA / "corpus")
     config = load_config(MODEL)
     check_context(config, params)
-    calibration, heldout = build_corpus(*corpus_inputs(params), params.corpus)
+    sources, tokens, benchmarks = corpus_inputs(params)
+    sources, words = in_parts(sources, params.sample.dialogues.parts)
+    calibration, heldout = build_corpus(sources, tokens, benchmarks, params.corpus)
     for split in (calibration, heldout):
         ids = (row.input_ids for row in split.sequences)
         check_ids(ids, text_config(config).vocab_size, load_tokenizer(MODEL), str(MODEL))
     for name, split in (("calibration", calibration), ("heldout", heldout)):
         path = DATA / "corpus" / f"{name}.parquet"
-        artifacts.write_sequences(path, split.sequences, split.metadata(params.corpus))
+        told = {"words": words} if words else {}
+        artifacts.write_sequences(path, split.sequences, split.metadata(params.corpus) | told)
     refused = sum(c.refused for split in (calibration, heldout) for c in split.counts.values())
     dropped = sum(c.overlap_benchmarks + c.overlap_heldout for c in calibration.counts.values())
+    written = sum(len(sources[name]) for name in words)
+    for name, marks in words.items():
+        click.echo(
+            f"corpus: {name}: {len(sources[name]) / written:.0%} of the dialogues, about {', '.join(marks)}"
+        )
     summary(
         "corpus",
         f"{len(calibration.sequences)} calibration and {len(heldout.sequences)} held-out sequences of "

@@ -31,6 +31,7 @@ from secateurs.text.calibration import by_domain
 from secateurs.text.corpus import build_corpus
 from secateurs.text.documents import Document, Sequence
 from secateurs.text.generated import generate
+from secateurs.text.parts import in_parts
 from secateurs.text.rows import Text
 from stages.common.corpus_inputs import corpus_inputs
 from stages.params.file import Params
@@ -84,6 +85,7 @@ class Laboratory:
                 there = sources.pop(domain, None)
                 if params.mixture[domain]:
                     sources[domain] = self._own_text(params, domain, there)
+            sources, _ = in_parts(sources, params.sample.dialogues.parts)
             calibration, heldout = build_corpus(sources, tokens, benchmarks, params.corpus)
             return calibration.sequences, heldout.sequences
 

@@ -21,10 +21,20 @@ class Written(Group):
     min_p: Annotated[float, Field(ge=0, lt=1)]
 
 
+class Opening(Group):
+    """How the first tokens of a question are drawn."""
+
+    tokens: Count
+    temperature: Temperature
+
+
 class Dialogues(Group):
     """Questions that the dense model writes, and its answers."""
 
     count: Positive
+    parts: Positive
+    repeated: Annotated[float, Field(ge=0, le=1)]
+    opening: Opening
     question: Written
     answer: Written
     requests: Annotated[list[str], Field(min_length=1)]

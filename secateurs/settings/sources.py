@@ -11,6 +11,16 @@ SELF_DOMAIN, DIALOGUE_DOMAIN = "self", "dialogues"
 GENERATED = (SELF_DOMAIN, DIALOGUE_DOMAIN)
 
 
+def is_dialogues(domain: str) -> bool:
+    """Whether a domain is the dialogues, or a part of them, which has a space in its name (text/parts.py)."""
+    return domain.partition(" ")[0] == DIALOGUE_DOMAIN
+
+
+def is_generated(domain: str) -> bool:
+    """Whether the dense model wrote the domain's text itself, to calibrate by."""
+    return domain == SELF_DOMAIN or is_dialogues(domain)
+
+
 class ArchiveContent(Group):
     """What is taken of an archive of the package index.
 

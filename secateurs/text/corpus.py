@@ -11,12 +11,11 @@ from dataclasses import asdict, dataclass, field
 from secateurs.errors import SettingError
 from secateurs.settings.groups import Corpus
 from secateurs.settings.recovery import OWN_KINDS
-from secateurs.settings.sources import DIALOGUE_DOMAIN, GENERATED
+from secateurs.settings.sources import is_dialogues, is_generated
 from secateurs.text.documents import Document, Sequence
 from secateurs.text.guard import Guard
 from secateurs.text.overlap import NGram
 from secateurs.text.packing import Counts, Packed, Packing, Tokens, pack_documents, place
-from secateurs.text.rows import times
 from secateurs.text.shortage import Shortage
 
 
@@ -55,11 +54,14 @@ def build_corpus(
     """
     heldout, calibration = build_heldout(sources, tokens, settings), Split()
     avoid = _avoided(benchmarks, heldout)
+    written = sum(len(found) for domain, found in sources.items() if is_dialogues(domain))
+    others = sum(not is_dialogues(domain) for domain in sources)
     for domain, found in sources.items():
         documents, _ = split_documents(domain, found, settings)
         packing = Packing(domain, tokens, settings, Guard(found, avoid, settings.ngram))
-        count = times(domain == DIALOGUE_DOMAIN, len(sources) - (DIALOGUE_DOMAIN in sources))
-        _fill(calibration, found, documents, packing, "calibration_sequences", count)
+        # Rounded up, so that each part has as many as Text.times has read of it.
+        count = math.ceil(len(found) / written * others) if is_dialogues(domain) else 1
+        _fill(calibration, found, documents, packing, "calibration_sequences", max(1, count))
     return calibration, heldout
 
 
@@ -67,7 +69,7 @@ def build_heldout(sources: Mapping[str, list[Document]], tokens: Tokens, setting
     """The held-out sequences of every domain alone. Raises InputError as build_corpus does."""
     heldout = Split()
     for domain, found in sources.items():
-        if domain not in GENERATED:
+        if not is_generated(domain):
             _, documents = split_documents(domain, found, settings)
             packing = Packing(domain, tokens, settings, Guard(found, {}, settings.ngram))
             _fill(heldout, found, documents, packing, "heldout_sequences")
@@ -111,7 +113,7 @@ def split_documents(
 
     Of what the model wrote itself none is held out.
     """
-    fraction = 0.0 if domain in (*GENERATED, *OWN_KINDS.values()) else settings.heldout_share
+    fraction = 0.0 if is_generated(domain) or domain in OWN_KINDS.values() else settings.heldout_share
     placed = sorted((place(settings.seed, domain, item.document), item.document, item) for item in documents)
     calibration = [item for place, _, item in placed if place >= fraction]
     heldout = [item for place, _, item in placed if place < fraction]

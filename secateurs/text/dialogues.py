@@ -4,6 +4,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.families.tokenizing import encode
 from secateurs.settings.groups import Dialogues, Written
+from secateurs.text.breadth import distinct
 from secateurs.text.documents import Document
 from secateurs.text.sampling import go_on
 from secateurs.text.turns import Dialogue, Turns, to_json
@@ -24,8 +25,9 @@ def write_dialogues(
     The requests of the settings are gone through again and again: each is put to the model as a user's words,
     and what it answers is a question; where a request is empty, the question is what the model writes where
     its template expects the user's words. One of the closings is put after every question that was asked for.
-    A question that does not end within its tokens is left out, and so is one without an answer; an answer
-    stops at its tokens. The random numbers depend on `key` and the number of the dialogue alone.
+    A question that does not end within its tokens is left out, and so is one that repeats others
+    (breadth.distinct), and one without an answer; an answer stops at its tokens. The random numbers depend on
+    `key` and the number of the dialogue alone.
     """
     ends = _ends(tokenizer, turns)
 
@@ -36,13 +38,16 @@ def write_dialogues(
     def text(found: list[int]) -> str:
         return str(tokenizer.decode(found, skip_special_tokens=True)).strip()
 
-    def written(prompts: list[str], how: Written, what: str) -> list[list[int]]:
+    def written(
+        prompts: list[str], how: Written, what: str, opening: tuple[int, float] = (0, 1.0)
+    ) -> list[list[int]]:
         return go_on(
             model,
             [ids(prompt) for prompt in prompts],
             how.tokens,
             temperature=how.temperature,
             min_p=how.min_p,
+            opening=opening,
             batch_size=batch_size,
             key=f"{what}:{key}",
             ends=ends,
@@ -52,12 +57,16 @@ def write_dialogues(
     requests = [settings.requests[number % len(settings.requests)] for number in range(count)]
     prompts = [turns.before + (request + turns.between if request else "") for request in requests]
     questions = {}
-    for number, found in enumerate(written(prompts, settings.question, "questions")):
+    opening = (settings.opening.tokens, settings.opening.temperature)
+    for number, found in enumerate(written(prompts, settings.question, "questions", opening)):
         question = text(found)
         if question and found[-1] in ends:
             # In turn within what each request was answered, so that all closings meet all requests.
             closing = settings.closings[number // len(settings.requests) % len(settings.closings)]
             questions[number] = question + (closing if requests[number] else "")
+    numbers = list(questions)
+    kept = [numbers[place] for place in distinct(list(questions.values()), settings.repeated)]
+    questions = {number: questions[number] for number in kept}
     asked = [turns.before + question + turns.between for question in questions.values()]
     answers = written(asked, settings.answer, "answers")
     return [

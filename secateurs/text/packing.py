@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from secateurs.families.boundaries import beginning, separator
 from secateurs.families.tokenizing import encode
 from secateurs.settings.groups import Corpus
-from secateurs.settings.sources import DIALOGUE_DOMAIN
+from secateurs.settings.sources import is_dialogues
 from secateurs.text.conversations import (
     ConversationRefusedError,
     Render,
@@ -145,7 +145,7 @@ def _pieces(
     counts, tokens = packed.counts, packing.tokens
     for item in documents:
         counts.documents += 1
-        take = _dialogue if packing.domain == DIALOGUE_DOMAIN else _chat if item.chat else _excerpt
+        take = _dialogue if is_dialogues(packing.domain) else _chat if item.chat else _excerpt
         try:
             ids, answers, texts, cut = take(item, packing, per_document)
         except ConversationRefusedError:

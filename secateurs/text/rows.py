@@ -11,8 +11,8 @@ class Text:
     """Token ids by domain, and which of them are answers where a domain is the model's own dialogues.
 
     ids: int64 [sequences, tokens] by domain. answers: bool of the same shape for domains of dialogues, True
-    for the tokens of answers: their loss alone scores channels. Of such a domain as many sequences are read
-    as of all others together.
+    for the tokens of answers: their loss alone scores channels. Of such domains as many sequences are read
+    as of all others together, of each its part of all that there are.
     """
 
     ids: Mapping[str, Tensor]
@@ -20,9 +20,12 @@ class Text:
 
     def times(self, domain: str) -> int:
         """How many sequences of a domain are read for each one that the settings ask of every domain."""
-        return times(domain in self.answers, len(self.ids) - len(self.answers))
+        if domain not in self.answers:
+            return 1
+        there = {name: len(self.ids[name]) for name in self.answers}
+        return times(there[domain] / sum(there.values()), len(self.ids) - len(self.answers))
 
 
-def times(dialogues: bool, others: int) -> int:
-    """Of dialogues, a sequence for each one of the `others`; of any other domain one."""
-    return max(1, others) if dialogues else 1
+def times(part: float, others: int) -> int:
+    """Of a part of all dialogues, that part of a sequence for each of the `others`; at least one."""
+    return max(1, round(part * others))

@@ -61,17 +61,20 @@ def go_on(
     batch_size: int,
     key: str,
     min_p: float = 0.0,
+    opening: tuple[int, float] = (0, 1.0),
     ends: frozenset[int] = frozenset(),
     label: str = "sample",
 ) -> list[list[int]]:
     """What the model writes after each prompt of token ids: `tokens` ids, or fewer up to one of `ends`.
 
-    Sampled at `temperature`, of tokens that are at least `min_p` times as likely as the likeliest one. The
-    random numbers of a prompt depend on `key` and its place in the list alone, not on the batch it is in.
-    Prompts of unequal length are padded on the left.
+    Sampled at `temperature`, of tokens that are at least `min_p` times as likely as the likeliest one;
+    opening: how many tokens are drawn at first at another temperature, and which. The random numbers of a
+    prompt depend on `key` and its place in the list alone, not on the batch it is in. Prompts of unequal
+    length are padded on the left.
     """
     written: list[list[int]] = []
-    draw = Draw(temperature, min_p)
+    first_steps, first_temperature = opening
+    draw, first_draw = Draw(temperature, min_p), Draw(first_temperature, min_p)
     steps = -(-len(prompts) // batch_size) * tokens
     with fused_norms(model), progress(range(steps), label=label, unit="tokens") as bar:
         for first in range(0, len(prompts), batch_size):
@@ -81,7 +84,8 @@ def go_on(
             draws = draws.to("cpu" if model.device.type == "mps" else model.device)
 
             def choose(logits: Tensor, rows: Tensor, step: int, draws: Tensor = draws) -> Tensor:
-                return _choose(logits, draws[rows.to(draws.device), step], draw)
+                how = first_draw if step < first_steps else draw
+                return _choose(logits, draws[rows.to(draws.device), step], how)
 
             written += write(
                 model, batch, tokens, choose, look=LOOK, ends=ends, show=lambda steps, _: bar.update(steps)

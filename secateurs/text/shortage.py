@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from secateurs.settings.groups import Corpus
-from secateurs.settings.sources import DIALOGUE_DOMAIN, GENERATED, SELF_DOMAIN
+from secateurs.settings.sources import SELF_DOMAIN, is_dialogues, is_generated
 from secateurs.text.documents import Document
 
 # Characters of text that are a token, roughly.
@@ -56,14 +56,14 @@ class Shortage:
             )
         characters = sum(len(item.text) for item in self.documents)
         wanted = _CHARACTERS * settings.sequence_length * self.times * getattr(settings, self.setting)
-        if self.domain not in GENERATED and characters > wanted and len(self.documents) < _FEW_DOCUMENTS:
+        if not is_generated(self.domain) and characters > wanted and len(self.documents) < _FEW_DOCUMENTS:
             return (
                 f"{cause}, and a document of the domain has {characters // len(self.documents)} characters "
                 "on average, but is never in both splits",
                 "split long documents into more, a file for each chapter or a line for each paragraph "
                 "(`reader: {format: lines}`)",
             )
-        if self.domain not in GENERATED and not dropped and characters > wanted:
+        if not is_generated(self.domain) and not dropped and characters > wanted:
             share = f"corpus.heldout_share: {settings.heldout_share}"
             more = "raise" if split == "held-out" else "lower"
             return (
@@ -77,6 +77,6 @@ class Shortage:
     def _more(self) -> str:
         if self.domain == SELF_DOMAIN:
             return "raise sample.documents"
-        if self.domain == DIALOGUE_DOMAIN:
+        if is_dialogues(self.domain):
             return "raise sample.dialogues.count"
         return f"raise domains.{self.domain}.documents or add text to its files"

@@ -44,7 +44,7 @@ def portions(params: Params) -> dict[str, int]:
     """How many sequences of each domain are read for each one that params.yaml asks of every domain."""
     domains = params.counted()
     others = len(domains) - (DIALOGUE_DOMAIN in domains)
-    return {domain: times(domain == DIALOGUE_DOMAIN, others) for domain in domains}
+    return {domain: times(1.0, others) if domain == DIALOGUE_DOMAIN else 1 for domain in domains}
 
 
 def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:

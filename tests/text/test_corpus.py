@@ -194,6 +194,18 @@ def test_of_dialogues_there_are_as_many_sequences_as_of_all_others_with_their_an
         assert len(answers) == len(piece)
 
 
+def test_each_part_of_the_dialogues_has_sequences_in_proportion_to_its_documents() -> None:
+    found = dialogues(80)
+    parts = {"dialogues 1": found[:60], "dialogues 2": found[60:]}
+    sources = {"a": numbered(40), "b": numbered(40, start=100), "c": numbered(40, start=200)}
+    calibration, heldout = build_corpus({**sources, **parts}, BYTES, set(), settings())
+    # Of three sequences three quarters and a quarter, each rounded up, for the four of every other domain.
+    counts = {name: calibration.counts[name].sequences for name in parts}
+    assert counts == {"dialogues 1": 12, "dialogues 2": 4}
+    assert set(heldout.counts) == set(sources)
+    assert all(any(row.answers) for row in calibration.sequences if row.domain in parts)
+
+
 def test_dialogues_that_repeat_a_benchmark_are_dropped() -> None:
     sources = {"a": numbered(40), "dialogues": dialogues(60)}
     used = build_corpus(sources, BYTES, set(), settings())[0].sequences[-1].documents[0]

@@ -31,6 +31,9 @@ def chat_tokenizer(template: str = TEMPLATE) -> PreTrainedTokenizerFast:
 def written(batch_size: int = 5, key: str = "0", **changes: Any) -> list[Document]:
     fields = {
         "count": 1,
+        "parts": 1,
+        "repeated": 1.0,
+        "opening": {"tokens": 0, "temperature": 1.0},
         "question": {"tokens": 60, "temperature": 1.0, "min_p": 0.0},
         "answer": {"tokens": 20, "temperature": 1.0, "min_p": 0.0},
         "requests": ["Ask!", "", "Ask something longer."],
@@ -123,3 +126,28 @@ def test_what_the_model_is_given_is_the_template_around_a_request_or_its_beginni
 def test_a_dialogue_comes_back_from_its_json() -> None:
     dialogue = Dialogue("Wie geht's?", "Gut.\n", ended=False)
     assert from_json(to_json(dialogue)) == dialogue
+
+
+def test_the_opening_of_a_question_is_drawn_at_a_temperature_of_its_own() -> None:
+    # So cold, the first byte is the likeliest one; so hot, it is any.
+    cold, hot = (
+        {
+            from_json(one.text).question[:1]
+            for one in written(
+                requests=[""], closings=[""], opening={"tokens": 1, "temperature": temperature}
+            )
+        }
+        for temperature in (0.001, 1000.0)
+    )
+    assert len(cold) == 1
+    assert len(hot) > 1
+
+
+def test_a_question_that_repeats_others_gets_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    every = written()
+    # A random model does not repeat itself, so the second question is said to.
+    monkeypatch.setattr(dialogues, "distinct", lambda texts, most: [0, *range(2, len(texts))])
+    rest = written(repeated=0.5)
+    asked = [from_json(one.text).question for one in every]
+    assert [from_json(one.text).question for one in rest] == [asked[0], *asked[2:]]
+    assert [one.document for one in rest] == [every[0].document, *(one.document for one in every[2:])]
