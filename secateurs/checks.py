@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from secateurs.devices.placement import resolve_device
+from secateurs.devices.placement import SHARDED, resolve_device
 from secateurs.errors import InputError
 from secateurs.kinds.registry import kinds
 from secateurs.settings.method import Settings
+from secateurs.text.parts import spread
 from secateurs.text.portions import choice_text
 from secateurs.text.rows import Text
 
@@ -18,11 +19,11 @@ def checked(settings: Settings, text: Text, vocabulary: int) -> Settings:
     vocabulary: the number of token ids that the model knows. Raises InputError with a line for each value
     that is out of its range, and for text that is not the model's.
     """
-    problems = [
-        *_text_problems(text, vocabulary),
-        *_answers_problems(text),
-        *_mixture_problems(settings.mixture, text),
-    ]
+    problems = [*_text_problems(text, vocabulary), *_answers_problems(text)]
+    if not problems:
+        mixture = spread(settings.mixture, {domain: text.times(domain) for domain in text.ids})
+        settings = settings.changed(mixture=mixture)
+        problems += [*_mixture_problems(mixture, text), *_left_out_problems(settings, text)]
     problems += [*_metric_problems(settings), *_device_problems(settings.device)]
     if problems:
         raise InputError("\n".join(problems))
@@ -71,6 +72,23 @@ def _mixture_problems(mixture: Mapping[str, float], text: Text) -> Iterator[str]
         yield f"mixture: {domain}: has text but no weight; 0 leaves the domain out"
     if any(weight < 0 for weight in mixture.values()) or not any(mixture.values()):
         yield f"mixture: {dict(mixture)}: weights must be 0 or more, and one of them above 0"
+
+
+def _left_out_problems(settings: Settings, text: Text) -> Iterator[str]:
+    left_out, healed = settings.mask.left_out, settings.surgery.sequences
+    fewer = [
+        domain for domain, ids in text.ids.items() if len(ids) < (healed + left_out) * text.times(domain)
+    ]
+    if left_out and fewer:
+        yield (
+            f"mask.left_out: {left_out}: healing reads surgery.sequences: {healed}, which leaves fewer of "
+            f"{', '.join(fewer)}; give more text, or lower one of the two"
+        )
+    if left_out and settings.device == SHARDED:
+        yield (
+            f"mask.left_out: {left_out}: compute.device: {SHARDED}: what was lost is taken on one device; "
+            "use auto, or mask.left_out: 0"
+        )
 
 
 def _metric_problems(settings: Settings) -> Iterator[str]:

@@ -78,15 +78,15 @@ def prune_model(
     dense = open_experts(_in_host_memory(copy.deepcopy(model)))
     masks: dict[str, Tensor] = all_kept_masks(dense)
     scores: dict[str, Tensor] = {}
-    history = []
+    history, weights = [], dict(settings.mixture)
     for round_name in settings.rounds:
         on_step(round_name)
         captures = take_round(dense, masks, text, settings, round_name)
-        choice = choose(dense, captures, masks, scores, settings, round_name)
-        masks, scores = choice.masks, choice.scores
+        choice = choose(dense, captures, masks, scores, weights, settings, round_name)
+        masks, scores, weights = choice.masks, choice.scores, choice.weights
         history.append(choice.history)
     on_step("surgery")
-    healing = heal(dense, masks, text, settings)
+    healing = heal(dense, masks, text, settings.changed(mixture=weights))
     return Pruned(close_experts(dense), masks, history, healing)
 
 

@@ -6,6 +6,7 @@ from secateurs.choose.round import choose
 from secateurs.errors import InputError
 from secateurs.families.experts import open_experts
 from secateurs.files.json_file import write_json
+from secateurs.text.parts import spread
 from stages.common.artifacts import read_json
 from stages.common.checkpoints import load_model
 from stages.common.console import stage, summary
@@ -29,7 +30,9 @@ def main(round_name: str | None) -> None:
     # Scores need the dense weights only, wherever there is memory.
     model = open_experts(load_model(MODEL, params.compute.dtype))
     captures = read_captures(here / "statistics.safetensors")
-    missing = sorted(set(params.counted()) - set(captures))
+    settings = method_settings(params)
+    mixture = spread(settings.mixture, {domain: one.sequences for domain, one in captures.items()})
+    missing = sorted(name for name, weight in mixture.items() if weight and name not in captures)
     if missing:
         raise InputError(
             f"{here / 'statistics.safetensors'}: has no domain {', '.join(missing)}; "
@@ -38,7 +41,9 @@ def main(round_name: str | None) -> None:
     masks, scores = read_masks(before / "masks.safetensors"), read_scores(before / "scores.safetensors")
     history = read_json(before / "history.json")
     check_kept(masks, history, before)
-    choice = choose(model, captures, masks, scores, method_settings(params), round_name)
+    weights = history[-1].get("weights", mixture) if history else mixture
+    settings = settings.changed(mixture=mixture)
+    choice = choose(model, captures, masks, scores, weights, settings, round_name)
     write_masks(here / "masks.safetensors", choice.masks)
     write_scores(here / "scores.safetensors", choice.scores)
     write_json(here / "history.json", [*history, choice.history])

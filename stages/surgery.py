@@ -17,6 +17,7 @@ from secateurs.files.json_file import write_json
 from secateurs.heal.heal import heal
 from secateurs.progress import counter, is_first
 from secateurs.text.documents import Sequence
+from secateurs.text.parts import spread
 from secateurs.text.portions import healing_text
 from secateurs.text.recutting import recut
 from secateurs.vocabulary.choose import trim_vocabulary
@@ -45,6 +46,8 @@ def main() -> None:
     masks, history = read_masks(last / "masks.safetensors"), read_json(last / "history.json")
     check_kept(masks, history, last)
     text, settings = read_text(CALIBRATION), method_settings(params)
+    mixture = spread(settings.mixture, {domain: text.times(domain) for domain in text.ids})
+    settings = settings.changed(mixture=history[-1].get("weights", mixture))
     # A first sign for the model card, on text the pruning saw; held-out text is evaluate's.
     first = {domain: ids[0].tolist() for domain, ids in healing_text(text, settings).items()}
     check = [Sequence(domain, (), tuple(ids)) for domain, ids in first.items()]

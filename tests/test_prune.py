@@ -66,6 +66,30 @@ def test_without_a_mixture_all_domains_count_alike(tiny_model: Make) -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
+def test_domains_that_lost_more_weigh_more_from_the_second_round_on(tiny_model: Make) -> None:
+    mask = SMALL.mask.changed(reweight=2.0, left_out=1)
+    pruned = prune_model(tiny_model(), tokens("news", "code", "poems"), SMALL.changed(mask=mask))
+    first, *later = pruned.history
+    assert set(first["lost"].values()) == {0.0}
+    assert first["weights"] == {"news": 1.0, "code": 1.0, "poems": 1.0}
+    for before, entry in zip(pruned.history, later, strict=False):
+        lost, weights = entry["lost"], entry["weights"]
+        assert min(lost.values()) > 0
+        rose = {name: weights[name] / before["weights"][name] for name in lost}
+        assert sorted(rose, key=lambda name: rose[name]) == sorted(lost, key=lambda name: lost[name])
+        assert sum(weights.values()) == pytest.approx(3.0)
+
+
+def test_fixed_weights_do_not_depend_on_a_look_at_what_was_lost(tiny_model: Make) -> None:
+    text = tokens("news", "code")
+    plain, looked = (
+        prune_model(tiny_model(), text, SMALL.changed(mask=SMALL.mask.changed(left_out=count)))
+        for count in (0, 1)
+    )
+    assert all(torch.equal(mask, looked.masks[name]) for name, mask in plain.masks.items())
+    assert "lost" not in plain.history[-1]
+
+
 def test_every_step_is_named_before_it_begins(tiny_model: Make) -> None:
     steps: list[str] = []
     prune_model(tiny_model(), tokens("news"), SMALL.changed(rounds={"only": 1.0}), on_step=steps.append)
@@ -97,6 +121,12 @@ REFUSED: dict[str, dict[str, Any]] = {
     "rounds: {'r1': 0.6, 'r2': 0.6, 'r3': 1.0}: the": {"rounds": {"r1": 0.6, "r2": 0.6, "r3": 1.0}},
     "mask.metric: 'best': Input should be 'fisher', 'taylor'": {"mask.metric": "best"},
     "mask.metric: taylor: needs gradients; set": {"capture.gradients": False},
+    "mask.combine: 'best': Input should be 'sum', 'worst' or 'ranks'": {"mask.combine": "best"},
+    "mask.own: 1: Input should be less than 1": {"mask.own": 1},
+    "mask.reweight: 1: needs to know what was lost": {"mask.reweight": 1.0},
+    "mask.left_out: 1: healing reads surgery.sequences: 22, which leaves fewer of news, code": {
+        "mask.left_out": 1
+    },
     "capture.sequences: 0: Input should be greater": {"capture.sequences": 0},
     "surgery.batch_size: 0: Input should be greater": {"surgery.batch_size": 0},
     "surgery.heal: 'herbs': Input should be 'none', ": {"surgery.heal": "herbs"},

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -331,6 +331,34 @@ def test_the_stages_are_prune_model_with_files_between(pruned_project: Path) -> 
     assert all(torch.equal(saved[name], weight) for name, weight in result.model.state_dict().items())
     # What the caller passed in stays as it was.
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
+
+
+@pytest.mark.usefixtures("quick_programs")
+def test_weights_that_follow_what_was_lost_go_from_round_to_round_through_files(
+    project: Callable[..., Path],
+) -> None:
+    """With dialogues in two parts, which divide the weight of the dialogues between them."""
+    mixture = {"news": 2.0, "self": 1.0, "dialogues": 3.0}
+    directory = project(mask__reweight=1.0, mask__left_out=1, mixture=mixture)
+    rows = read_sequences(directory / "data/corpus/calibration.parquet")
+    answers = (False,) * 8 + (True,) * 16
+    parts = {"dialogues 1": 4, "dialogues 2": 4}
+    talk = [
+        replace(rows[place], domain=name, answers=answers) for name in parts for place in range(parts[name])
+    ]
+    write_sequences(directory / "data/corpus/calibration.parquet", [*rows, *talk], {})
+    result = run_all()
+    assert result.exit_code == 0, result.output
+    text = read_text(Path("data/corpus/calibration.parquet"))
+    whole = prune_model(load_model(Path("data/model"), "float32"), text, method_settings(read_params()))
+    history = read_json(directory / "data/rounds/r3/history.json")
+    assert history == whole.history
+    first, _, last = (entry["weights"] for entry in history)
+    assert first == {"news": 2.0, "self": 1.0, "dialogues 1": 1.5, "dialogues 2": 1.5}
+    assert last != first
+    assert sum(last.values()) == pytest.approx(6.0)
+    saved = load_model(directory / "data/pruned", "float32").state_dict()
+    assert all(torch.equal(saved[name], weight) for name, weight in whole.model.state_dict().items())
 
 
 @pytest.mark.usefixtures("quick_programs")

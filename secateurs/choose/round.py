@@ -10,15 +10,17 @@ from transformers import PreTrainedModel
 
 from secateurs.choose.allocation import per_layer_masks, uniform_masks
 from secateurs.choose.candidates import Candidate, by_site, candidates_of
+from secateurs.choose.mixing import mixed, reweighted
 from secateurs.choose.target import check_target, decoder_share
 from secateurs.errors import SettingError
 from secateurs.families.decoder import decoder_parameters
-from secateurs.kinds.importance import mixed_scores, rank_agreement
+from secateurs.kinds.importance import rank_agreement
 from secateurs.kinds.kind import Masks
 from secateurs.kinds.names import widths
 from secateurs.kinds.sites import chosen_sites, kept_units
 from secateurs.measure.capture import DomainCapture
 from secateurs.settings.method import Settings
+from secateurs.settings.pruning import Mask
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,13 @@ class Choice:
     """What a round chooses.
 
     masks: bool [units] by site name, True = kept. scores: float64 [units] by site name, summed over the
-    rounds so far. history: what the round says of itself, ready for JSON.
+    rounds so far. weights: how much each domain counted. history: what the round says of itself, ready for
+    JSON.
     """
 
     masks: dict[str, Tensor]
     scores: dict[str, Tensor]
+    weights: dict[str, float]
     history: dict[str, Any]
 
 
@@ -39,18 +43,19 @@ def choose(
     captures: Mapping[str, DomainCapture],
     masks: Masks,
     scores: Mapping[str, Tensor],
+    weights: Mapping[str, float],
     settings: Settings,
     round_name: str,
 ) -> Choice:
     """Score the units by a round's captures and keep the best within its budget.
 
-        score = scores of the rounds before + sum over domains of mixture_d * metric(captures_d)
+        score = scores of the rounds before + mix over domains of metric(captures_d)    (mixing.mixed)
 
-    where those of dialogues are first brought to the level of the others (importance.mixed_scores).
+    where the weights of domains are first moved towards those that lost most (mixing.reweighted).
 
-    model: the dense one, its experts opened. captures: by domain, over the dense model's channels. masks and
-    scores: of the round before. Raises InputError for a budget or widths that cannot be met, and for scores
-    that rank nothing.
+    model: the dense one, its experts opened. captures: by domain, over the dense model's channels. masks,
+    scores and weights: of the round before. Raises InputError for a budget or widths that cannot be met, and
+    for scores that rank nothing.
     """
     budget, progress = settings.prune, settings.rounds[round_name]
     check_target(model, budget)
@@ -59,6 +64,7 @@ def choose(
     by_domain: dict[str, dict[str, Tensor]] = {}
     full: dict[str, int] = {}
     # One of weight 0 needs no text; where it has some, it is measured too.
+    weights = _moved(weights, captures, settings.mask)
     domains = [name for name, weight in settings.mixture.items() if weight or name in captures]
     dialogues = {name for name in domains if captures[name].answers}
     for site in chosen_sites(model, budget.sites, budget.widths, budget.width_multiple):
@@ -76,7 +82,7 @@ def choose(
         full[site.kind.name] = site.units
         # Scores of all rounds so far, each from its own text: few sequences a round then still add up.
         before = summed.get(site.name, torch.zeros(site.units, dtype=torch.float64))
-        summed[site.name] = before + mixed_scores(found, settings.mixture, dialogues)
+        summed[site.name] = before + mixed(found, weights, settings.mask, dialogues)
         units = kept_units(masks, site)
         ranked = by_domain.setdefault(site.kind.name if site.kind.pooled else site.name, {})
         for domain, values in found.items():
@@ -105,7 +111,27 @@ def choose(
         "full": full,
         "agreement": {"domains": domains if matrix else [], "matrix": matrix},
     }
-    return Choice(chosen, summed, history)
+    if settings.mask.reweight:
+        history |= {"weights": weights, "lost": {name: captures[name].lost for name in domains}}
+    return Choice(chosen, summed, weights, history)
+
+
+def _moved(
+    weights: Mapping[str, float], captures: Mapping[str, DomainCapture], mask: Mask
+) -> dict[str, float]:
+    """The weights of this round. Raises SettingError where captures do not say what was lost."""
+    if not mask.reweight:
+        return dict(weights)
+    gone: dict[str, float] = {}
+    for name, weight in weights.items():
+        value = captures[name].lost if weight else 0.0
+        if value is None:
+            raise SettingError(
+                f"mask.reweight: {mask.reweight}: the statistics do not say what was lost on domain "
+                f"{name}; set mask.left_out"
+            )
+        gone[name] = value
+    return reweighted(weights, gone, mask.reweight)
 
 
 def _check_scores(candidates: Sequence[Candidate], settings: Settings) -> None:

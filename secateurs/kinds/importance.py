@@ -106,13 +106,13 @@ def rank_agreement(sites: list[dict[str, Tensor]]) -> list[list[float]]:
         stacked = torch.stack(list(scores.values())).double()
         if stacked.shape[1] > 1:
             # Spearman's coefficient is Pearson's on ranks.
-            ranks = torch.stack([_ranks(values) for values in stacked])
-            matrices.append(torch.corrcoef(ranks).nan_to_num(0.0))
+            ranked = torch.stack([ranks(values) for values in stacked])
+            matrices.append(torch.corrcoef(ranked).nan_to_num(0.0))
     return torch.stack(matrices).mean(dim=0).tolist() if matrices else []
 
 
-def _ranks(values: Tensor) -> Tensor:
+def ranks(values: Tensor) -> Tensor:
     """The rank of each value from 1 on, float64; equal ones get their mean rank."""
     _, position, counts = torch.unique(values, return_inverse=True, return_counts=True)
-    ranks: Tensor = counts.cumsum(0) - (counts - 1).double() / 2
-    return ranks[position]
+    found: Tensor = counts.cumsum(0) - (counts - 1).double() / 2
+    return found[position]

@@ -36,6 +36,7 @@ class DomainCapture:
     """One domain's statistics by site name, its mean token loss in nats, and the text they were taken of.
 
     answers: whether the loss, and with it taylor and fisher, is of the tokens of answers alone.
+    lost: what the model had lost on left-out text of the domain (lost.lost), where that was taken.
     """
 
     statistics: Mapping[str, Statistics]
@@ -43,6 +44,7 @@ class DomainCapture:
     sequences: int
     tokens: int
     answers: bool
+    lost: float | None = None
 
     def over_dense(self, kept: Mapping[str, Tensor]) -> "DomainCapture":
         """The same statistics over the dense model's features, 0 for what is gone.

@@ -76,6 +76,11 @@ def measure_problems(mask: Mask, capture: Capture) -> Iterator[str]:
             f"mask.metric: {mask.metric}: needs gradients; set capture.gradients: true, "
             "or choose wanda, fluctuation, magnitude or random"
         )
+    if mask.reweight and not mask.left_out:
+        yield (
+            f"mask.reweight: {mask.reweight:g}: needs to know what was lost; set mask.left_out, such as 4, "
+            "or mask.reweight: 0"
+        )
 
 
 def healing_problems(surgery: Surgery) -> Iterator[str]:

@@ -32,10 +32,20 @@ class Capture(Group):
 
 
 class Mask(Group):
-    """metric: of the kinds' scores. seed: of the metric `random`."""
+    """How statistics become scores, and the scores of domains one (choose/mixing.py).
+
+    metric: of the kinds' scores. seed: of the metric `random`. own: the share of a site's units that every
+    domain keeps of its own best ones, as long as the budget allows. reweight: how strongly a domain's weight
+    rises with what it lost in the rounds before; 0 leaves the weights as they are. left_out: sequences of
+    each domain, its last ones, on which each round takes what was lost so far; 0 takes nothing.
+    """
 
     metric: Metric = "taylor"
     seed: Seed = 0
+    combine: Literal["sum", "worst", "ranks"] = "sum"
+    own: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    reweight: Annotated[float, Field(ge=0, le=100)] = 0.0
+    left_out: Count = 0
 
 
 # The ways to say how much goes, of which `prune` has one.

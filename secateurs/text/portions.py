@@ -25,6 +25,18 @@ def round_text(text: Text, settings: Settings, round_name: str) -> Text:
     )
 
 
+def left_out_text(text: Text, settings: Settings) -> Text:
+    """The last sequences of each domain, on which a round looks at what was lost."""
+
+    def last(domain: str, rows: Tensor) -> Tensor:
+        return rows[-settings.mask.left_out * text.times(domain) :]
+
+    return Text(
+        {domain: last(domain, rows) for domain, rows in text.ids.items()},
+        {domain: last(domain, rows) for domain, rows in text.answers.items()},
+    )
+
+
 def healing_text(text: Text, settings: Settings) -> dict[str, Tensor]:
     """The sequences that healing reads: the first ones of each domain that counts.
 

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Collection, Iterator, Mapping
 
-from secateurs.settings.groups import Corpus, Evaluate
-from secateurs.settings.pruning import Capture, Surgery
+from secateurs.settings.groups import Compute, Corpus, Evaluate
+from secateurs.settings.pruning import Capture, Mask, Surgery
 from secateurs.settings.sources import GENERATED
 
 
@@ -31,13 +31,28 @@ def evaluation_problems(evaluate: Evaluate, tasks: int) -> Iterator[str]:
         yield "evaluate.limit: 1: a standard error needs at least 2 items; 0 takes all"
 
 
-def text_problems(surgery: Surgery, capture: Capture, corpus: Corpus) -> Iterator[str]:
+def left_out_problems(mask: Mask, compute: Compute) -> Iterator[str]:
+    """A look at what was lost needs the dense model and then the cut one on one device."""
+    if mask.left_out and compute.device == "sharded":
+        yield (
+            f"mask.left_out: {mask.left_out}: compute.device: sharded: what was lost is taken on one device; "
+            "use auto, or mask.left_out: 0"
+        )
+
+
+def text_problems(surgery: Surgery, capture: Capture, corpus: Corpus, mask: Mask) -> Iterator[str]:
     """Calibration text enough for what reads it."""
     there = corpus.calibration_sequences
     for group, used in (("capture", capture.sequences), ("surgery", surgery.sequences)):
         if used > there:
             yield f"{group}.sequences: {used}: more than corpus.calibration_sequences: {there}"
     left = there - surgery.sequences
+    if mask.left_out > left:
+        yield (
+            f"mask.left_out: {mask.left_out}: surgery.sequences: {surgery.sequences} leaves {left} of "
+            f"corpus.calibration_sequences: {there}, and what was lost is taken on text that no refit has "
+            "read; raise the last, or lower one of the others"
+        )
     if surgery.method == "auto" and 0 <= left < surgery.choice_sequences:
         yield (
             f"surgery.choice_sequences: {surgery.choice_sequences}: surgery.sequences: {surgery.sequences} "

@@ -23,7 +23,12 @@ from secateurs.settings.sources import (
     Domain,
     ModelSource,
 )
-from stages.params.across import evaluation_problems, mixture_problems, text_problems
+from stages.params.across import (
+    evaluation_problems,
+    left_out_problems,
+    mixture_problems,
+    text_problems,
+)
 from stages.params.rounds import chain, round_problems
 from stages.params.yaml_file import parse_yaml, read_yaml
 
@@ -63,7 +68,8 @@ class Params(Group):
             *measure_problems(self.mask, self.capture),
             *evaluation_problems(self.evaluate, len(self.benchmarks)),
             *healing_problems(self.surgery),
-            *text_problems(self.surgery, self.capture, self.corpus),
+            *left_out_problems(self.mask, self.compute),
+            *text_problems(self.surgery, self.capture, self.corpus, self.mask),
             *self.prune.problems(),
             *self.recover.problems(),
         ]

@@ -30,6 +30,7 @@ def write_captures(path: Path, captures: Mapping[str, DomainCapture], settings: 
             "sequences": capture.sequences,
             "tokens": capture.tokens,
             "answers": capture.answers,
+            **({} if capture.lost is None else {"lost": capture.lost}),
         }
         for domain, capture in captures.items()
     }
@@ -69,9 +70,12 @@ def _is_count(count: Any) -> bool:
     """Whether this is what a capture says of a domain: a finite loss, of what, and how much it read."""
     return (
         isinstance(count, dict)
-        and set(count) == {"loss", "sequences", "tokens", "answers"}
+        and set(count) - {"lost"} == {"loss", "sequences", "tokens", "answers"}
         and isinstance(count["answers"], bool)
         and all(isinstance(count[name], int) and count[name] > 0 for name in ("sequences", "tokens"))
-        and isinstance(count["loss"], int | float)
-        and math.isfinite(count["loss"])
+        and all(
+            isinstance(count[name], int | float) and math.isfinite(count[name])
+            for name in ("loss", "lost")
+            if name in count
+        )
     )

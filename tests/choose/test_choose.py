@@ -23,7 +23,7 @@ def chosen(values: Tensor, mixture: dict[str, float]) -> Choice:
     captures = {name: DomainCapture(dict.fromkeys(SITES, statistics), 2.0, 1, 8, False) for name in mixture}
     settings = Settings(mixture=mixture, rounds={"r1": 1.0}, prune=Prune(sparsity=0.2, width_multiple=1))
     zeros = {name: torch.zeros(len(mask), dtype=torch.float64) for name, mask in masks.items()}
-    return choose(model, captures, masks, zeros, settings, "r1")
+    return choose(model, captures, masks, zeros, mixture, settings, "r1")
 
 
 def test_scores_that_differ_are_ranked() -> None:

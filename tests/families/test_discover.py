@@ -3,11 +3,11 @@
 from fractions import Fraction
 
 import pytest
-from secateurs.families.examples import example_config
 from transformers import AutoConfig, PretrainedConfig
 
 from secateurs.errors import InputError
 from secateurs.families.discover import family_of
+from secateurs.families.examples import example_config
 from secateurs.families.family import Layer, Sublayer, Width
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from secateurs.families.examples import example_config
 
+from secateurs.families.examples import example_config
 from secateurs.families.experts import OpenExperts, close_experts, open_experts
 from secateurs.families.twins import twin, twin_config
 

@@ -13,8 +13,8 @@ from tests.bad_inputs.local import local_params, make_project
 from tests.project import ROOT
 
 FULL = (
-    "the disk is full, or a limit on it is reached; make room and run the same again: what has its final name "
-    "is whole"
+    "the disk is full, or a limit on it is reached; make room and run the same again: what has its final "
+    "name is whole"
 )
 # Interrupted where Python drops an interruption: in a destructor.
 LOST = """

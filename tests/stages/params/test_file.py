@@ -74,6 +74,18 @@ ZERO = {
             "surgery.heal: none: reconstruction starts from the residual refit",
         ),
         (
+            {"mask.reweight": 1.0},
+            "mask.reweight: 1: needs to know what was lost; set mask.left_out, such as 4",
+        ),
+        (
+            {"mask.left_out": 3},
+            "mask.left_out: 3: surgery.sequences: 22 leaves 2 of corpus.calibration_sequences: 24",
+        ),
+        (
+            {"mask.left_out": 2, "compute.device": "sharded"},
+            "mask.left_out: 2: compute.device: sharded: what was lost is taken on one device",
+        ),
+        (
             {"surgery.choice_sequences": 3},
             "surgery.choice_sequences: 3: surgery.sequences: 22 leaves 2 of corpus.calibration_sequences: 24",
         ),

@@ -24,6 +24,13 @@ def test_captures_survive(tmp_path: Path) -> None:
     assert "fisher" not in read.statistics["0/mlp"]
 
 
+def test_what_was_lost_survives(tmp_path: Path) -> None:
+    path = tmp_path / "statistics.safetensors"
+    capture = DomainCapture({"0/mlp": STATISTICS}, 2.5, 3, 24, answers=False, lost=0.25)
+    write_captures(path, {"news": capture}, {})
+    assert read_captures(path)["news"].lost == 0.25
+
+
 def test_the_same_captures_are_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_captures(
