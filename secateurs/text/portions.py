@@ -11,13 +11,15 @@ from secateurs.text.rows import Text
 def round_text(text: Text, settings: Settings, round_name: str) -> Text:
     """The sequences that a round's capture reads: each round takes the next ones, wrapping around.
 
-    Scores add up over the rounds, so no sequence is read twice while there are others.
+    Scores add up over the rounds, so no sequence is read twice while there are others. Those on which a round
+    looks at what was lost are not among them.
     """
     turn = list(settings.rounds).index(round_name)
 
     def chosen(domain: str, rows: Tensor) -> Tensor:
         count = settings.capture.sequences * text.times(domain)
-        return rows[torch.arange(turn * count, (turn + 1) * count) % len(rows)]
+        there = len(rows) - settings.mask.left_out * text.times(domain)
+        return rows[torch.arange(turn * count, (turn + 1) * count) % there]
 
     return Text(
         {domain: chosen(domain, rows) for domain, rows in text.ids.items()},

@@ -5,8 +5,14 @@ import torch
 
 from secateurs.errors import InputError
 from secateurs.settings.method import Settings
-from secateurs.settings.pruning import Capture, Surgery
-from secateurs.text.portions import choice_text, healing_text, round_text, token_weights
+from secateurs.settings.pruning import Capture, Mask, Surgery
+from secateurs.text.portions import (
+    choice_text,
+    healing_text,
+    left_out_text,
+    round_text,
+    token_weights,
+)
 from secateurs.text.rows import Text
 
 ROWS = torch.arange(5)[:, None].expand(5, 2)
@@ -21,6 +27,14 @@ def test_each_round_reads_the_next_sequences_and_wraps_around() -> None:
         for name in settings.rounds
     ]
     assert turns == [[0, 1], [2, 3], [4, 0]]
+
+
+def test_what_a_round_looks_at_is_not_what_it_scores_by() -> None:
+    settings = Settings(capture=Capture(sequences=2), mask=Mask(left_out=2))
+    text = Text({"news": ROWS})
+    assert left_out_text(text, settings).ids["news"][:, 0].tolist() == [3, 4]
+    turns = [round_text(text, settings, name).ids["news"][:, 0].tolist() for name in settings.rounds]
+    assert turns == [[0, 1], [2, 0], [1, 2]]
 
 
 def test_healing_reads_the_first_sequences_of_domains_that_count() -> None:
