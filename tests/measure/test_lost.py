@@ -3,7 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import LlamaForCausalLM
 
+from secateurs.kinds.kind import Masks
 from secateurs.kinds.sites import cut
 from secateurs.measure.lost import look, lost
 from secateurs.text.rows import Text
@@ -16,21 +18,23 @@ ANSWERS[2, 3:] = True
 
 
 @pytest.fixture
-def model():
+def model() -> LlamaForCausalLM:
     return make_tiny_model().eval()
 
 
-def half_of_the_channels(model):
+def half_of_the_channels(model: LlamaForCausalLM) -> Masks:
     channels = model.config.intermediate_size
     return {"0/mlp": torch.arange(channels) < channels // 2}
 
 
-def test_nothing_is_lost_before_a_cut(model):
+def test_nothing_is_lost_before_a_cut(model: LlamaForCausalLM) -> None:
     text = Text({"news": IDS})
     assert lost(model, look(model, text, 2), text, 2) == {"news": 0.0}
 
 
-def test_it_is_the_divergence_relative_to_the_dense_loss_over_the_tokens_of_answers(model):
+def test_it_is_the_divergence_relative_to_the_dense_loss_over_answers(
+    model: LlamaForCausalLM,
+) -> None:
     text = Text({"news": IDS, "dialogues": IDS}, {"dialogues": ANSWERS})
     with torch.no_grad():
         dense = F.log_softmax(model(IDS).logits[:, :-1].float(), dim=-1)
