@@ -1,0 +1,104 @@
+"""`secateurs prune`: from a model and files of text to a checkpoint that stock software loads."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import gguf
+import pytest
+import torch
+from click.testing import CliRunner
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from secateurs.cli import main
+from tests.project import ROOT, text
+
+FEW = ["--tokens", "24", "--device", "cpu"]
+FEW += ["--set", "surgery.sequences=4", "--set", "surgery.choice_sequences=1", "--set", "capture.sequences=2"]
+
+
+@pytest.fixture
+def tickets(here: Path) -> Path:
+    lines = (json.dumps({"body": line}) for line in text(3).splitlines())
+    (here / "tickets.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (here / "docs").mkdir()
+    for number, page in enumerate(text(11).splitlines()):
+        (here / "docs" / f"{number}.md").write_text(page, encoding="utf-8")
+    return here
+
+
+def run(*arguments: str) -> str:
+    done = CliRunner().invoke(main, ["prune", *arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.mark.usefixtures("quick_programs")
+def test_a_folder_and_tickets_become_a_smaller_checkpoint_and_a_gguf(dense_dir: Path, tickets: Path) -> None:
+    said = run(
+        str(dense_dir), "--text", "tickets.jsonl:body", "--text", "docs", "--sparsity", "0.2",
+        "--export", "f16", "--out", "small", "--set", "prune.width_multiple=8", *FEW,
+    )  # fmt: skip
+    dense, small = (AutoModelForCausalLM.from_pretrained(path) for path in (dense_dir, tickets / "small"))
+    assert small.config.intermediate_size < dense.config.intermediate_size
+    tokenizer = AutoTokenizer.from_pretrained(tickets / "small")
+    ids = torch.tensor([tokenizer("channel prune")["input_ids"]])
+    assert small(ids).logits.shape[-1] == dense.config.vocab_size
+    written = gguf.GGUFReader(tickets / "small.gguf")
+    width = written.fields["llama.feed_forward_length"].contents()
+    assert width == small.config.intermediate_size
+    assert "20% goes over 3 rounds" in said
+    assert said.splitlines()[-1]
+    card = (tickets / "small/README.md").read_text(encoding="utf-8")
+    assert "of the decoder's parameters removed by Secateurs in 3 rounds (`taylor`)" in card
+    assert str(tickets) not in card
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--text", "tickets.jsonl", "--out", "small"], "--text: tickets.jsonl: which field holds the text?"),
+        (["--text", "docs:body", "--out", "small"], "--text: docs:body: only .jsonl, .csv and .parquet"),
+        (["--text", "none.txt", "--out", "small"], "domains.none.path: none.txt: no such file"),
+        (["--text", "docs", "--out", "docs"], "--out: docs: is there already; name another folder"),
+        (
+            ["--text", "docs", "--out", "small", "--sparsity", "2"],
+            "sparsity: 2.0: Input should be less",
+        ),
+        (["--text", "docs", "--out", "small", "--set", "prune"], "--set: prune: write KEY=VALUE"),
+        (["--text", "docs", "--out", "small", "--set", "mask.metrics=wanda"], "mask.metrics: unknown key"),
+        (["--text", "docs", "--out", "small", "--tokens", "2048"], "--text: corpus."),
+    ],
+)
+def test_what_cannot_be_used_is_said_and_nothing_is_written(
+    arguments: list[str], said: str, dense_dir: Path, tickets: Path
+) -> None:
+    done = CliRunner().invoke(main, ["prune", str(dense_dir), *arguments])
+    assert done.exit_code == 1
+    assert said in done.output
+    assert not (tickets / "small").exists()
+
+
+@pytest.mark.slow
+def test_the_wheel_alone_does_it_outside_of_a_clone(dense_dir: Path, tickets: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    wheel = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", "wheel", str(ROOT)]
+    subprocess.run(wheel, check=True, capture_output=True)
+    (built,) = (tickets / "wheel").glob("secateurs-*.whl")
+    subprocess.run(
+        [*pip, "install", "--no-deps", "--target", "site", str(built)], check=True, capture_output=True
+    )
+    program = "import sys, pathlib, secateurs; sys.argv[0] = 'secateurs'; from secateurs.cli import main; "
+    program += "assert 'site' in pathlib.Path(secateurs.__file__).parts; main()"
+    command = [sys.executable, "-c", program, "prune", str(dense_dir), "--text", "docs", "--out", "small"]
+    command += ["--set", "prune.width_multiple=8", *FEW]
+    done = subprocess.run(
+        command,
+        env={"PYTHONPATH": str(tickets / "site"), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert AutoModelForCausalLM.from_pretrained(tickets / "small").config.intermediate_size < 48
