@@ -17,7 +17,8 @@ from tests.project import ROOT, read_yaml, write_params
 
 
 @pytest.fixture
-def project(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(here: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(dense_dir, here / "data/model")
     params = read_yaml()
     params["benchmarks"] = {"piqa": params["benchmarks"]["piqa"]}
     params["compute"]["device"] = "cpu"
@@ -78,8 +79,8 @@ def test_times_are_taken_once_for_the_same_checkpoints(project, dense_dir):
 
 @pytest.mark.parametrize("stage", [perplexity.main, tasks.main, cost.main])
 def test_a_missing_checkpoint_is_one_message(project, stage):
-    result = CliRunner().invoke(stage, ["dense", "--checkpoint", "data/model"])
+    result = CliRunner().invoke(stage, ["dense", "--checkpoint", "data/none"])
     assert result.exit_code == 1
-    assert "data/model: no checkpoint there; run `dvc repro model`" in result.output
+    assert "data/none: no checkpoint there; give the folder" in result.output
     assert "Traceback" not in result.output
     assert not (project / "data/evaluations").exists()

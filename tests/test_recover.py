@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -260,7 +259,7 @@ def test_snapshots_are_rare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
     monkeypatch.setattr(snapshots.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(snapshots, "write_snapshot", write_slowly)
-    save = snapshots.saving(tmp_path / "snapshot", replace(TRAINING, steps=200))
+    save = snapshots.saving(tmp_path / "snapshot", TRAINING.changed(steps=200))
     checks = (Check(0, 0.5, {}),)
     for step in range(1, 201):
         clock[0] += 10.0

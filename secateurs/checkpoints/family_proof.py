@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
+from transformers.utils import logging
 
 from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError
@@ -67,6 +68,7 @@ def check_proved(config: PretrainedConfig, name: str) -> None:
 @torch.no_grad()
 def _prove(small: PretrainedConfig, name: str) -> None:
     """Cut a twin and raise InputError, with the reason, for what does not hold."""
+    logging.disable_progress_bar()  # of a model of some thousand weights
     model = open_experts(twin(small))
     ids = torch.randint(3, VOCABULARY - 1, (2, 12), generator=torch.Generator().manual_seed(1))
     sites = kinds()[name].sites(model)

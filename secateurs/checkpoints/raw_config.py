@@ -20,7 +20,10 @@ _SIZES = re.compile(
 )
 _MOST_COUNTED, _MOST = 10_000, 2**31 - 1
 _NEEDED = frozenset(
-    {"hidden_size", "intermediate_size", "vocab_size", "num_attention_heads", "num_key_value_heads"}
+    {
+        *("hidden_size", "intermediate_size", "vocab_size", "num_hidden_layers"),
+        *("num_attention_heads", "num_key_value_heads"),
+    }
 )
 # Files that transformers opens in a folder because another one names them.
 _NAMES = {CONFIG: ("configuration_files",), "tokenizer_config.json": ("fast_tokenizer_files",)}

@@ -235,7 +235,7 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
         "cannot be loaded: config.json: TypeError: Field 'tie_word_embeddings' expected bool, got NoneType "
         "(value: None)"),
     "an unknown activation": (config(hidden_act="mystery"),
-        "cannot be loaded: 'mystery' is missing in its files, or unknown to transformers"),
+        "config.json: model_type: llama: a small model of it does not run: 'mystery'"),
     "padding beyond the embedding": (config(pad_token_id=999),
         "cannot be loaded: a value in its config files cannot be right: Padding_idx must be within num_embeddings"),
     "a list for the tokenizer's config": (files(tokenizer_config__json=b"[]"),
@@ -258,9 +258,7 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a config with a mark": (lambda folder: (folder / CONFIG).write_bytes(b"\xef\xbb\xbf" + (folder / CONFIG).read_bytes()),
         "config.json: begins with a byte order mark, which transformers cannot read; save it without"),
     "no layers": (config(num_hidden_layers=0),
-        "its config does not tell of weights in its files: model.layers.0.input_layernorm.weight, "
-        "model.layers.0.mlp.down_proj.weight, model.layers.0.mlp.gate_proj.weight and 24 more; without them it would "
-        "be another model"),
+        "config.json: num_hidden_layers: 0: must be 1 or more; correct it"),
     "a smaller vocabulary": (config(vocab_size=100),
         "weights have other shapes than its config tells: model.embed_tokens.weight [258, 32], not [100, 32]"),
     "a tokenizer.json of another version": (unknown_part_of_the_tokenizer,

@@ -134,7 +134,7 @@ def test_batch_size_does_not_show(batch_size: int) -> None:
     assert split.loss == pytest.approx(whole.loss, rel=1e-6)
     for name, statistics in whole.statistics.items():
         for statistic, values in statistics.items():
-            assert torch.allclose(getattr(split.statistics[name], statistic), values, rtol=1e-3, atol=1e-10)
+            assert torch.allclose(split.statistics[name][statistic], values, rtol=1e-3, atol=1e-10)
 
 
 def test_checkpointing_runs_layers_twice_and_counts_them_once() -> None:
@@ -148,7 +148,7 @@ def test_checkpointing_runs_layers_twice_and_counts_them_once() -> None:
     assert again.loss == pytest.approx(kept.loss, rel=1e-6)
     for name, statistics in kept.statistics.items():
         for statistic, values in statistics.items():
-            assert torch.allclose(getattr(again.statistics[name], statistic), values, rtol=1e-5, atol=1e-12)
+            assert torch.allclose(again.statistics[name][statistic], values, rtol=1e-5, atol=1e-12)
 
 
 def test_forward_only_builds_no_graph_and_takes_no_gradient_statistics(

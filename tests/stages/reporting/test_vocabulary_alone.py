@@ -32,7 +32,7 @@ def test_figures_of_channels_are_left_out(evidence: Evidence) -> None:
 
 
 def test_the_page_has_no_place_for_them(evidence: Evidence) -> None:
-    page = build_page("a model", evidence, build_metrics(evidence), Section("Provenance", ()))
+    page = build_page("a model", evidence, build_metrics(evidence), Section("Provenance", ()), None)
     html = to_html(page, {name: one.svg for name, one in draw_figures(evidence).items()})
     assert "bits per byte" in html
     assert "Domain agreement" not in html
