@@ -136,17 +136,9 @@ def test_what_a_family_cannot_be_pruned_by_is_refused_with_the_model(
 ) -> None:
     tiny(family).save_pretrained(tmp_path / "source")
     make_tiny_tokenizer().save_pretrained(tmp_path / "source")
-    prune = {
-        "sparsity": 0.2,
-        "widths": "uniform",
-        "width_multiple": 8,
-        "floor": 0.1,
-        "sites": ["mlp"],
-        "vocabulary": ALL_ROWS,
-    }
     root = project(
         model=model_at("source") | {"name": family},
-        prune=prune | changes,
+        prune=PRUNE | {"width_multiple": 8} | changes,
     )
     result = run(model.main)
     assert result.exit_code == 1
@@ -180,14 +172,6 @@ def test_the_corpus_needs_the_stages_before_it(project: Project) -> None:
 def test_own_text_that_does_not_count_is_neither_made_nor_missed(project: Project) -> None:
     # Three documents of one token each would be too little.
     small = read_yaml()["sample"] | {"documents": 3, "tokens": 1}
-    prune = {
-        "sparsity": 0.2,
-        "widths": "uniform",
-        "width_multiple": 1,
-        "floor": 0.1,
-        "sites": ["mlp"],
-        "vocabulary": ALL_ROWS,
-    }
     data = project(mixture={"tales": 1.0, "self": 0.0, "dialogues": 0.0}, sample=small, prune=PRUNE) / "data"
     run_all(*TO_THE_CORPUS, *FIRST_ROUND)
     assert read_documents(data / "sources/self.parquet") == []
@@ -211,14 +195,7 @@ def test_dialogues_are_written_marked_and_counted_by_their_answers(project: Proj
             model=model_at("chatty"),
             mixture={"tales": 1.0, "self": 1.0, "dialogues": 2.0},
             sample=small,
-            prune={
-                "sparsity": 0.2,
-                "widths": "uniform",
-                "width_multiple": 1,
-                "floor": 0.1,
-                "sites": ["mlp"],
-                "vocabulary": ALL_ROWS,
-            },
+            prune=PRUNE,
         )
         / "data"
     )
