@@ -214,6 +214,11 @@ def test_scores_and_budgets_leave_the_first_capture(project: Project, key: str, 
     assert set(ran) <= {"mask@r1", "capture@r2"}
 
 
+def test_another_choice_of_tokens_leaves_all_captures(project: Project) -> None:
+    ran = project.repro({"prune.vocabulary.leave": ["Han"]}, "surgery")
+    assert set(ran) == {"vocabulary", "mask@r1", "mask@r2", "mask@r3", "surgery"}
+
+
 def test_own_text_is_made_only_where_it_counts(project: Project) -> None:
     assert project.repro({"mixture.self": 0.0}, "capture@r1") == ["sample", "corpus", "capture@r1"]
 
@@ -280,9 +285,9 @@ def test_an_experiment_of_the_readme_runs_what_it_changes(project: Project, comm
     # The experiment stays in DVC's list; the workspace goes back to the commit. (The text of an added domain
     # stays in data/sources, see above. Tests that run afterwards have no such file, whatever their order.)
     project.run(["git", "checkout", "--quiet", "--", "."])
-    assert set(project.repro({})) <= {"corpus", *PAGES}
+    assert set(project.repro({})) <= {"corpus", "vocabulary", *PAGES}
     (project.directory / "data/sources/tickets.parquet").unlink(missing_ok=True)
-    assert set(project.repro({})) <= {"corpus", *PAGES}
+    assert set(project.repro({})) <= {"corpus", "vocabulary", *PAGES}
 
 
 @pytest.mark.parametrize("command", QUEUES)
