@@ -89,7 +89,8 @@ def main() -> None:
         proof = prove_load(result, directory, check[:PROOF_ROWS, :PROOF_TOKENS], RECOVERED, tokenizer)
         card = recovered_card(pruned_card, done, proof)
         (directory / "README.md").write_text(card, encoding="utf-8")
-        write_json(directory / "recovery.json", asdict(done) | {"course": asdict(course)})
+        settings = {"training": done.training.model_dump()}
+        write_json(directory / "recovery.json", asdict(done) | settings | {"course": asdict(course)})
     clear()
     if parts[-1].memorised(training):
         click.echo(
