@@ -33,7 +33,7 @@ PAGES = ["page"]
 REPORTS = ["report", "page", "publish"]
 # The modules that a stage's own file imports, in a dvc.yaml. No test here changes one, tests/test_dvc_yaml.py
 # knows which they are, and DVC reads and writes all of them in dvc.lock at every stage: seconds each time.
-OTHER_CODE = re.compile(r"^ +- stages/\w+/.+\n", re.MULTILINE)
+OTHER_CODE = re.compile(r"^ +- (?:secateurs|stages/\w+)/.+\n", re.MULTILINE)
 
 
 class Project:
@@ -41,7 +41,7 @@ class Project:
 
     def __init__(self, directory: Path, dense: Path) -> None:
         self.directory = directory
-        for name in ("stages", "dvc.yaml", ".dvcignore", ".gitignore"):
+        for name in ("secateurs", "stages", "dvc.yaml", ".dvcignore", ".gitignore"):
             source = ROOT / name
             copy = shutil.copytree if source.is_dir() else shutil.copy
             copy(source, directory / name)
@@ -119,7 +119,7 @@ def stages_run(output: str) -> list[str]:
 def project(tmp_path_factory: pytest.TempPathFactory, dense_dir: Path, quick_dvc: None) -> Project:
     project = Project(tmp_path_factory.mktemp("project"), dense_dir)
     ran = project.repro({})
-    assert len(ran) == 22, ran
+    assert len(ran) == 23, ran
     return project
 
 
