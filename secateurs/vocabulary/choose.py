@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from secateurs.vocabulary.pieces import read_pieces
 from secateurs.vocabulary.ranking import ALL_RANKED, Scripts, kept_tokens, removal_order, token_weights
 from secateurs.vocabulary.rows import cut_vocabulary, named_ids, vocabulary_rows
+from secateurs.vocabulary.template import template_ids
 from secateurs.vocabulary.trimming import new_ids, trim_tokenizer
 
 
@@ -19,7 +20,7 @@ def choose_tokens(
     rows: int,
     scripts: Scripts = ALL_RANKED,
 ) -> list[int]:
-    """The ids that stay of a dense model's tokens, ascending.
+    """The ids that stay of a dense model's tokens, ascending; those that the chat template writes among them.
 
     configs: the model's config, and its generation config where it has one. counts: of each id by domain,
     from ranking.count_tokens. mixture: how much each domain counts. rows: how many are left, rounded down to
@@ -27,7 +28,7 @@ def choose_tokens(
     number of rows that cannot be kept.
     """
     there = configs[0].get_text_config().vocab_size
-    pieces = read_pieces(tokenizer, there, named_ids(*configs))
+    pieces = read_pieces(tokenizer, there, named_ids(*configs) | template_ids(tokenizer))
     order = removal_order(pieces, token_weights(pieces, counts, mixture), scripts)
     return kept_tokens(pieces, order, rows)
 

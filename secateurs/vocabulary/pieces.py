@@ -51,8 +51,8 @@ def read_pieces(tokenizer: PreTrainedTokenizerBase, rows: int, named: Iterable[i
     """What there is to know of a tokenizer's tokens before some of them go.
 
     rows: how many the model has; tokens beyond them are none of the model's. named: ids that must stay
-    because configs name them. Raises InputError for a tokenizer that is neither BPE nor unigram, and for one
-    whose merges are not of plain strings.
+    because configs or the chat template name them. Raises InputError for a tokenizer that is neither BPE nor
+    unigram, and for one whose merges are not of plain strings.
     """
     backend = backend_of(tokenizer)
     model, added = backend["model"], {item["content"]: int(item["id"]) for item in backend["added_tokens"]}

@@ -10,6 +10,21 @@ from tests.tiny import make_tiny_model
 from tests.vocabulary.small import TEXT, byte_level
 
 
+def test_what_the_chat_template_writes_stays() -> None:
+    tokenizer = byte_level()
+    tokenizer.chat_template = (
+        "{% for turn in messages %}<|start|>the quickest foxes{{ turn.content }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|start|>собаку{% endif %}"
+    )
+    model = make_tiny_model(vocab_size=512)
+    counts = {"chinese": count_tokens(tokenizer, TEXT[3:4])}
+    kept = choose_tokens(tokenizer, [model.config], counts, {"chinese": 1.0}, 320)
+    turns = [{"role": "user", "content": "a"}]
+    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    assert set(tokenizer(text)["input_ids"]) <= set(kept)
+    assert set(tokenizer(TEXT[4])["input_ids"]) - set(kept)
+
+
 def test_a_trimmed_checkpoint_reads_text_of_kept_tokens_as_the_dense_one(tmp_path: Path) -> None:
     tokenizer = byte_level()
     # More rows than tokens, as many models have.
