@@ -136,8 +136,8 @@ def kept_tokens(pieces: Pieces, order: list[int], rows: int, multiple: int = 64)
     if not least <= count <= most:
         raise SettingError(
             f"prune.vocabulary.rows: {rows}: {least} tokens must stay (special and added ones, those that "
-            f"configs name, characters or bytes, scripts that are kept), and there are {most}; ask for a "
-            f"multiple of {multiple} between"
+            "configs name or the chat template writes, characters or bytes, scripts that are kept), and "
+            f"there are {most}; ask for a multiple of {multiple} between"
         )
     gone = set(order[: most - count])
     return sorted(index for index in pieces.tokens if index not in gone)
