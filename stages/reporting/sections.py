@@ -1,9 +1,9 @@
 """The sections of the report, one function each."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from secateurs.evaluation.scores import headline, headline_metric, mean_error
+from secateurs.evaluation.scores import headline, headline_metric, kept, mean_error
 from secateurs.evaluation.units import count, percent, size
 from secateurs.kinds.registry import kinds
 from stages.reporting.blocks import COLUMNS, Block, Data, Figure, Row, Sample, Section, Table, Text
@@ -111,7 +111,21 @@ def zero_shot(evidence: Evidence) -> Iterable[Section]:
         "model writes, and enter no mean."
     )
     table = Table(("task", *COLUMNS[1:3], "pruned - dense", "items", "measure"), rows)
-    yield Section("Zero-shot tasks", (table, note, *_figure("accuracy_by_task")))
+    yield Section("Zero-shot tasks", (table, note, *_shares(evidence), *_figure("accuracy_by_task")))
+
+
+def _shares(evidence: Evidence) -> list[Text]:
+    """What was kept of each column of the tasks; nothing where there is one column."""
+    found = kept(evidence.pruned["accuracy"], evidence.dense["accuracy"])
+    if found is None:
+        return []
+    columns = ", ".join(f"{name} {share:.3f}" for name, share in found.shares.items())
+    return [
+        Text(
+            f"Kept of the dense model's abilities (pruned / dense): {columns}; the worst {found.worst:.3f}, "
+            f"the mean {found.mean:.3f}."
+        )
+    ]
 
 
 def cost(metrics: Metrics) -> Section:
@@ -155,7 +169,23 @@ def rounds(evidence: Evidence) -> Section:
         "mean rank correlation between the channel scores of two domains."
     )
     columns = ("round", "metric", "removed", "calibration loss", "agreement")
-    return Section("Rounds", (Table(columns, rows), note))
+    return Section("Rounds", (Table(columns, rows), note, *_weights(evidence.rounds)))
+
+
+def _weights(entries: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """How much each domain counted in each round, and what it had lost; nothing where weights were fixed."""
+    moved = [entry for entry in entries if "weights" in entry]
+    if not moved:
+        return []
+    rows = [
+        (domain, *(f"{entry['weights'][domain]:.2f} ({entry['lost'][domain]:.3f})" for entry in moved))
+        for domain in moved[-1]["weights"]
+    ]
+    note = Text(
+        "Weight of each domain, and in brackets what it had lost before the round: KL(dense || cut so far), "
+        "relative to the dense model's loss, on text by which nothing was scored or healed:"
+    )
+    return [note, Table(("domain", *(entry["round"] for entry in moved)), rows)]
 
 
 def layers(evidence: Evidence) -> Section:
