@@ -139,7 +139,8 @@ def _passed_over(layers: nn.ModuleList, gives: Sequence[int]) -> Iterator[list[_
 @contextmanager
 def silenced(module: nn.Linear) -> Iterator[None]:
     """In the context a projection computes nothing and gives zeros: only its input is asked for."""
-    with _replaced([module], lambda x: x.new_zeros(1).expand(*x.shape[:-1], module.out_features)):
+    # Whole zeros, because some layers add to what they are given in place.
+    with _replaced([module], lambda x: x.new_zeros(*x.shape[:-1], module.out_features)):
         yield
 
 

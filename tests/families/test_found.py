@@ -1,0 +1,69 @@
+"""Families that nothing names: what is measured, healed and saved of them, on twins of their examples."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, PreTrainedModel
+
+from secateurs.errors import InputError
+from secateurs.families.discover import family_of
+from secateurs.families.examples import example_config
+from secateurs.families.twins import twin, twin_config
+from secateurs.heal import layers
+from tests.families.test_families import captured, half_masks, hidden, logits, opened, pruned, reloaded
+
+# Transposed modules; tokens flattened; parallel blocks; a factor; biases in experts; shared experts beside
+# others; states; a norm and a factor by layer; norms after the addition.
+SAMPLE = ("gpt2", "opt", "falcon", "granite", "gpt_oss", "qwen2_moe", "bamba", "gemma4_text", "bert")
+
+
+def small(model_type: str) -> PreTrainedModel:
+    config = twin_config(example_config(model_type))
+    if config.num_hidden_layers > 2 and model_type != "bamba":
+        config = twin_config(AutoConfig.for_model(model_type, num_hidden_layers=2, is_decoder=True))
+    return twin(config)
+
+
+@pytest.mark.parametrize("model_type", SAMPLE)
+def test_capture_sees_every_channel(model_type: str) -> None:
+    found = captured(opened(small(model_type)))
+    mlps = {name: fisher for name, fisher in found.items() if "/mlp" in name}
+    assert mlps
+    assert all(bool(fisher.gt(0).float().mean() > 0.9) for fisher in mlps.values())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model_type", SAMPLE)
+@pytest.mark.parametrize("method", ["least_squares", "residual"])
+def test_healing_brings_the_model_nearer_to_the_dense_one(model_type: str, method: str) -> None:
+    model = small(model_type)
+    masks = half_masks(opened(model), ("mlp",))
+    error = {
+        name: float((hidden(pruned(model, masks, name)) - hidden(model)).square().mean())
+        for name in ("none", method)
+    }
+    assert error[method] < 0.95 * error["none"]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model_type", ["gpt2", "opt", "falcon"])
+def test_layers_of_different_widths_save_and_load(model_type: str, tmp_path: Path) -> None:
+    model = small(model_type)
+    masks = half_masks(opened(model), ("mlp",))
+    for name in masks:
+        masks[name] |= name.startswith("0/")
+    smaller = pruned(model, masks, "residual")
+    assert torch.allclose(logits(reloaded(smaller, tmp_path)), logits(smaller), atol=1e-5)
+
+
+@torch.no_grad()
+def test_layers_that_hand_on_more_than_the_stream_are_not_healed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small("gpt2")
+    masks = half_masks(opened(model), ("mlp",))
+    monkeypatch.setattr(layers, "family_of", lambda config: replace(family_of(config), apart=False))
+    with pytest.raises(
+        InputError, match="surgery.heal: residual: not for gpt2, whose layers hand each other"
+    ):
+        pruned(model, masks, "residual")
