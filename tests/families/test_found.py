@@ -64,6 +64,6 @@ def test_layers_that_hand_on_more_than_the_stream_are_not_healed(monkeypatch: py
     masks = half_masks(opened(model), ("mlp",))
     monkeypatch.setattr(layers, "family_of", lambda config: replace(family_of(config), apart=False))
     with pytest.raises(
-        InputError, match="surgery.heal: residual: not for gpt2, whose layers hand each other"
+        InputError, match=r"surgery.heal: residual: not for gpt2, whose layers hand each other"
     ):
         pruned(model, masks, "residual")
