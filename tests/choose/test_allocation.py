@@ -181,3 +181,38 @@ def test_every_group_loses_its_own_worst_units_and_equally_many(
 def test_a_group_keeps_one_unit_at_least() -> None:
     with pytest.raises(InputError, match="leave at most 135 to remove"):
         per_layer_masks(query_heads(), 136, FLOOR)
+
+
+def mixture(step: int = 1) -> list[Candidate]:
+    """A dense layer, then one of four experts and a shared mlp of twice their width, sized by one entry."""
+    generator = torch.Generator().manual_seed(3)
+    sizes = [("0/mlp", 48, "dense", step), *((f"1/mlp.{n}", 12, "experts", step) for n in range(4))]
+    sizes.append(("1/mlp.4", 24, "experts", 2 * step))
+    return [
+        Candidate(
+            name,
+            "mlp",
+            torch.rand(units, generator=generator).double(),
+            torch.ones(units, dtype=torch.bool),
+            COST,
+            step=each,
+            fills_up=True,
+            sized_by=entry,
+        )
+        for name, units, entry, each in sizes
+    ]
+
+
+@pytest.mark.parametrize(("step", "budget"), [(1, 7 * COST), (1, 60 * COST), (2, 50 * COST), (4, 80 * COST)])
+def test_mlps_counted_by_several_entries_keep_the_same_share(step: int, budget: int) -> None:
+    sites = mixture(step)
+    kept = {name: int(mask.sum()) for name, mask in uniform_masks(sites, budget, FLOOR).items()}
+    units = {site.name: len(site.kept) for site in sites}
+    removed = sum(units[name] - kept[name] for name in units) * COST
+    # Less than one step of every site beyond the budget.
+    assert budget <= removed < budget + sum(site.step for site in sites) * COST
+    assert len({kept[f"1/mlp.{n}"] for n in range(4)}) == 1
+    # What is twice as wide by the same entry stays so.
+    assert kept["1/mlp.4"] == 2 * kept["1/mlp.0"]
+    shares = [kept[name] / units[name] for name in ("0/mlp", "1/mlp.0")]
+    assert abs(shares[0] - shares[1]) <= step / 12
