@@ -8,10 +8,14 @@ import torch
 from transformers import AutoConfig, PreTrainedModel
 
 from secateurs.errors import InputError
+from secateurs.families.decoder import decoder_parameters
 from secateurs.families.discover import family_of
 from secateurs.families.examples import example_config
 from secateurs.families.twins import twin, twin_config
 from secateurs.heal import layers
+from secateurs.prune import prune_model
+from secateurs.settings.method import settings_of
+from secateurs.text.rows import Text
 from tests.families.test_families import captured, half_masks, hidden, logits, opened, pruned, reloaded
 
 # Transposed modules; tokens flattened; parallel blocks; a factor; biases in experts; shared experts beside
@@ -67,3 +71,25 @@ def test_layers_that_hand_on_more_than_the_stream_are_not_healed(monkeypatch: py
         InputError, match=r"surgery.heal: residual: not for gpt2, whose layers hand each other"
     ):
         pruned(model, masks, "residual")
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "gpt_oss", "deepseek_v3"])
+def test_the_whole_loop_prunes_a_family_that_nothing_names(model_type: str, tmp_path: Path) -> None:
+    config = twin_config(example_config(model_type))
+    model = twin(config)
+    text = Text({"d": torch.randint(3, 96, (3, 12), generator=torch.Generator().manual_seed(0))})
+    settings = settings_of(
+        {
+            "prune.sparsity": 0.1,
+            "prune.width_multiple": 8,
+            "capture.sequences": 1,
+            "surgery.sequences": 2,
+            "surgery.choice_sequences": 1,
+            "device": "cpu",
+        }
+    )
+    found = prune_model(model, text, settings)
+    removed = 1 - decoder_parameters(found.model) / decoder_parameters(model)
+    assert 0.1 <= removed < 0.2
+    with torch.no_grad():
+        assert torch.allclose(logits(reloaded(found.model, tmp_path)), logits(found.model), atol=1e-4)
