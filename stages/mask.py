@@ -3,6 +3,7 @@
 import click
 
 from secateurs.choose.round import choose
+from secateurs.choose.target import coarse_steps, decoder_share
 from secateurs.errors import InputError
 from secateurs.families.experts import open_experts
 from secateurs.files.json_file import write_json
@@ -13,7 +14,7 @@ from stages.common.console import stage, summary
 from stages.common.dvc import key_of_stage
 from stages.common.locks import hold
 from stages.common.paths import MODEL, ROUNDS
-from stages.params.file import read_params
+from stages.params.file import PARAMS_FILE, read_params
 from stages.params.method import method_settings
 from stages.rounds.captures import read_captures
 from stages.rounds.tensors import check_kept, read_masks, read_scores, write_masks, write_scores
@@ -47,6 +48,10 @@ def main(round_name: str | None) -> None:
     write_masks(here / "masks.safetensors", choice.masks)
     write_scores(here / "scores.safetensors", choice.scores)
     write_json(here / "history.json", [*history, choice.history])
+    budget = params.prune
+    asked = params.rounds[round_name].progress * decoder_share(model, budget)
+    if budget.sites and (coarse := coarse_steps(budget, asked, choice.history["sparsity"])):
+        click.echo(f"mask {round_name}: {PARAMS_FILE}: {coarse}", err=True)
     summary(
         f"mask {round_name}",
         f"{choice.history['sparsity']:.1%} of the decoder's parameters removed so far",

@@ -8,13 +8,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateurs.choose.allocation import removable
+from secateurs.choose.allocation import per_layer_masks, removable, uniform_masks
 from secateurs.choose.candidates import candidates_of
 from secateurs.choose.weight_bytes import FORMATS, PRECISIONS, bound, weight_bytes
 from secateurs.errors import SettingError
 from secateurs.families.decoder import decoder_parameters
+from secateurs.kinds.sites import chosen_sites
 from secateurs.settings.pruning import Prune
 from secateurs.vocabulary.rows import row_parameters, vocabulary_rows
+
+# Relative to what was asked for.
+_MUCH = 0.1
 
 
 def decoder_share(model: PreTrainedModel, budget: Prune) -> float:
@@ -87,6 +91,30 @@ def rows_remedy(model: PreTrainedModel, budget: Prune) -> str:
     return (
         f"; rows that are no whole number of blocks of {block} weights stay in 32 bits, which a "
         f"prune.width_multiple of {block} prevents in mlp"
+    )
+
+
+def reached_share(model: PreTrainedModel, budget: Prune) -> float:
+    """The share of the decoder's parameters that goes in whole steps, if all units count alike.
+
+    model: its experts opened. The budget is one that can be met (check_target).
+    """
+    total = decoder_parameters(model)
+    sites = chosen_sites(model, budget.sites, budget.widths, budget.width_multiple)
+    scores = {site.name: torch.zeros(site.units, dtype=torch.float64) for site in sites}
+    candidates = candidates_of(model, budget, scores, {})
+    allocate = uniform_masks if budget.widths == "uniform" else per_layer_masks
+    masks = allocate(candidates, round(decoder_share(model, budget) * total), budget.floor)
+    return sum(one.cost * int((~masks[one.name]).sum()) for one in candidates) / total
+
+
+def coarse_steps(budget: Prune, asked: float, reached: float) -> str:
+    """What to say where whole steps take much more of the decoder than was asked for; otherwise nothing."""
+    if budget.width_multiple == 1 or reached <= asked * (1 + _MUCH):
+        return ""
+    return (
+        f"prune.width_multiple: {budget.width_multiple}: whole steps take {reached:.1%} of the decoder's "
+        f"parameters, where {asked:.1%} were asked for; a smaller multiple comes nearer"
     )
 
 

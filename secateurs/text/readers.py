@@ -61,6 +61,13 @@ def read(files: Files, reader: Reader, limit: int) -> list[Document]:
     return chosen
 
 
+def check_first(files: Files, reader: Reader) -> None:
+    """Raise InputError where the first document of each file already shows that the reader is not its own."""
+    if isinstance(reader, FieldReader):
+        for name, content in files.items():
+            next(_FIELD_READERS[reader.format]({name: content}, reader.field), None)
+
+
 def _check_size(held: int, limit: int) -> None:
     if held > MOST_TEXT:
         raise InputError(

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Collection, Iterator, Mapping
 
-from secateurs.settings.groups import Compute, Corpus, Evaluate
+from secateurs.settings.groups import Compute, Corpus, Evaluate, Sample
 from secateurs.settings.pruning import Capture, Mask, Surgery
-from secateurs.settings.sources import GENERATED
+from secateurs.settings.sources import GENERATED, SELF_DOMAIN
 
 
 def mixture_problems(domains: Collection[str], mixture: Mapping[str, float]) -> Iterator[str]:
@@ -58,4 +58,18 @@ def text_problems(surgery: Surgery, capture: Capture, corpus: Corpus, mask: Mask
             f"surgery.choice_sequences: {surgery.choice_sequences}: surgery.sequences: {surgery.sequences} "
             f"leaves {left} of corpus.calibration_sequences: {there}, and heal: auto chooses by text that no "
             "refit has read; raise the last, or lower one of the others"
+        )
+
+
+def sample_problems(sample: Sample, corpus: Corpus, mixture: Mapping[str, float]) -> Iterator[str]:
+    """Text of the model's own enough for its calibration sequences, before it is sampled for minutes."""
+    # A text has a beginning and an end token besides.
+    most = sample.documents * (sample.tokens + 2)
+    wanted = corpus.calibration_sequences * corpus.sequence_length
+    if mixture.get(SELF_DOMAIN) and most < wanted:
+        yield (
+            f"sample.documents: {sample.documents}: texts of sample.tokens: {sample.tokens} have at most "
+            f"{most} tokens, and corpus.calibration_sequences: {corpus.calibration_sequences} of "
+            f"corpus.sequence_length: {corpus.sequence_length} need {wanted}; raise one of the first two, or "
+            "lower one of the others"
         )

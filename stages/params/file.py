@@ -27,6 +27,7 @@ from stages.params.across import (
     evaluation_problems,
     left_out_problems,
     mixture_problems,
+    sample_problems,
     text_problems,
 )
 from stages.params.rounds import chain, round_problems
@@ -70,6 +71,7 @@ class Params(Group):
             *healing_problems(self.surgery),
             *left_out_problems(self.mask, self.compute),
             *text_problems(self.surgery, self.capture, self.corpus, self.mask),
+            *sample_problems(self.sample, self.corpus, self.mixture),
             *self.prune.problems(),
             *self.recover.problems(),
         ]

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from secateurs.checkpoints.folder import check_file, check_folder
-from secateurs.errors import InputError
+from secateurs.errors import InputError, SettingError
 from secateurs.files.local_files import find_files, located
 from secateurs.settings.sources import (
     DIALOGUE_DOMAIN,
@@ -24,6 +24,7 @@ from secateurs.settings.sources import (
 from secateurs.text.benchmark_items import read_local_items
 from secateurs.text.conversations import check_conversations, renderer
 from secateurs.text.domains import documents
+from secateurs.text.readers import check_first
 from secateurs.text.task_items import check_task
 from stages.common.paths import DATA
 from stages.params.file import PARAMS_FILE, Params, in_file
@@ -69,7 +70,12 @@ def _check_model(params: Params) -> None:
 def _check_domains(params: Params) -> None:
     for name, domain in params.domains.items():
         if isinstance(domain, PathDomain):
-            find_files(domain.path, f"domains.{name}.path")
+            key = f"domains.{name}.path"
+            files = find_files(domain.path, key)
+            try:
+                check_first(files, domain.reader)
+            except InputError as error:
+                raise SettingError(f"{key}: {error}") from None
 
 
 def _check_benchmarks(params: Params) -> None:

@@ -4,7 +4,15 @@ import copy
 
 from transformers import PreTrainedModel
 
-from secateurs.choose.target import check_target, decoder_share, rows_remedy, whole_parameters, written
+from secateurs.choose.target import (
+    check_target,
+    coarse_steps,
+    decoder_share,
+    reached_share,
+    rows_remedy,
+    whole_parameters,
+    written,
+)
 from secateurs.choose.weight_bytes import weight_bytes
 from secateurs.families.decoder import decoder_parameters
 from secateurs.families.experts import open_experts
@@ -42,6 +50,9 @@ def target_lines(params: Params, model: PreTrainedModel) -> list[str]:
             f"At {budget.memory.precision} they take {_megabytes(budget.memory.bytes)}; data/pruned is in "
             f"{dtype}, and docs/quantising.md says what writes it smaller."
         )
+    opened = open_experts(copy.deepcopy(model))
+    if coarse := coarse_steps(budget, share, reached_share(opened, budget)):
+        lines.append(f"Warning: {coarse}.")
     if remedy := rows_remedy(model, budget):
         lines.append(f"Warning: prune.{written(budget)}{remedy}.")
     return lines

@@ -1,5 +1,6 @@
 """What is known before anything is fetched or computed is said by the plan, and by the model stage too."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -23,9 +24,12 @@ TASKS = (
 LOCAL = {"source": "path", "path": "items.jsonl"}
 PACKAGE = {"source": "package", "package": "a==1", "archive": "wheel", "member": "m", "sha256": "0" * 64}
 
+# What csv makes of the first item.
+HEADER = next(csv.reader([json.dumps(ITEM)]))
+
 # Changes to params, and all that is said.
 CASES: dict[str, tuple[dict[str, Any], str]] = {
-    "long sequences": ({"corpus__sequence_length": 513}, f"{P}corpus.sequence_length: 513: {LONG}"),
+    "long sequences": ({"corpus__sequence_length": 513, "sample__documents": 999}, f"{P}corpus.sequence_length: 513: {LONG}"),
     "long prompts": ({"evaluate__prompt_tokens": 500, "evaluate__decode_tokens": 13},
         f"{P}evaluate.prompt_tokens: 500: with evaluate.decode_tokens: 13: {LONG}"),
     "long samples": ({"sample__tokens": 512}, f"{P}sample.tokens: 512: {LONG}"),
@@ -41,6 +45,19 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         f"{P}benchmarks.openbookqa.path: gone.jsonl: cannot be read: No such file or directory"),
     "no text": ({"domains": {"tales": LINES | {"path": "gone/*.txt"}}},
         f"{P}domains.tales.path: gone/*.txt: no such file"),
+    "too few texts of its own": ({"sample__documents": 3}, f"{P}sample.documents: 3: texts of sample.tokens: 48 have at "
+        "most 150 tokens, and corpus.calibration_sequences: 12 of corpus.sequence_length: 16 need 192; raise one of the "
+        "first two, or lower one of the others"),
+    "another field": ({"domains": {"tales": LINES | {"path": "items.jsonl", "reader": {"format": "jsonl",
+                                                                                       "field": "body"}}}},
+        f"{P}domains.tales.path: items.jsonl:1: no field 'body'; the line has question, choices, labels, answer"),
+    "a number in a field": ({"domains": {"tales": LINES | {"path": "items.jsonl", "reader": {"format": "csv",
+                                                                                             "field": "body"}}}},
+        f"{P}domains.tales.path: items.jsonl: no column 'body'; it has {', '.join(HEADER)}"),
+    "no table": ({"domains": {"tales": LINES | {"path": "items.jsonl", "reader": {"format": "parquet",
+                                                                                  "field": "body"}}}},
+        f"{P}domains.tales.path: items.jsonl: not a Parquet file, or damaged: Parquet magic bytes not found in footer. "
+        "Either the file is corrupted or this is not a parquet file.; write it again"),
     "no model": ({"model__path": "gone"}, f"{P}model.path: gone: no such file or directory"),
 }  # fmt: skip
 
@@ -120,7 +137,7 @@ def test_an_added_token_beyond_the_embedding_is_refused_where_text_has_it(here: 
 def test_settings_that_change_later_are_refused_where_they_are_read(here: Path, dense_dir: Path) -> None:
     make_project(here, local_params(dense_dir))
     assert run(model.main).exit_code == 0
-    params = local_params(dense_dir, corpus__sequence_length=600)
+    params = local_params(dense_dir, corpus__sequence_length=600, sample__documents=999)
     with Path("params.yaml").open("w", encoding="utf-8") as file:
         YAML(typ="safe").dump(params, file)
     message = f"{P}corpus.sequence_length: 600: {LONG}"
@@ -144,9 +161,9 @@ def test_a_stretched_context_counts_from_what_it_was_before(
     config = json.loads(Path("dense/config.json").read_text(encoding="utf-8"))
     config["rope_parameters"] = {"rope_theta": 10000.0} | stretched
     Path("dense/config.json").write_text(json.dumps(config), encoding="utf-8")
-    make_project(here, local_params(Path("dense"), corpus__sequence_length=most))
+    make_project(here, local_params(Path("dense"), corpus__sequence_length=most, sample__documents=999))
     assert run(plan.main, "--check").exit_code == 0
-    make_project(here, local_params(Path("dense"), corpus__sequence_length=most + 1))
+    make_project(here, local_params(Path("dense"), corpus__sequence_length=most + 1, sample__documents=999))
     assert said(plan.main, "--check") == (
         f"{P}corpus.sequence_length: {most + 1}: more than the {most} tokens that the model can read "
         "(max_position_embeddings); lower it"

@@ -10,7 +10,7 @@ from gguf import GGUFReader
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from secateurs.checkpoints.saving import save_model
-from secateurs.choose.target import check_target, decoder_share
+from secateurs.choose.target import check_target, coarse_steps, decoder_share, reached_share
 from secateurs.choose.weight_bytes import PRECISIONS, bound, weight_bytes
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
@@ -238,3 +238,18 @@ def test_a_target_that_removes_nothing_is_refused(
 def test_a_target_that_nobody_can_mean_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         settings_of(changes)
+
+
+@pytest.mark.parametrize(("multiple", "told"), [(32, True), (1, False)])
+def test_steps_that_take_much_more_than_was_asked_for_are_told(
+    tiny_model: Make, multiple: int, told: bool
+) -> None:
+    model, budget = tiny_model(), DENSE.changed(sparsity=0.1, width_multiple=multiple)
+    reached = reached_share(model, budget)
+    pruned = prune_model(model, tokens("news"), SMALL.changed(prune=budget))
+    assert reached == pytest.approx(pruned.history[-1]["sparsity"])
+    message = (
+        "prune.width_multiple: 32: whole steps take 19.8% of the decoder's parameters, where 10.0% were "
+        "asked for; a smaller multiple comes nearer"
+    )
+    assert coarse_steps(budget, 0.1, reached) == (message if told else "")

@@ -128,7 +128,11 @@ def test_the_plan_says_how_long_how_much_and_on_what_it_rests(project: Path, den
     assert 88 <= int(together.split()[1]) < 100
     assert any("measured just now in float32 matrix products on cpu" in line for line in lines)
     assert any(line.startswith("Memory: ") for line in lines)
-    assert not [line for line in lines if line.startswith("Warning")]
+    # A tenth of 48 channels is less than a step of 32.
+    assert [line for line in lines if line.startswith("Warning")] == [
+        "Warning: prune.width_multiple: 32: whole steps take 19.8% of the decoder's parameters, where 10.0% "
+        "were asked for; a smaller multiple comes nearer."
+    ]
 
 
 def test_a_model_that_cannot_be_read_is_one_message(project: Path, dense_dir: Path) -> None:
@@ -143,5 +147,5 @@ def test_half_precision_on_a_cpu_is_warned_of(project: Path, dense_dir: Path) ->
     made_of(project, dense_dir)
     params = project / "params.yaml"
     params.write_text(params.read_text(encoding="utf-8").replace("dtype: float32", "dtype: bfloat16"))
-    warning = next(line for line in output().splitlines() if line.startswith("Warning"))
+    (warning,) = [line for line in output().splitlines() if "compute.dtype" in line]
     assert "compute.dtype: bfloat16 on a CPU" in warning

@@ -93,3 +93,12 @@ def test_runs_that_were_scored_on_other_items_share_no_front() -> None:
         "many": "",
         "worse": "",
     }
+
+
+def test_metrics_without_accuracy_are_those_of_a_run_without_tasks(tmp_path: Path) -> None:
+    write_evidence(tmp_path)
+    metrics = build_metrics(read_back(tmp_path))
+    for model in ("dense", "pruned"):
+        del metrics[model]["accuracy"]
+    assert trial("a", {}, metrics).accuracy is None
+    assert trial("dense", {}, metrics, "dense").accuracy is None
