@@ -47,7 +47,7 @@ def test_a_share_that_leaves_a_split_too_little_is_named(here: Path, dense_dir: 
 @pytest.mark.parametrize("case", CASES)
 def test_too_little_text_is_refused_by_its_cause(case: str, here: Path, dense_dir: Path) -> None:
     documents, message = CASES[case]
-    length = {"corpus__sequence_length": 256 if case == "forms" else 16}
+    length = {"corpus__sequence_length": 256, "sample__documents": 70} if case == "forms" else {}
     make_project(here, local_params(dense_dir, domains={"tales": LINES}, benchmarks={}, **length))
     Path("tales.txt").write_text("\n".join(documents), encoding="utf-8")
     for command, *arguments in ((model.main,), (sources.main, "tales"), (sample.main,)):

@@ -51,7 +51,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "another field": ({"domains": {"tales": LINES | {"path": "items.jsonl", "reader": {"format": "jsonl",
                                                                                        "field": "body"}}}},
         f"{P}domains.tales.path: items.jsonl:1: no field 'body'; the line has question, choices, labels, answer"),
-    "a number in a field": ({"domains": {"tales": LINES | {"path": "items.jsonl", "reader": {"format": "csv",
+    "another column": ({"domains": {"tales": LINES | {"path": "items.jsonl", "reader": {"format": "csv",
                                                                                              "field": "body"}}}},
         f"{P}domains.tales.path: items.jsonl: no column 'body'; it has {', '.join(HEADER)}"),
     "no table": ({"domains": {"tales": LINES | {"path": "items.jsonl", "reader": {"format": "parquet",
