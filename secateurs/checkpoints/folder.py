@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import CONFIG_MAPPING
-
 from secateurs.checkpoints.raw_config import CONFIG, check_named_files, check_raw
 from secateurs.checkpoints.weight_files import check_parts, is_read
 from secateurs.errors import InputError
@@ -45,7 +43,7 @@ def check_folder(folder: Path) -> None:
         check_named_files(name, content)
     config = read[CONFIG]
     check_raw(config)
-    if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING:
+    if "auto_map" in config and not _is_known(config.get("model_type")):
         raise InputError(
             f"{CONFIG}: model_type: {config.get('model_type')}: not known to transformers, and code that "
             "comes with a model is not run; choose a model whose family transformers has"
@@ -125,3 +123,10 @@ def check_config(config: Mapping[str, Any]) -> None:
             "per_layer` and cannot be pruned again; start from the dense model, or from one pruned with "
             "`widths: uniform`"
         )
+
+
+def _is_known(family: Any) -> bool:
+    # Imported where it is asked for: it takes a second, and few folders bring code.
+    from transformers import CONFIG_MAPPING
+
+    return family in CONFIG_MAPPING

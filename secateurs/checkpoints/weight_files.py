@@ -3,19 +3,23 @@
 Of several formats it reads one, the first of its order that is there, and passes over the rest in silence.
 """
 
+from __future__ import annotations
+
 import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from secateurs.checkpoints.raw_config import check_inside
 from secateurs.errors import InputError
 from secateurs.files.decoding import decode, parse_json
+
+# Only folders that hold the weights twice are compared; torch, which takes a second, is for those.
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -99,6 +103,8 @@ def compare_sets(folder: Path, named: str | None) -> None:
 
 def _pairs(folder: Path, read: set[str], pickles: list[Path]) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Name, safetensors' and pickle's tensor of those that both have."""
+    import torch
+
     where: dict[str, str] = {}
     for path in sorted(read):
         with safe_open(folder / path, framework="pt") as file:
@@ -108,7 +114,7 @@ def _pairs(folder: Path, read: set[str], pickles: list[Path]) -> Iterator[tuple[
         tensors = torch.load(pickled, map_location="cpu", weights_only=True, mmap=True)
         if not isinstance(tensors, dict):
             raise ValueError(f"{pickled.name} holds a {type(tensors).__name__}")
-        for name in sorted(name for name, tensor in tensors.items() if isinstance(tensor, Tensor)):
+        for name in sorted(name for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)):
             if name in where:
                 with safe_open(folder / where[name], framework="pt") as file:
                     yield name, file.get_tensor(name), tensors[name]
@@ -116,6 +122,8 @@ def _pairs(folder: Path, read: set[str], pickles: list[Path]) -> Iterator[tuple[
 
 def _same(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors are equal once both have the smaller dtype: some repositories round one of them."""
+    import torch
+
     dtype = min(one.dtype, other.dtype, key=lambda dtype: dtype.itemsize)
     return torch.equal(one.to(dtype), other.to(dtype))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from secateurs.checkpoints.loading import UNREADABLE, unreadable
@@ -23,6 +23,8 @@ from stages.params.yaml_file import read_yaml
 
 LOCK = Path("dvc.lock")
 WEIGHTS = ".safetensors"
+# After which the hub is taken to be out of reach.
+HUB_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,18 @@ def configured_architecture(source: ModelSource) -> Architecture | None:
         return Architecture(read_shapes(MODEL), str(MODEL), 0)
     if isinstance(source, HubModel):
         where = f"{PARAMS_FILE}: model.id: {source.id}"
-        shapes = _shapes(where, source.id, revision=source.revision)
-        return Architecture(shapes, f"the config of {source.id}", _hub_bytes(source))
+        # One request tells whether the hub can be reached; the library's way to the config tries five times.
+        download, reached = _hub_bytes(source)
+        try:
+            shapes = _shapes(where, source.id, revision=source.revision, local_files_only=not reached)
+        except InputError:
+            if reached:
+                raise
+            raise InputError(
+                f"{where}: the hub cannot be reached, and the config is not in its cache; connect, or give a "
+                "folder: model.source: path"
+            ) from None
+        return Architecture(shapes, f"the config of {source.id}", download)
     if isinstance(source, PathModel):
         path = located(source.path, "model.path")
         where = f"{PARAMS_FILE}: model.path: {source.path}"
@@ -85,13 +97,19 @@ def _shapes(where: str, name: str | Path, **options: Any) -> PreTrainedModel:
     return model
 
 
-def _hub_bytes(source: HubModel) -> int | None:
+def _hub_bytes(source: HubModel) -> tuple[int | None, bool]:
+    """Bytes of the weights, None where the hub does not tell; and whether the hub can be reached."""
     try:
-        files = HfApi().model_info(source.id, revision=source.revision, files_metadata=True).siblings or []
-    except (HfHubHTTPError, OSError):
-        # The config came from a cache, and the hub cannot be asked.
-        return None
-    return sum(file.size or 0 for file in files if file.rfilename.endswith(WEIGHTS)) or None
+        found = HfApi().model_info(
+            source.id, revision=source.revision, files_metadata=True, timeout=HUB_SECONDS
+        )
+    except HfHubHTTPError:
+        return None, True
+    except (OSError, HTTPError):
+        # The config may be in a cache.
+        return None, False
+    files = found.siblings or []
+    return sum(file.size or 0 for file in files if file.rfilename.endswith(WEIGHTS)) or None, True
 
 
 def _is_in_place() -> bool:

@@ -4,10 +4,10 @@ The plan makes all of these checks; the model stage, which a plain `dvc repro` r
 the stages that read a changed setting repeat what concerns them. They refuse, and compute nothing.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from __future__ import annotations
 
-from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from secateurs.checkpoints.folder import check_file, check_folder
 from secateurs.errors import InputError, SettingError
@@ -28,6 +28,10 @@ from secateurs.text.readers import check_first
 from secateurs.text.task_items import check_task
 from stages.common.paths import DATA
 from stages.params.file import PARAMS_FILE, Params, in_file
+
+# For their types alone: what params.yaml shows by itself is said before these libraries are here.
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 
 def check_early(params: Params) -> None:

@@ -13,8 +13,8 @@ from secateurs.families.decoder import decoder_parameters, text_config
 from secateurs.families.experts import open_experts
 from secateurs.kinds.sites import sites_of
 from secateurs.settings.sources import DIALOGUE_DOMAIN, SELF_DOMAIN
-from secateurs.text.rows import times
 from stages.params.file import Params
+from stages.planning.schedule import portions
 
 # Forward and backward passes reach this fraction of the speed of large matrix products: measured in the
 # default run on two cores and, on an H200, with Qwen2.5-7B's shapes (data/bench).
@@ -38,13 +38,6 @@ class Work:
     def seconds(self, speed: float) -> float:
         """Of all its runs, at `speed` operations a second."""
         return self.runs * (START_SECONDS + self.operations / speed)
-
-
-def portions(params: Params) -> dict[str, int]:
-    """How many sequences of each domain are read for each one that params.yaml asks of every domain."""
-    domains = params.counted()
-    others = len(domains) - (DIALOGUE_DOMAIN in domains)
-    return {domain: times(1.0, others) if domain == DIALOGUE_DOMAIN else 1 for domain in domains}
 
 
 def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
@@ -105,7 +98,8 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
             "surgery", 1, healed + chosen_by, healed * healing + chosen_by * 3 * 2.0 * decoder, pruned_bytes
         ),
         Work("evaluate dense", 1, scored + asked, (scored + asked) * forward, 0.0),
-        Work("evaluate pruned", 1, scored + asked + timed, (scored + asked + timed) * forward, 0.0),
+        Work("evaluate pruned", 1, scored + asked, (scored + asked) * forward, 0.0),
+        Work("timings", 1, timed, timed * forward, 0.0),
     ]
 
 

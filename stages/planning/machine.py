@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from secateurs.evaluation.units import size
 from stages.params.file import PARAMS_FILE, Params
 from stages.planning.estimate import measure_speed
+from stages.planning.memory import Need
 
 # float32 may be this much slower before it is no longer the better choice on a CPU.
 FASTER = 1.2
@@ -34,19 +36,19 @@ def this_machine(device: torch.device) -> Machine:
     return Machine(f"{device.type}, {cores} cores", device, psutil.virtual_memory().total, free)
 
 
-def warnings(params: Params, machine: Machine, memory: Mapping[str, float], disk: float) -> Iterator[str]:
+def warnings(params: Params, machine: Machine, memory: Mapping[str, Need], disk: float) -> Iterator[str]:
     """What will not fit or not be fast, a line each with what to do about it.
 
-    memory: bytes that each stage holds at once; disk: bytes that the run fetches and leaves.
+    memory: what each stage needs of the device; disk: bytes that the run fetches and leaves.
     """
-    for stage, needed in memory.items():
-        if needed > machine.memory and params.compute.device != "sharded":
+    for stage, need in memory.items():
+        if need.least > machine.memory and params.compute.device != "sharded":
             yield (
-                f"{stage} needs about {needed / 1e9:,.1f} GB of memory at once and {machine.kind} has "
-                f"{machine.memory / 1e9:,.1f} GB; {_remedy(stage, params)}"
+                f"{stage} needs about {size(need.least)} of memory at once and {machine.kind} has "
+                f"{size(machine.memory)}; {_remedy(stage, params, machine)}"
             )
     if disk > machine.free:
-        yield f"the run leaves about {disk / 1e9:,.1f} GB on a disk with {machine.free / 1e9:,.1f} GB free"
+        yield f"the run leaves about {size(disk)} on a disk with {size(machine.free)} free"
     dtype = params.compute.dtype
     if machine.device.type == "cpu" and dtype != "float32":
         speeds = [measure_speed(machine.device, one, seconds=0.2) for one in (dtype, "float32")]
@@ -57,9 +59,10 @@ def warnings(params: Params, machine: Machine, memory: Mapping[str, float], disk
         )
 
 
-def _remedy(stage: str, params: Params) -> str:
+def _remedy(stage: str, params: Params, machine: Machine) -> str:
     smaller = "compute.dtype: bfloat16 halves it" if params.compute.dtype == "float32" else ""
-    batch = "" if params.capture.batch_size == 1 else "capture.batch_size: 1"
+    # Accelerators come to that by themselves.
+    batch = "capture.batch_size: 1" if params.capture.batch_size > 1 and machine.device.type == "cpu" else ""
     again = (
         "" if params.capture.checkpointing or not params.capture.gradients else "capture.checkpointing: true"
     )

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,44 @@ def test_a_model_on_the_hub_is_known_by_its_config_and_the_sizes_of_its_files(
         assert not list(tmp_path.rglob("*.safetensors"))
 
 
+def test_a_hub_that_cannot_be_reached_is_asked_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SCRIPT, "owner/tiny"]
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        asked: list[bytes] = []
+
+        def refuse() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                asked.append(connection.recv(1000).split(b"\r\n")[0])
+                connection.close()
+
+        threading.Thread(target=refuse, daemon=True).start()
+        env = environment(f"http://127.0.0.1:{server.getsockname()[1]}", tmp_path) | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        server.shutdown(socket.SHUT_RDWR)
+    assert "params.yaml: model.id: owner/tiny: the hub cannot be reached" in done.stderr
+    assert b"GET /api/models/owner/tiny/revision/main?blobs=true HTTP/1.1" in asked
+    assert len(asked) == len(set(asked))
+
+
+def test_the_schedule_is_there_before_any_large_library() -> None:
+    code = "import stages.plan, sys; print({'torch', 'transformers.modeling_utils', 'lm_eval'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_the_schedule_is_shown_even_where_the_model_cannot_be_read(project: Path, dense_dir: Path) -> None:
+    made_of(project, dense_dir)
+    (project / "data/model/config.json").write_text("{", encoding="utf-8")
+    shown = CliRunner().invoke(plan.main, []).stdout
+    assert "dense -> r1: 3.4% of the decoder's parameters removed" in shown
+
+
 def test_a_package_that_is_not_here_says_how_to_get_it(project: Path) -> None:
     assert "`dvc repro model` fetches it" in output()
 
@@ -117,7 +157,7 @@ def test_what_data_model_was_made_of_decides_whether_it_is_priced(project: Path,
 
 def test_what_the_card_says_of_a_model_does_not(project: Path, dense_dir: Path) -> None:
     made_of(project, dense_dir, licence="mit")
-    assert "0.0 M parameters (data/model)" in output()
+    assert "31.5 k parameters (data/model)" in output()
 
 
 def test_the_plan_says_how_long_how_much_and_on_what_it_rests(project: Path, dense_dir: Path) -> None:

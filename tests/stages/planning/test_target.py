@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from secateurs.errors import InputError
-from stages import plan
 from stages.params.file import Params
-from stages.planning.architecture import Architecture, read_shapes
+from stages.planning.architecture import read_shapes
 from stages.planning.estimate import estimate_work
+from stages.planning.schedule import schedule
 from stages.planning.target import check_budget, target_lines
 from tests.project import change, read_yaml
 from tests.tiny import make_tiny_model
@@ -38,14 +38,8 @@ def test_bytes_at_another_precision_are_shown_beside_those_on_disk(dense_dir: Pa
     assert f"At bfloat16 they take {2 * (WHOLE - 3000) / 1e6:,.1f} MB" in text
 
 
-def test_the_schedule_follows_the_target(dense_dir: Path) -> None:
-    found = Architecture(read_shapes(dense_dir), "here", 0)
-    lines = plan.schedule(params({"parameters": WHOLE - 3000}), found)
-    assert f"  dense -> r1: {0.34 * 3000 / DECODER:.1%} of the decoder's parameters removed" in lines
-
-
 def test_without_the_model_the_schedule_says_shares_of_what_is_to_go() -> None:
-    assert "  dense -> r1: 34.0% of what is to go removed" in plan.schedule(params({"parameters": 9}), None)
+    assert "  dense -> r1: 34.0% of what is to go removed" in schedule(params({"parameters": 9}))
 
 
 def test_the_disk_is_that_of_the_target(dense_dir: Path) -> None:
