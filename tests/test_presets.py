@@ -20,6 +20,8 @@ from secateurs.text.task_items import ADAPTERS, RUNS_CODE
 from stages import preset
 from stages.params.file import Params, parse_params
 from stages.params.overlay import overlaid, preset_names, whole_preset
+from stages.planning.machine import Machine, warnings
+from stages.planning.memory import memory_needs
 from tests.project import ENVIRONMENT, PARAMS
 
 QWEN = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
@@ -32,6 +34,12 @@ PUBLISHED: dict[str, tuple[str, tuple[int, ...], dict[str, Any], int]] = {
         "qwen2",
         (3584, 18944, 28, 28, 4, 152064),
         {**QWEN, "max_position_embeddings": 131072},
+        7_615_616_512,
+    ),
+    "qwen2.5-7b-instruct": (
+        "qwen2",
+        (3584, 18944, 28, 28, 4, 152064),
+        {**QWEN, "max_position_embeddings": 32768},
         7_615_616_512,
     ),
     "qwen2.5-32b": (
@@ -119,6 +127,23 @@ def run_in(directory: Path, command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, shell=True, cwd=directory, env=ENVIRONMENT, capture_output=True, text=True, check=False
     )
+
+
+@pytest.mark.parametrize("name", ["qwen2.5-7b", "qwen2.5-7b-instruct"])
+def test_a_card_of_80_gb_prunes_7b_as_the_preset_is(name: str) -> None:
+    params = preset_params(name)
+    needs = memory_needs(params, architecture(name), "cuda")
+    assert max(need.least for need in needs.values()) < 50e9
+    assert needs["capture"].usual < 80e9
+    card = Machine("card", torch.device("cuda"), memory=80 * 10**9, free=10**12)
+    assert list(warnings(params, card, needs, 0.0)) == []
+
+
+def test_the_preset_of_an_instruct_model_reads_dialogues_and_asks_word_problems() -> None:
+    params = preset_params("qwen2.5-7b-instruct")
+    assert params.mixture["dialogues"] == 7
+    assert "gsm8k" in params.benchmarks
+    assert params.evaluate.chat_template
 
 
 def test_an_unknown_name_lists_the_presets() -> None:

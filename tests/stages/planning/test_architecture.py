@@ -134,7 +134,8 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(tmp_path: Path) -> None:
 
 
 def test_the_schedule_is_there_before_any_large_library() -> None:
-    code = "import stages.plan, sys; print({'torch', 'transformers.modeling_utils', 'lm_eval'} & set(sys.modules))"
+    large = "{'torch', 'transformers.modeling_utils', 'lm_eval'}"
+    code = f"import stages.plan, sys; print({large} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
