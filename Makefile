@@ -63,7 +63,7 @@ sweep: setup ## Run experiments over settings (SWEEP=...) and draw them in data/
 	@python -m stages.sweep $(if $(BY),--by $(BY))
 
 # Without this, a column for each of some hundred measures and for each file that a stage reads.
-UNSHOWN = ^(data|stages|dense|pruned|calibration|recovered|recovery|difference)|Created|State|Executor|.*_(lowest|highest|stderr)$$|^ratio\.(macs|weight|peak|decoder|bits)|^ratio\.perplexity\.(?!geometric_mean)
+UNSHOWN = ^(data|stages|dense|pruned|calibration|recovered|recovery|difference)|Created|Executor|.*_(lowest|highest|stderr)$$|^ratio\.(macs|weight|peak|decoder|bits)|^ratio\.perplexity\.(?!geometric_mean)
 experiments: setup ## List the experiments: the settings that differ, and the ratios pruned / dense
 	@env COLUMNS=240 dvc exp show --no-pager --only-changed --drop '$(UNSHOWN)'
 
