@@ -13,6 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from secateurs.checkpoints.modelling_file import MODELLING_FILE, OwnCode
 from secateurs.families.decoder import layers_name
 from secateurs.families.old_names import old_names
+from secateurs.files.atomic import make_readable
 from secateurs.files.json_file import write_json
 
 
@@ -47,6 +48,8 @@ def save_model(model: PreTrainedModel, directory: Path) -> None:
         config.auto_map = own.auto_map
     # transformers renames some stock classes' weights between file and memory, but not those of own classes.
     model.save_pretrained(directory, save_original_format=not own_sizes)
+    for weights in directory.glob("*.safetensors"):
+        make_readable(weights)
     path = directory / "config.json"
     saved = json.loads(path.read_text(encoding="utf-8"))
     # Left out, it would mean what the reader's version has for a default.

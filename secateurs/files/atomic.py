@@ -91,11 +91,15 @@ def _flush(path: Path) -> None:
             _flush(Path(directory, name))
         _sync(Path(directory))
     if not _is_directory(path):
-        # Some libraries create files for their owner alone, which another user's program then cannot read.
-        mask = os.umask(0)
-        os.umask(mask)
-        path.chmod(0o666 & ~mask)
+        make_readable(path)
         _sync(path)
+
+
+def make_readable(file: Path) -> None:
+    """Give a file the rights of a new one: some libraries create theirs for their owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    file.chmod(0o666 & ~mask)
 
 
 def _sync(path: Path) -> None:

@@ -194,3 +194,10 @@ def test_a_model_of_an_own_class_is_saved_again_with_it(tmp_path: Path) -> None:
     assert read(tmp_path / "twice")["auto_map"] == read(tmp_path / "once")["auto_map"]
     first, second = (tmp_path / one / "modeling_pruned.py" for one in ("once", "twice"))
     assert second.read_text() == first.read_text()
+
+
+def test_other_users_can_read_what_is_saved(tmp_path: Path) -> None:
+    save_model(tiny("llama"), tmp_path / "saved")
+    (tmp_path / "plain").touch()
+    files = list((tmp_path / "saved").iterdir())
+    assert {file.stat().st_mode for file in files} == {(tmp_path / "plain").stat().st_mode}
