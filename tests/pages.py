@@ -60,6 +60,7 @@ RUN_BY = {
         ["python -m venv prune", "prune/bin/python -m pip install --constraint constraints.txt ."],
         "tests/test_api.py::test_what_is_installed_is_what_the_program_imports",
     ),
+    "python -m stages.timings": "tests/test_evaluate.py::test_times_are_taken_once_for_the_same_checkpoints",
     "python -m stages.plan": "tests/test_plan.py::test_a_bad_file_ends_with_one_message_and_status_1",
     **dict.fromkeys(
         ["python -m stages.plan --rounds 6 --curve cubic", "python -m stages.plan --rounds 3"],
