@@ -40,7 +40,7 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], number
 def _block(block: Block) -> str:
     match block:
         case Verdict(text, advice):
-            return "\n".join([f"**{text}**", "", *(f"- {line}" for line in advice)])
+            return "\n".join([f"**{_cell(text)}**", "", *(f"- {_cell(line)}" for line in advice)])
         case Text(text):
             return text
         case Table(columns, rows, numbers):

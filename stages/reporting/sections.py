@@ -190,7 +190,9 @@ def _weights(entries: Sequence[Mapping[str, Any]]) -> list[Block]:
 
 def layers(evidence: Evidence) -> Section:
     """What each layer keeps, and what it misses before and after healing."""
-    blocks: list[Block] = [Text(_widths(evidence))] if uniform(evidence) else [*_figure("kept_channels")]
+    blocks: list[Block] = []
+    if evidence.rounds[-1]["kept"]:
+        blocks += [Text(_widths(evidence))] if uniform(evidence) else _figure("kept_channels")
     if evidence.healing:
         blocks += _figure("healing_error")
     return Section("Layers", blocks)
