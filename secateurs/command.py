@@ -1,5 +1,6 @@
 """What `secateurs prune` does: the library's steps from files to a checkpoint, in order."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from secateurs.evaluation.units import count, size
 from secateurs.evaluation.verdict import Facts, advice, verdict
 from secateurs.families.decoder import decoder_parameters
 from secateurs.files.atomic import atomic
+from secateurs.gguf.converter import CONVERTER, VARIABLE, find_converter
 from secateurs.gguf.llama_quantize import K_QUANTS, SOURCE_PRECISION, find_program, quantise
-from secateurs.gguf.writing import write_gguf
+from secateurs.gguf.writing import Target, write_gguf
 from secateurs.prune import Pruned, prune_model
 from secateurs.settings.groups import Corpus
 from secateurs.settings.method import Settings, settings_of
@@ -43,6 +45,9 @@ def prune_to(order: Order, say: Say) -> None:
     """
     settings = settings_of(order.changes)
     program = find_program("llama-quantize") if order.precision in K_QUANTS else None
+    if order.precision is not None:
+        # Now, and not after the pruning.
+        find_converter(os.environ.get(VARIABLE, CONVERTER), VARIABLE)
     texts = {source.domain: documents(source.domain, _domain(source)) for source in order.sources}
     dense, tokenizer = load_dense(_source(order.model))
     calibration, heldout = _corpus(texts, tokenizer, settings, order.tokens)
@@ -176,13 +181,14 @@ def _card(order: Order, pruned: Pruned, facts: Facts, proof: Proof) -> str:
 def _export(order: Order, tokenizer: PreTrainedTokenizerBase, program: str | None) -> Path:
     assert order.precision is not None, "asked for only with a precision"
     target, name = order.out.with_name(f"{order.out.name}.gguf"), order.out.name
+    converter = find_converter(os.environ.get(VARIABLE, CONVERTER), VARIABLE)
     with atomic(target) as path:
         if program is None:
-            write_gguf(order.out, tokenizer, path, order.precision, name)
+            write_gguf(order.out, tokenizer, Target(path, order.precision, name), converter)
         else:
             source = path.with_name(f".{path.name}.source")
             try:
-                write_gguf(order.out, tokenizer, source, SOURCE_PRECISION, name)
+                write_gguf(order.out, tokenizer, Target(source, SOURCE_PRECISION, name), converter)
                 quantise(program, source, path, order.precision)
             finally:
                 source.unlink(missing_ok=True)

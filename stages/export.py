@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 from secateurs.files.atomic import atomic
+from secateurs.gguf.converter import find_converter
 from secateurs.gguf.llama_quantize import K_QUANTS, SOURCE_PRECISION, find_program, quantise
-from secateurs.gguf.writing import write_gguf
+from secateurs.gguf.writing import Target, write_gguf
 from stages.common.checkpoints import load_tokenizer
 from stages.common.console import stage, summary
 from stages.common.hashes import check_hashes
@@ -26,8 +27,16 @@ def main() -> None:
 
 
 def _write(params: Params, path: Path, precision: str | None = None) -> str:
-    precision, name = precision or params.export.precision, f"{params.model.name}-pruned"
-    return f"{write_gguf(PRUNED, load_tokenizer(PRUNED), path, precision, name)}, {precision}"
+    target = Target(path, precision or params.export.precision, f"{params.model.name}-pruned")
+    converter = find_converter(params.export.converter)
+    architecture, left_out = write_gguf(PRUNED, load_tokenizer(PRUNED), target, converter)
+    return ", ".join(
+        [
+            architecture,
+            *([target.precision] if precision is None else []),
+            *(f"without {one}" for one in left_out),
+        ]
+    )
 
 
 def _write_k_quants(params: Params, path: Path) -> str:
@@ -35,11 +44,11 @@ def _write_k_quants(params: Params, path: Path) -> str:
     # Named as what is being made, so that a later run clears it away after a kill.
     source = path.with_name(f".source.gguf.{os.getpid()}.tmp")
     try:
-        architecture, _ = _write(params, source, SOURCE_PRECISION).split(", ")
+        written = _write(params, source, SOURCE_PRECISION)
         other = quantise(program, source, path, precision)
     finally:
         source.unlink(missing_ok=True)
-    return ", ".join([architecture, precision, *([other] if other else [])])
+    return ", ".join([written, precision, *([other] if other else [])])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from secateurs.checkpoints.family_proof import unproved
 from secateurs.errors import InputError
 from secateurs.families.discover import family_of
 from secateurs.families.examples import example_config
-from secateurs.gguf.architectures import GGUF
+from secateurs.gguf.converter import COMPARED
 from stages.common.console import stage
 
 PAGE = Path("docs/families.md")
@@ -35,7 +35,7 @@ heads (a model whose KV groups have one query head each, as some examples have, 
 
 `healed by`: *residual* corrects the error that the residual stream has gathered ([method](method.md));
 *least squares* where the place in the stream was not found; *nothing* where layers hand each other more
-than the stream. `GGUF`: whether an export for llama.cpp is written.
+than the stream. `GGUF`: whether an export was compared with llama.cpp, token by token.
 
 | model_type | mlp | attention | query_heads | healed by | GGUF |
 | --- | --- | --- | --- | --- | --- |
@@ -88,7 +88,7 @@ def page(rows: Sequence[Row]) -> str:
     lines = [HEAD.format(count=len(rows), version=transformers.__version__, **counts)]
     for row in (one for one in rows if one.pruned):
         kinds = " | ".join("yes" if row.reasons[kind] is None else "" for kind in KINDS)
-        gguf = "yes" if row.model_type in GGUF else ""
+        gguf = "yes" if row.model_type in COMPARED else ""
         lines.append(f"| {row.model_type} | {kinds} | {row.healing} | {gguf} |\n")
     lines.append(REFUSED)
     lines += [

@@ -12,14 +12,17 @@ from click.testing import CliRunner
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from secateurs.cli import main
+from secateurs.gguf.converter import VARIABLE
 from tests.project import ROOT, text
+from tests.test_export import CONVERTER, NEEDS_CONVERTER
 
 FEW = ["--tokens", "24", "--device", "cpu"]
 FEW += ["--set", "surgery.sequences=4", "--set", "surgery.choice_sequences=1", "--set", "capture.sequences=2"]
 
 
 @pytest.fixture
-def tickets(here: Path) -> Path:
+def tickets(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(VARIABLE, str(CONVERTER))
     lines = (json.dumps({"body": line}) for line in text(3).splitlines())
     (here / "tickets.jsonl").write_text("\n".join(lines), encoding="utf-8")
     (here / "docs").mkdir()
@@ -35,6 +38,7 @@ def run(*arguments: str) -> str:
 
 
 @pytest.mark.usefixtures("quick_programs")
+@NEEDS_CONVERTER
 def test_a_folder_and_tickets_become_a_smaller_checkpoint_and_a_gguf(dense_dir: Path, tickets: Path) -> None:
     said = run(
         str(dense_dir), "--text", "tickets.jsonl:body", "--text", "docs", "--sparsity", "0.2",

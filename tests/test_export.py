@@ -8,15 +8,17 @@ import gguf
 import pytest
 import torch
 from click.testing import CliRunner
-from gguf import GGUFReader
+from gguf import GGUFReader, GGUFWriter
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from secateurs.checkpoints.dense import load_dense
+from secateurs.checkpoints.gguf_pre_tokenizers import RULES
 from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError, SettingError
-from secateurs.gguf.pre_tokenizers import RULES
-from secateurs.gguf.writing import write_gguf
+from secateurs.gguf.converter import COMPARED, PROGRAM, find_converter
+from secateurs.gguf.vocabulary import write_tokenizer
+from secateurs.gguf.writing import Target, write_gguf
 from secateurs.kinds.sites import all_kept_masks, cut
 from secateurs.settings.sources import PathModel
 from secateurs.text.documents import Sequence
@@ -26,6 +28,7 @@ from secateurs.vocabulary.ranking import kept_tokens, removal_order
 from stages import portability
 from stages.common.artifacts import write_sequences
 from tests.families.test_families import half_masks, tiny
+from tests.gguf.files import llama_file
 from tests.project import ROOT, run_make
 from tests.tiny import make_tiny_tokenizer
 
@@ -33,6 +36,10 @@ TEXT = "The quick brown fox's 123 jumps, over the lazy dog:\n\n  twice in 2024! 
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0}
 LLAMA3 |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 32}
 QWEN2_WORDS = RULES["qwen2"][0]
+CONVERTER = ROOT / ".llama/converter"
+NEEDS_CONVERTER = pytest.mark.skipif(
+    not (CONVERTER / PROGRAM).is_file(), reason="`make test` puts llama.cpp's converter in .llama/converter"
+)
 
 
 def trained_tokenizer(words: str | None = None) -> PreTrainedTokenizerFast:
@@ -51,6 +58,7 @@ def trained_tokenizer(words: str | None = None) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
 
 
+@NEEDS_CONVERTER
 def test_a_trimmed_vocabulary_is_written_whole(tmp_path: Path) -> None:
     tokenizer = trained_tokenizer(QWEN2_WORDS)
     model = tiny("qwen2", vocab_size=320)
@@ -59,7 +67,7 @@ def test_a_trimmed_vocabulary_is_written_whole(tmp_path: Path) -> None:
     trimmed = trim_vocabulary(model, tokenizer, kept_tokens(pieces, order, 272, multiple=16))
     save_model(model, tmp_path)
     trimmed.save_pretrained(tmp_path)
-    write_gguf(tmp_path, trimmed, tmp_path / "model.gguf", "f32", "tiny")
+    write_gguf(tmp_path, trimmed, Target(tmp_path / "model.gguf", "f32", "tiny"), CONVERTER)
     read = AutoTokenizer.from_pretrained(tmp_path, gguf_file="model.gguf")
     assert len(trimmed) == model.config.vocab_size == 272
     # transformers' class for this family adds an end token of its own.
@@ -88,8 +96,9 @@ def unequal(family: str) -> dict[str, torch.Tensor]:
 
 
 def written(directory: Path, precision: str = "f32") -> tuple[str, Path]:
-    path = directory / "model.gguf"
-    return write_gguf(directory, AutoTokenizer.from_pretrained(directory), path, precision, "tiny"), path
+    target = Target(directory / "model.gguf", precision, "tiny")
+    architecture, _ = write_gguf(directory, AutoTokenizer.from_pretrained(directory), target, CONVERTER)
+    return architecture, target.path
 
 
 def fields(path: Path) -> dict[str, Any]:
@@ -101,8 +110,8 @@ def load(directory: Path, **options: Any) -> PreTrainedModel:
 
 
 def test_the_model_stage_parses_a_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    directory = checkpoint(tmp_path / "model", "qwen2")
-    _, path = written(directory)
+    directory = checkpoint(tmp_path / "model", "llama")
+    path = llama_file(directory)
     parsed = []
 
     class Counted(GGUFReader):
@@ -118,6 +127,7 @@ def test_the_model_stage_parses_a_file_once(tmp_path: Path, monkeypatch: pytest.
     assert all(torch.allclose(weight, expected[name]) for name, weight in model.state_dict().items())
 
 
+@NEEDS_CONVERTER
 @pytest.mark.parametrize(
     ("family", "changes"),
     [
@@ -159,7 +169,7 @@ def test_heads_that_stock_qwen2_cannot_take_are_written_layer_by_layer(tmp_path:
 
 
 def test_scaled_angles_become_divisors_of_the_frequencies(tmp_path: Path) -> None:
-    _, path = written(checkpoint(tmp_path, "llama", rope_parameters=LLAMA3))
+    path = llama_file(checkpoint(tmp_path, "llama", rope_parameters=LLAMA3))
     model = load(tmp_path)
     plain = 1e4 ** -(torch.arange(0, 8, 2) / 8)
     (factors,) = (one.data for one in GGUFReader(path).tensors if one.name == "rope_freqs.weight")
@@ -182,7 +192,7 @@ KINDS = [
 def test_matrices_are_written_in_the_precision_asked_for(
     precision: str, kind: int, vocabulary: int, tmp_path: Path
 ) -> None:
-    _, path = written(checkpoint(tmp_path, "llama"), precision)
+    path = llama_file(checkpoint(tmp_path, "llama"), precision)
     kinds = {tensor.name: int(tensor.tensor_type) for tensor in GGUFReader(path).tensors}
     assert kinds["blk.0.attn_q.weight"] == kind
     assert kinds["token_embd.weight"] == vocabulary
@@ -197,27 +207,67 @@ STEPS = [("q8_0", 0.01), ("q5_1", 0.05), ("q4_1", 0.1), ("q4_0", 0.12)]
 def test_fewer_bits_keep_the_weights_to_within_their_steps(
     precision: str, error: float, tmp_path: Path
 ) -> None:
-    _, path = written(checkpoint(tmp_path, "qwen2"), precision)
+    path = llama_file(checkpoint(tmp_path, "llama", attention_bias=False, mlp_bias=False), precision)
     dense, again = load(tmp_path), load(tmp_path, gguf_file=path.name, dtype=torch.float32)
     found = again.state_dict()
     for name, weight in dense.state_dict().items():
         assert float((weight - found[name]).norm()) <= error * float(weight.norm()), name
 
 
-@pytest.mark.parametrize(
-    ("family", "changes", "message"),
-    [
-        ("gemma2", {}, "model_type: gemma2: no GGUF is written for it"),
-        ("llama", {"hidden_act": "gelu"}, "hidden_act: gelu"),
-        ("llama", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}}, "yarn: not"),
-    ],
-)
-def test_what_has_no_place_in_gguf_is_refused(
+YARN: dict[str, Any] = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}
+PARTIAL = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
+# Of layers of several sizes: the family, its config, and the message.
+NO_PLACE: list[tuple[str, dict[str, Any], str]] = [
+    ("qwen3", {}, "model_type: qwen3: its layers differ in size, or have fewer heads than its GGUF"),
+    ("llama", {"hidden_act": "gelu"}, "hidden_act: gelu: llama.cpp computes silu here"),
+    ("llama", {"rope_parameters": YARN}, "rope_type: yarn: not written layer by layer"),
+    ("llama", {"rope_parameters": PARTIAL}, "partial_rotary_factor: 0.5: angles that turn a part of each"),
+    ("mistral", {"sliding_window": 64}, "sliding_window: 64: has no place in this GGUF architecture"),
+]
+
+
+@pytest.mark.parametrize(("family", "changes", "message"), NO_PLACE)
+def test_what_has_no_place_layer_by_layer_is_refused(
+    family: str, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    directory = checkpoint(tmp_path, family, unequal(family), **changes)
+    with pytest.raises(InputError, match=message):
+        written(directory)
+
+
+# Of layers of one size, which llama.cpp's converter writes without a word.
+DROPPED: list[tuple[str, dict[str, Any], str]] = [
+    ("llama", {"hidden_act": "gelu"}, "hidden_act: gelu: has no place in llama.cpp's architecture llama"),
+    ("mistral", {"sliding_window": 64}, "sliding_window: 64: has no place in llama.cpp's architecture llama"),
+    (
+        "gemma2",
+        {"query_pre_attn_scalar": 5},
+        "query_pre_attn_scalar: 5: has no place in llama.cpp's architecture gemma2",
+    ),
+    (
+        "gemma3_text",
+        {"query_pre_attn_scalar": 4},
+        r"layer_types: \['sliding_attention', 'full_attention'\]: has",
+    ),
+    ("smollm3", {"no_rope_layers": [1, 0]}, r"no_rope_layers: \[1, 0\]: has no place in llama.cpp's"),
+]
+
+
+@NEEDS_CONVERTER
+@pytest.mark.parametrize(("family", "changes", "message"), DROPPED)
+def test_what_the_converter_drops_is_refused(
     family: str, changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     directory = checkpoint(tmp_path, family, **changes)
     with pytest.raises(InputError, match=message):
         written(directory)
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_without_the_converter_the_message_says_how_to_get_it(tmp_path: Path) -> None:
+    message = r"^export\.converter: .*: no convert_hf_to_gguf\.py in it; `make export` puts it there, or give"
+    with pytest.raises(SettingError, match=message):
+        find_converter(str(tmp_path))
 
 
 @pytest.mark.parametrize(("precision", "form", "size"), [("f16", "f16", 70_000.0), ("q4_0", "q4_0", 3e6)])
@@ -233,16 +283,16 @@ def test_a_weight_too_large_for_its_format_is_refused(
         r"and would be infinite; set export\.precision: bf16 or f32$"
     )
     with pytest.raises(SettingError, match=message):
-        written(tmp_path, precision)
-    assert written(tmp_path, "bf16")
+        llama_file(tmp_path, precision)
+    assert llama_file(tmp_path, "bf16")
 
 
 def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused(tmp_path: Path) -> None:
     directory = checkpoint(tmp_path, "llama")
     tokenizer = make_tiny_tokenizer()
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    with pytest.raises(InputError, match="pre_tokenizer, normalizer: Whitespace: no llama"):
-        write_gguf(directory, tokenizer, tmp_path / "model.gguf", "f32", "tiny")
+    with pytest.raises(InputError, match="pre_tokenizer, normalizer, ignore_merges: Whitespace: no"):
+        write_tokenizer(GGUFWriter(directory / "model.gguf", "llama"), tokenizer, 320)
 
 
 def test_make_export_runs_its_own_pipeline() -> None:
@@ -251,33 +301,58 @@ def test_make_export_runs_its_own_pipeline() -> None:
     assert (ROOT / "stages/exporting/pipeline.yaml").exists()
 
 
+LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}
+LONGER = YARN | {"factor": 4.0, "original_max_position_embeddings": 128}
+# By family: what the sizes must be for llama.cpp, and the kinds of its architecture.
+SLIDING = ["sliding_attention"]
+SHAPE: dict[str, Any] = {"hidden_size": 64, "head_dim": 16}
+GEMMA3 = SHAPE | {"query_pre_attn_scalar": 16, "layer_types": SLIDING * 2, "sliding_window": 64}
+PORTABLE: list[tuple[str, str, dict[str, Any], str]] = [
+    ("llama", "mlp", SHAPE, "llama"),
+    ("llama", "all", SHAPE | {"rope_parameters": LLAMA3}, "llama"),
+    ("llama", "all", SHAPE | {"rope_parameters": LINEAR}, "llama"),
+    ("llama", "all", SHAPE | {"rope_parameters": LONGER}, "llama"),
+    ("llama", "unequal", SHAPE, "deci"),
+    ("llama", "attention", SHAPE, "llama"),
+    ("llama", "one group", SHAPE, "deci"),
+    ("qwen2", "mlp", SHAPE | {"num_attention_heads": 4, "num_key_value_heads": 2}, "qwen2"),
+    ("qwen2", "all", {"hidden_size": 64, "rope_parameters": LINEAR}, "qwen2"),
+    ("qwen2", "all", {"hidden_size": 64, "rope_parameters": LLAMA3}, "deci"),
+    ("qwen2", "unequal", SHAPE, "deci"),
+    ("qwen2", "query_heads", SHAPE, "deci"),
+    ("mistral", "mlp", SHAPE | {"sliding_window": None}, "llama"),
+    ("mistral", "unequal", SHAPE | {"sliding_window": None}, "deci"),
+    ("qwen3", "mlp", SHAPE | {"attention_bias": False}, "qwen3"),
+    ("gemma2", "mlp", SHAPE | {"query_pre_attn_scalar": 16}, "gemma2"),
+    ("gemma3_text", "mlp", GEMMA3, "gemma3"),
+    ("olmo2", "mlp", {}, "olmo2"),
+    ("smollm3", "mlp", SHAPE | {"no_rope_layers": None}, "smollm3"),
+]
+
+
+def test_the_families_that_were_compared_are_those_of_the_page() -> None:
+    assert {family for family, *_ in PORTABLE} == COMPARED
+
+
 @pytest.mark.portability
-@pytest.mark.parametrize(
-    ("family", "choice", "architecture"),
-    [
-        ("llama", "mlp", "llama"),
-        ("llama", "scaled", "llama"),
-        ("qwen2", "mlp", "qwen2"),
-        ("llama", "unequal", "deci"),
-        ("qwen2", "unequal", "deci"),
-        ("llama", "attention", "llama"),
-        ("qwen2", "query_heads", "deci"),
-        ("llama", "one group", "llama"),
-    ],
-)
+@pytest.mark.parametrize(("family", "choice", "changes", "architecture"), PORTABLE)
 def test_llama_cpp_says_what_transformers_says(
-    family: str, choice: str, architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str,
+    choice: str,
+    changes: dict[str, Any],
+    architecture: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     masks = {
-        "mlp": half_masks(tiny(family), ("mlp",)),
-        "unequal": unequal(family),
-        "attention": half_masks(tiny(family), ("mlp", "attention")),
-        "query_heads": half_masks(tiny(family), ("mlp", "query_heads")),
-        "scaled": {},
-        "one group": {f"{layer}/attention": torch.arange(4) != layer for layer in range(2)},
-    }[choice]
-    changes = {"rope_parameters": LLAMA3} if choice == "scaled" else {}
-    directory = checkpoint(tmp_path, family, masks, hidden_size=64, head_dim=16, **changes)
+        "all": lambda: {},
+        "mlp": lambda: half_masks(tiny(family, **changes), ("mlp",)),
+        "unequal": lambda: unequal(family),
+        "attention": lambda: half_masks(tiny(family), ("mlp", "attention")),
+        "query_heads": lambda: half_masks(tiny(family), ("mlp", "query_heads")),
+        "one group": lambda: {f"{layer}/attention": torch.arange(4) != layer for layer in range(2)},
+    }[choice]()
+    directory = checkpoint(tmp_path, family, masks, **changes)
     found, path = written(directory)
     assert found == architecture
     ids = AutoTokenizer.from_pretrained(directory)(TEXT)["input_ids"]

@@ -25,6 +25,7 @@ from transformers.utils import logging
 
 from secateurs.archives.joining import join_members
 from secateurs.checkpoints.folder import check_config, check_file, check_folder
+from secateurs.checkpoints.gguf_inventory import take_metadata
 from secateurs.checkpoints.heads import share_head
 from secateurs.checkpoints.loading import UNREADABLE, check_weights, read_tokenizer, tell_tie, unreadable
 from secateurs.checkpoints.processor import copy_processor
@@ -35,7 +36,6 @@ from secateurs.families.decoder import text_config
 from secateurs.families.discover import check_family
 from secateurs.families.twins import auto_class
 from secateurs.files.local_files import located
-from secateurs.gguf.inventory import take_metadata
 from secateurs.settings.sources import HubModel, ModelSource, PackageModel, PathModel
 
 GGUF = ".gguf"

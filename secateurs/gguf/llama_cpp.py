@@ -1,4 +1,4 @@
-"""llama.cpp reading a GGUF file, in an interpreter of its own that has llama-cpp-python."""
+"""llama.cpp reading a GGUF file, in an interpreter of its own that has xllamacpp."""
 
 import json
 import subprocess
@@ -8,45 +8,83 @@ from typing import Any
 
 from secateurs.errors import InputError
 
-# Passages come in and results go out as JSON. Everything llama.cpp has to say goes to stderr.
+# Questions come in and results go out as JSON. llama.cpp answers as its server does, on the loopback; what
+# else it has to say goes to stderr. A position's answer names every token with its probability, because the
+# token that the text goes on with may be an unlikely one.
 SCRIPT = """
-import json, sys
-import numpy as np
-import llama_cpp
+import json, os, sys, urllib.request
+import xllamacpp
 
-texts = json.load(sys.stdin)
-llama = llama_cpp.Llama(sys.argv[1], n_ctx=0, n_batch=512, logits_all=True, verbose=False)
-results = []
-for text in texts:
-    ids = llama.tokenize(text.encode(), add_bos=True, special=True)
-    llama.reset()
-    llama.eval(ids)
-    logits = np.asarray(llama.scores[: len(ids) - 1], dtype=np.float64)
-    top = logits.max(axis=1)
-    normal = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
-    results.append({"ids": ids, "losses": (normal - logits[np.arange(len(ids) - 1), ids[1:]]).tolist()})
-json.dump({"version": llama_cpp.__version__, "passages": results}, sys.stdout)
+answers = os.dup(1)
+os.dup2(2, 1)
+asked = json.load(sys.stdin)
+params = xllamacpp.CommonParams()
+params.model.path = sys.argv[1]
+params.n_ctx = asked["context"]
+params.n_parallel = 1
+params.warmup = False
+params.n_gpu_layers = 0
+# In 16 bits, what is kept of earlier tokens would be the largest difference.
+params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+server = xllamacpp.Server(params)
+
+def ask(route, **question):
+    request = urllib.request.Request(
+        server.listening_address + route, json.dumps(question).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as answer:
+        return json.load(answer)
+
+# What is taken next, because there is no answer where that would end the text or be a part of a character. It
+# does not change the probabilities, which are those before a bias.
+plain = [[ask("/tokenize", content="a")["tokens"][-1], 1e6]]
+passages = []
+for text in asked["texts"]:
+    ids = ask("/tokenize", content=text, add_special=True, parse_special=True)["tokens"]
+    step = max(1, (len(ids) - 1) // asked["positions"])
+    losses = {}
+    for position in range(1, len(ids), step):
+        found = ask(
+            "/completion", prompt=ids[:position], n_predict=1, n_probs=asked["vocabulary"], logit_bias=plain
+        )["completion_probabilities"][0]["top_logprobs"]
+        losses[position] = -next(one["logprob"] for one in found if one["id"] == ids[position])
+    passages.append({"ids": ids, "losses": losses})
+version = __import__("importlib.metadata").metadata.version("xllamacpp")
+os.write(answers, json.dumps({"version": version, "passages": passages}).encode())
+os._exit(0)
 """
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A text's tokens and the loss of each but the first, in nats."""
+    """A text's tokens, and the loss of some of them, in nats, by position."""
 
     ids: list[int]
-    losses: list[float]
+    losses: dict[int, float]
 
 
-def read_passages(python: Path, file: Path, texts: list[str]) -> tuple[str, list[Passage]]:
-    """The version of llama-cpp-python, and each text as llama.cpp tokenises and predicts it.
+def read_passages(
+    python: Path, file: Path, texts: list[str], vocabulary: int, positions: int = 64
+) -> tuple[str, list[Passage]]:
+    """The version of xllamacpp, and each text as llama.cpp tokenises and predicts it.
 
-    python: an interpreter that has llama-cpp-python. Raises InputError with the end of what it said where
-    the file does not load.
+    python: an interpreter that has xllamacpp. vocabulary: the model's number of tokens. positions: of how
+    many tokens of a text about the loss is asked for, evenly spread. Raises InputError with the end of what
+    it said where the file does not load.
     """
+    asked = {
+        "texts": texts,
+        "vocabulary": vocabulary,
+        "positions": positions,
+        "context": max(map(len, texts)) + 64,
+    }
     command = [str(python), "-I", "-c", SCRIPT, str(file)]
-    done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
         raise InputError(f"{file}: llama.cpp cannot load or run it: {said}")
     found: dict[str, Any] = json.loads(done.stdout)
-    return found["version"], [Passage(**one) for one in found["passages"]]
+    return found["version"], [
+        Passage(one["ids"], {int(position): loss for position, loss in one["losses"].items()})
+        for one in found["passages"]
+    ]

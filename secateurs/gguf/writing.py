@@ -1,164 +1,110 @@
 """A checkpoint as one GGUF file, in a form that llama.cpp loads as an architecture of its own.
 
-Layers of one size are written under the family's own architecture. Where sizes differ between layers, or the
-architecture cannot take the number of heads, they are written as `deci`, the llama-like architecture of
-llama.cpp that reads widths and head counts layer by layer.
+Layers of one size are written by llama.cpp's own converter, layers of several sizes as `deci`; both are then
+stored in the precision that is asked for, with the tokenizer.
 """
 
-import json
+import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import gguf
 import numpy as np
-import torch
-from safetensors import safe_open
-from torch import Tensor
-from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
+from secateurs.checkpoints.gguf_rope import FREQUENCIES
 from secateurs.choose.weight_bytes import GGUF_PRECISIONS, WHOLE, stored_format
-from secateurs.errors import InputError
-from secateurs.gguf.architectures import GGUF, Gguf
+from secateurs.gguf import deci
 from secateurs.gguf.checking import check_written
+from secateurs.gguf.converter import check_converted, convert
+from secateurs.gguf.copying import copy_metadata
 from secateurs.gguf.vocabulary import write_tokenizer
-from secateurs.kinds.heads import head_dim
 
-PER_LAYER = Gguf("deci", interleaved=True)
-ROPES = ("default", "linear", "llama3")
-FREQUENCIES = "rope_freqs.weight"
 # By precision: what llama.cpp calls the file.
 FILE_TYPES = {
     name: gguf.LlamaFileType["ALL_F32" if name == "f32" else f"MOSTLY_{name.upper()}"]
     for name in GGUF_PRECISIONS
 }
 VOCABULARY = frozenset({"token_embd.weight", "output.weight"})
+# Small matrices that llama.cpp itself keeps in 32 bits: which expert, and short convolutions.
+WHOLE_MATRICES = ("ffn_gate_inp.weight", "ffn_gate_inp_shexp.weight", "ssm_conv1d.weight", "conv.weight")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a file goes, in which precision (a key of GGUF_PRECISIONS), and the name it tells."""
+
+    path: Path
+    precision: str
+    name: str
 
 
 def write_gguf(
-    checkpoint: Path, tokenizer: PreTrainedTokenizerBase, path: Path, precision: str, name: str
-) -> str:
-    """Write `checkpoint` (a directory of safetensors) to `path`; returns llama.cpp's architecture.
+    checkpoint: Path, tokenizer: PreTrainedTokenizerBase, target: Target, converter: Path
+) -> tuple[str, list[str]]:
+    """Write `checkpoint` (a directory of safetensors); returns llama.cpp's architecture and what is left out.
 
-    precision: a key of GGUF_PRECISIONS, which says with stored_format what each tensor is stored in. Tensors
-    pass through memory one at a time. Raises InputError for what GGUF has no place for, and for weights that
-    the precision cannot hold.
+    stored_format says what each tensor is stored in. Tensors pass through memory one at a time. converter:
+    the folder of llama.cpp's, for layers of one size. Raises InputError for what GGUF has no place for, and
+    for weights that the precision cannot hold.
     """
     config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
-    architecture = _architecture(config)
-    writer = gguf.GGUFWriter(path, architecture.name, use_temp_file=True)
-    writer.add_name(name)
-    writer.add_file_type(FILE_TYPES[precision])
+    if deci.needs_deci(config):
+        deci.check_deci(config)
+        writer = start(target, deci.NAME)
+        deci.add_sizes(writer, config)
+        return deci.NAME, store(writer, tokenizer, target, deci.tensors_of(checkpoint, config))
+    # Named as what is being made, so that a later run clears it away after a kill.
+    converted = target.path.with_name(f".converted.gguf.{os.getpid()}.tmp")
+    try:
+        reader = convert(converter, checkpoint, converted)
+        check_converted(reader, config)
+        architecture = str(reader.fields["general.architecture"].contents())
+        writer = start(target, architecture)
+        own = ("general.name", "general.file_type", "general.quantization_version")
+        copy_metadata(reader, writer, lambda key: key not in own and not key.startswith("tokenizer."))
+        tensors = ((tensor.name, np.array(tensor.data)) for tensor in reader.tensors)
+        return architecture, store(writer, tokenizer, target, tensors)
+    finally:
+        converted.unlink(missing_ok=True)
+
+
+def start(target: Target, architecture: str) -> gguf.GGUFWriter:
+    """A writer of a file that tells its name, precision and architecture, and nothing yet of a model."""
+    writer = gguf.GGUFWriter(target.path, architecture, use_temp_file=True)
+    writer.add_name(target.name)
+    writer.add_file_type(FILE_TYPES[target.precision])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    _write_sizes(writer, config)
-    meant = dict.fromkeys(_write_rope(writer, config), WHOLE)
-    write_tokenizer(writer, tokenizer, config.vocab_size)
-    for tensor_name, tensor in _tensors(checkpoint, config, architecture):
-        form = stored_format(tensor.shape, tensor_name in VOCABULARY, GGUF_PRECISIONS[precision])
+    return writer
+
+
+def store(
+    writer: gguf.GGUFWriter,
+    tokenizer: PreTrainedTokenizerBase,
+    target: Target,
+    tensors: Iterator[tuple[str, np.ndarray]],
+) -> list[str]:
+    """Write float32 tensors, each in its format, and the tokenizer; read back what was written.
+
+    Returns what write_tokenizer left out. Raises as write_gguf.
+    """
+    meant, rows = {}, 0
+    for name, tensor in tensors:
+        formats = GGUF_PRECISIONS[target.precision]
+        form = stored_format(tensor.shape, name in VOCABULARY, formats)
+        if name == FREQUENCIES or name.endswith(WHOLE_MATRICES):
+            form = WHOLE
         kind = gguf.GGMLQuantizationType[form.upper()]
         # Weights beyond the format's largest number become infinite, which check_written refuses.
         with np.errstate(over="ignore", invalid="ignore"):
-            writer.add_tensor(tensor_name, gguf.quants.quantize(tensor.numpy(), kind), raw_dtype=kind)
-        meant[tensor_name] = form
+            writer.add_tensor(name, gguf.quants.quantize(tensor.astype(np.float32), kind), raw_dtype=kind)
+        meant[name] = form
+        rows = tensor.shape[0] if name == "token_embd.weight" else rows
+    left_out = write_tokenizer(writer, tokenizer, rows)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    check_written(path, meant, precision)
-    return architecture.name
-
-
-def _architecture(config: PretrainedConfig) -> Gguf:
-    stock = GGUF.get(config.model_type)
-    if stock is None:
-        raise InputError(
-            f"config.json: model_type: {config.model_type}: no GGUF is written for it, only for "
-            f"{', '.join(sorted(GGUF))}"
-        )
-    if set(getattr(config, "layer_types", None) or ["full_attention"]) != {"full_attention"}:
-        raise InputError("config.json: layer_types: sliding windows have no place in this GGUF architecture")
-    if config.hidden_act != "silu":
-        raise InputError(f"config.json: hidden_act: {config.hidden_act}: llama.cpp computes silu here")
-    sizes = {
-        (layer.intermediate_size, layer.num_attention_heads, layer.num_key_value_heads)
-        for layer in config.per_layer_config
-    }
-    first = config.per_layer_config[0]
-    filled = first.num_attention_heads * head_dim(first) == config.hidden_size
-    return stock if len(sizes) == 1 and (filled or not stock.full_heads) else PER_LAYER
-
-
-def _write_sizes(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:
-    layers = list(config.per_layer_config)
-    size = head_dim(layers[0])
-    writer.add_block_count(len(layers))
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_feed_forward_length(_one_or_all([layer.intermediate_size for layer in layers]))
-    writer.add_head_count(_one_or_all([layer.num_attention_heads for layer in layers]))
-    writer.add_head_count_kv(_one_or_all([layer.num_key_value_heads for layer in layers]))
-    writer.add_key_length(size)
-    writer.add_value_length(size)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-
-
-def _one_or_all(values: list[int]) -> int | list[int]:
-    return values[0] if len(set(values)) == 1 else values
-
-
-def _write_rope(writer: gguf.GGUFWriter, config: PretrainedConfig) -> list[str]:
-    """Angles: the base, and where they are scaled what divides each frequency, whose name it returns."""
-    rope = config.rope_parameters
-    if rope["rope_type"] not in ROPES:
-        raise InputError(
-            f"config.json: rope_parameters: rope_type: {rope['rope_type']}: not written to GGUF; "
-            f"only {', '.join(ROPES)}"
-        )
-    size = head_dim(config.per_layer_config[0])
-    writer.add_rope_freq_base(rope["rope_theta"])
-    writer.add_rope_dimension_count(size)
-    if rope["rope_type"] == "default":
-        return []
-    plain = rope["rope_theta"] ** -(torch.arange(0, size, 2, dtype=torch.float32) / size)
-    scaled, _ = ROPE_INIT_FUNCTIONS[rope["rope_type"]](config, "cpu")
-    writer.add_tensor(FREQUENCIES, (plain / scaled).numpy().astype(np.float32))
-    return [FREQUENCIES]
-
-
-def _tensors(checkpoint: Path, config: PretrainedConfig, architecture: Gguf) -> Iterator[tuple[str, Tensor]]:
-    """Each tensor of a checkpoint under its GGUF name, float32, in the order of the files."""
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[architecture.name.upper()], config.num_hidden_layers)
-    tied = config.tie_word_embeddings
-    for file in _files(checkpoint):
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - not a mapping
-                if tied and name.startswith("lm_head."):
-                    continue
-                found = names.get_name(name, try_suffixes=(".weight", ".bias"))
-                if found is None:
-                    raise InputError(
-                        f"{file}: {name}: has no place in GGUF's architecture {architecture.name}"
-                    )
-                tensor = tensors.get_tensor(name).float()
-                if architecture.interleaved and ".layers." in name:
-                    layer = config.per_layer_config[int(name.split(".layers.")[1].split(".")[0])]
-                    if ".q_proj." in name:
-                        tensor = _interleave(tensor, layer.num_attention_heads)
-                    elif ".k_proj." in name:
-                        tensor = _interleave(tensor, layer.num_key_value_heads)
-                yield found, tensor.contiguous()
-
-
-def _files(checkpoint: Path) -> list[Path]:
-    index = checkpoint / "model.safetensors.index.json"
-    if index.exists():
-        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        return [checkpoint / shard for shard in sorted(set(shards))]
-    return [checkpoint / "model.safetensors"]
-
-
-def _interleave(tensor: Tensor, heads: int) -> Tensor:
-    """Bring features i and i + half of each head next to each other; rows are a weight's or a bias's."""
-    halves = tensor.view(heads, 2, -1, *tensor.shape[1:])
-    return halves.transpose(1, 2).reshape(tensor.shape)
+    check_written(target.path, meant, target.precision)
+    return left_out

@@ -82,3 +82,4 @@ class Export(Group):
         "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q3_k_m", "q2_k",
     ]  # fmt: skip
     llama_quantize: Line
+    converter: Line

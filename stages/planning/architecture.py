@@ -9,13 +9,13 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from secateurs.checkpoints.gguf_inventory import take_metadata
 from secateurs.checkpoints.loading import UNREADABLE, unreadable
 from secateurs.checkpoints.raw_config import check_raw
 from secateurs.errors import InputError
 from secateurs.families.discover import check_family
 from secateurs.families.twins import auto_class
 from secateurs.files.local_files import located
-from secateurs.gguf.inventory import take_metadata
 from secateurs.settings.sources import FileLabel, HubModel, ModelSource, PathModel
 from stages.common.paths import MODEL
 from stages.params.file import PARAMS_FILE

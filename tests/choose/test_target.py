@@ -14,11 +14,11 @@ from secateurs.choose.target import check_target, coarse_steps, decoder_share, r
 from secateurs.choose.weight_bytes import PRECISIONS, bound, weight_bytes
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
-from secateurs.gguf.writing import write_gguf
 from secateurs.prune import prune_model
 from secateurs.settings.method import settings_of
 from secateurs.settings.pruning import Memory, Prune, Vocabulary
 from secateurs.vocabulary.rows import cut_vocabulary
+from tests.gguf.files import llama_file
 from tests.test_export import trained_tokenizer
 from tests.test_prune import SMALL, tokens
 from tests.tiny import make_tiny_model
@@ -127,10 +127,8 @@ def test_the_weights_of_the_file_take_no_more_bytes_than_were_asked_for(
     pruned = prune_model(dense, tokens("news"), SMALL.changed(prune=budget)).model
     save_model(pruned, tmp_path)
     trained_tokenizer().save_pretrained(tmp_path)
-    write_gguf(
-        tmp_path, trained_tokenizer(), tmp_path / "m.gguf", {"float32": "f32"}.get(precision, precision), "m"
-    )
-    held = sum(tensor.n_bytes for tensor in GGUFReader(tmp_path / "m.gguf").tensors)
+    path = llama_file(tmp_path, {"float32": "f32"}.get(precision, precision))
+    held = sum(tensor.n_bytes for tensor in GGUFReader(path).tensors)
     assert held == weight_bytes(pruned, precision) <= aim
     if multiple == 32 and widths == "uniform":
         # Of whole blocks the target is met by less than a step, 32 channels in each of the three layers.

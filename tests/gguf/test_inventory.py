@@ -16,7 +16,8 @@ from secateurs.errors import InputError
 from secateurs.gguf.copying import copy_metadata
 from secateurs.settings.sources import PathModel
 from stages.planning.architecture import configured_architecture
-from tests.test_export import LLAMA3, checkpoint, load, written
+from tests.gguf.files import llama_file
+from tests.test_export import LLAMA3, checkpoint, load
 
 IDS = torch.arange(2, 40)[None]
 ROPE = {"rope_theta": 1e4, "factor": 4.0}
@@ -34,8 +35,7 @@ def told(
     without: tuple[str, ...] = (),
 ) -> Path:
     """The file of a checkpoint with some keys and tensors more, or other, or fewer."""
-    _, path = written(directory)
-    reader, keys, target = GGUFReader(path), keys or {}, directory / "told.gguf"
+    reader, keys, target = GGUFReader(llama_file(directory)), keys or {}, directory / "told.gguf"
     writer = GGUFWriter(target, str(reader.fields["general.architecture"].contents()))
     copy_metadata(reader, writer, lambda key: key not in keys and key not in without)
     for key, value in keys.items():

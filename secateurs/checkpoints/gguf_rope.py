@@ -22,7 +22,8 @@ TOLERANCE = 1e-4
 
 def full_rope(config: PretrainedConfig) -> dict[str, Any]:
     """The rope parameters of the layers that see the whole context, for changes in place."""
-    found: dict[str, Any] = config.rope_parameters.get("full_attention", config.rope_parameters)
+    rope = getattr(config, "rope_parameters", None) or {"rope_type": "default", "rope_theta": BASE}
+    found: dict[str, Any] = rope.get("full_attention", rope)
     return found
 
 
@@ -61,7 +62,9 @@ def read_rope(
         if kind != "none":
             raise InputError(f"{FREQUENCIES}: with rope.scaling.type: {kind}: only one of the two is read")
         _fit(torch.from_numpy(np.array(factors, dtype=np.float32)), config)
-    if "rope.freq_base_swa" in told and "sliding_attention" in config.rope_parameters:
+    if "rope.freq_base_swa" in told and "sliding_attention" in (
+        getattr(config, "rope_parameters", None) or {}
+    ):
         config.rope_parameters["sliding_attention"]["rope_theta"] = told["rope.freq_base_swa"]
         used.add("rope.freq_base_swa")
     return frozenset(used)

@@ -20,9 +20,9 @@ from transformers.modeling_gguf_pytorch_utils import (
     get_gguf_hf_weights_map,
 )
 
+from secateurs.checkpoints.gguf_pre_tokenizers import RULES
+from secateurs.checkpoints.gguf_rope import FREQUENCIES, read_rope
 from secateurs.errors import InputError
-from secateurs.gguf.pre_tokenizers import RULES
-from secateurs.gguf.rope import FREQUENCIES, read_rope
 
 # Keys of an architecture, without its name, and what configs call their value.
 SIZES: dict[str, tuple[str, ...]] = {
@@ -124,7 +124,7 @@ def _check_tokenizer(told: Mapping[str, Any]) -> None:
     if model == "gpt2" and rule not in RULES:
         raise InputError(
             f"tokenizer.ggml.pre: {rule}: does not say how to cut text before merging; known are "
-            f"{', '.join(RULES)} (secateurs/gguf/pre_tokenizers.py)"
+            f"{', '.join(RULES)} (secateurs/checkpoints/gguf_pre_tokenizers.py)"
         )
 
 
