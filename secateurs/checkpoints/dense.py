@@ -26,6 +26,7 @@ from transformers.utils import logging
 from secateurs.archives.joining import join_members
 from secateurs.checkpoints.folder import check_config, check_file, check_folder
 from secateurs.checkpoints.gguf_inventory import take_metadata
+from secateurs.checkpoints.gguf_pre_tokenizers import take_rule
 from secateurs.checkpoints.heads import share_head
 from secateurs.checkpoints.loading import UNREADABLE, check_weights, read_tokenizer, tell_tie, unreadable
 from secateurs.checkpoints.processor import copy_processor
@@ -154,6 +155,8 @@ def _load(
     # The config is passed on, because otherwise these calls parse a GGUF file again, for seconds.
     options = _options(location)
     tokenizer = read_tokenizer(location.name, config=config, **options)
+    if location.gguf_file:
+        tokenizer = take_rule(Path(location.name) / location.gguf_file, tokenizer)
     dtype = torch.float32 if location.gguf_file else "auto"
     # transformers' type annotations leave out the pair that it returns with output_loading_info.
     loaded: Any = auto_class(config).from_pretrained(
