@@ -75,8 +75,16 @@ PUBLISHED: dict[str, tuple[str, tuple[int, ...], dict[str, Any], int]] = {
 }
 # Presets whose model lies in archives of the package index, and that need no hub.
 CODER = {**QWEN, "max_position_embeddings": 32768, "tie_word_embeddings": True}
+GEMMA = {
+    "head_dim": 256,
+    "query_pre_attn_scalar": 256,
+    "sliding_window": 512,
+    "max_position_embeddings": 32768,
+    "tie_word_embeddings": True,
+}
 ARCHIVED: dict[str, tuple[str, tuple[int, ...], dict[str, Any], int]] = {
     "qwen2.5-coder-0.5b": ("qwen2", (896, 4864, 24, 14, 2, 151936), CODER, 494_032_768),
+    "gemma-3-270m": ("gemma3_text", (640, 2048, 18, 4, 1, 262144), GEMMA, 268_098_176),
     "qwen2.5-coder-1.5b": ("qwen2", (1536, 8960, 28, 12, 2, 151936), CODER, 1_543_714_304),
 }
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers")
