@@ -67,6 +67,7 @@ RUN_BY = {
         "tests/test_plan.py::test_rewritten_rounds_are_valid",
     ),
     "make export": "tests/test_export.py::test_make_export_runs_its_own_pipeline",
+    "python -m lab.results": "tests/lab/test_results.py::test_the_command_writes_page_and_readme",
     "make recover": f"{README}::test_make_recover_runs_its_own_pipeline",
     "dvc repro stages/exporting/dvc.yaml": f"{RERUN}::test_the_export_runs_only_when_it_is_asked_for",
     "dvc repro stages/recovering/dvc.yaml": f"{RERUN}::test_the_recovery_runs_only_when_it_is_asked_for",
@@ -84,6 +85,7 @@ RUN_BY = {
             "make chat",
             "python -m stages.plan --check",
             "python -m stages.report --show",
+            "python -m stages.timings",
             "python -m pytest --numprocesses auto --dist loadfile",
         ],
         "tests/test_systems.py::test_without_make_the_same_commands_run",
@@ -112,10 +114,6 @@ RUN_BY = {
     **dict.fromkeys(
         ["make sweep", 'make sweep SWEEP="-S mask.metric=fisher,wanda" BY=mask.metric'],
         f"{README}::test_make_sweep_passes_its_settings_on",
-    ),
-    "make bench SUITE=cpu": "tests/lab/bench/test_bench.py::test_rows_are_kept_beside_those_measured_before",
-    "python -m torch.distributed.run --standalone --nproc-per-node 2 -m lab.bench parallel --only 7B": (
-        "tests/lab/bench/test_bench.py::test_two_processes_side_by_side_do_the_work_of_one"
     ),
     "dvc exp run --run-all": f"{RERUN}::test_a_study_comes_out_alike_through_dvc_and_in_one_process",
     "dvc exp run --run-all --jobs 2": QUEUE_RUNS,
@@ -155,7 +153,8 @@ RUN_BY = {
 
 def blocks(text: str, kind: str) -> list[str]:
     """The fenced blocks of a page that are marked as `kind`."""
-    return re.findall(rf"^```{kind}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    return [block for mark, block in fenced if mark == kind]
 
 
 def commands(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The program of docs/api.md, run as it stands there, with the project installed and nothing else around."""
+"""The program of docs/python.md, run as it stands there, with the project installed and nothing around it."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 
 def program() -> str:
-    (text,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/api.md").read_text("utf-8"), re.S | re.M)
+    (text,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/python.md").read_text("utf-8"), re.S | re.M)
     return text
 
 
@@ -42,7 +42,7 @@ def test_the_program_prunes_a_model_of_ones_own(installed: Path, tmp_path: Path)
     dense.save_pretrained(tmp_path / "mine")
     make_tiny_tokenizer().save_pretrained(tmp_path / "mine")
     (tmp_path / "text").mkdir()
-    for page in ("README.md", "docs/experiments.md"):
+    for page in ("README.md", "docs/recipes.md"):
         shutil.copy(ROOT / page, tmp_path / "text" / f"{Path(page).stem}.txt")
     lines = program().splitlines()
     (named,) = [number for number, line in enumerate(lines) if line.startswith("MODEL = ")]

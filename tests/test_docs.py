@@ -15,7 +15,9 @@ from secateurs.settings.method import Settings
 from tests.pages import TEXTS, rows
 from tests.project import MODULES
 
-OWN_TEXT, API, TROUBLE = (TEXTS[f"docs/{name}.md"] for name in ("own-text", "api", "troubleshooting"))
+OWN_TEXT, API, TROUBLE = (
+    TEXTS[f"docs/{name}.md"] for name in ("your-model-and-text", "python", "troubleshooting")
+)
 
 
 def named(cell: str) -> list[str]:
@@ -46,7 +48,7 @@ def test_every_reader_and_its_options_are_in_the_table() -> None:
 
 def test_every_source_of_text_and_its_keys_are_in_the_table() -> None:
     there = fields_of(params.PathDomain, params.HubDomain, params.PackageDomain)
-    assert keys(OWN_TEXT.split("## Readers")[0]) == there
+    assert keys(OWN_TEXT.split("\n## The text\n")[1].split("## Readers")[0]) == there
 
 
 def test_every_source_of_items_and_its_keys_are_in_the_table() -> None:
@@ -56,7 +58,7 @@ def test_every_source_of_items_and_its_keys_are_in_the_table() -> None:
 
 def test_every_source_of_models_and_its_keys_are_in_the_table() -> None:
     there = fields_of(params.HubModel, params.PathModel, params.PackageModel)
-    shown = keys(TEXTS["docs/checkpoints.md"])
+    shown = keys(OWN_TEXT.split("\n## The text\n")[0])
     assert shown == {source: names - {"name", "licence"} for source, names in there.items()}
 
 
@@ -69,7 +71,8 @@ def test_every_task_with_items_of_ones_own_is_in_the_table() -> None:
 def test_every_field_of_the_python_interface_is_in_its_table(head: str, kind: type) -> None:
     part = API.split("## Settings")[kind is Settings]
     shown = {name for row in rows(part, head) for name in named(row[0]) if "." not in name}
-    assert {field.name for field in fields(kind)} == {name for name in shown if name[0].islower()}
+    there = {field.name for field in fields(kind)} if kind is Pruned else set(Settings.model_fields)
+    assert there == {name for name in shown if name[0].islower()}
 
 
 def strings() -> list[str]:
@@ -91,7 +94,7 @@ def strings() -> list[str]:
 
 
 def messages() -> list[str]:
-    tables = re.findall(r"^\| (`.+?) \| ", TROUBLE, flags=re.MULTILINE)
+    tables = re.findall(r"^\| (`.+?) \| ", TROUBLE.split("## Other systems")[0], flags=re.MULTILINE)
     # A stage puts the file's name before the key that an error of the library begins with.
     return [message.strip().removeprefix("params.yaml: ") for cell in tables for message in named(cell)]
 

@@ -7,7 +7,7 @@ import pytest
 from tests.pages import TEXTS, rows
 from tests.project import ROOT, run_make
 
-TABLE = rows(TEXTS["docs/systems.md"], "make")
+TABLE = rows(TEXTS["docs/troubleshooting.md"], "make")
 # The rows that are not the lines of a recipe, word for word.
 OTHERS = {"make setup", "make test"}
 

@@ -32,5 +32,8 @@ class Text:
 
 
 def times(part: float, others: int) -> int:
-    """Of a part of all dialogues, that part of a sequence for each of the `others`; at least one."""
+    """How many sequences of a part of the dialogues are read for each one of every other domain; at least one.
+
+    All dialogues together are read as often as all `others` are; a part of them, in proportion to its size.
+    """
     return max(1, round(part * others))

@@ -8,7 +8,9 @@ from secateurs.settings.groups import Compute
 
 
 def launch(compute: Compute, module: str, *arguments: str) -> None:
-    """Become the processes that `compute.launch` asks for, each running `module`; one of them, go on.
+    """Replace this process by those that `compute.launch` asks for, each of which runs `module`.
+
+    Returns at once where only one process is asked for, or where this is already one of several.
 
     No shell takes part. torchrun gives its processes their number, by which they know that they are.
     """

@@ -48,7 +48,7 @@ def target_lines(params: Params, model: PreTrainedModel) -> list[str]:
     if budget.memory is not None and budget.memory.precision != dtype:
         lines.append(
             f"At {budget.memory.precision} they take {_megabytes(budget.memory.bytes)}; data/pruned is in "
-            f"{dtype}, and docs/quantising.md says what writes it smaller."
+            f"{dtype}, and docs/recipes.md says what writes it smaller."
         )
     opened = open_experts(copy.deepcopy(model))
     if coarse := coarse_steps(budget, share, reached_share(opened, budget)):

@@ -6,7 +6,7 @@ import pytest
 
 from tests.project import ROOT
 
-PAGE = (ROOT / "docs/real-models.md").read_text(encoding="utf-8").splitlines()
+PAGE = (ROOT / "lab/notes/2026-11-27-real-models.md").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.parametrize(
