@@ -1,4 +1,4 @@
-"""The README and the pages of docs/ as text, the commands in them, and what runs each of those."""
+"""The README and the pages of docs/ as text, the commands in them, and what runs or checks each of those."""
 
 import re
 
@@ -14,32 +14,27 @@ STUDY = "tests/lab/study"
 BASELINES = "tests/lab/baselines"
 QUEUE_RUNS = f"{RERUN}::test_a_sweep_ends_in_a_table_and_a_figure"
 SPREADS = f"{README}::test_dvcs_queue_takes_workers"
-# Commands of the page on sharing: a run is pushed to a folder, cloned and pulled.
-SHARING = (
-    "dvc remote add --default store /mnt/team/secateurs",
-    "dvc remote add --default store s3://your-bucket/secateurs",
-    "dvc remote modify --local store ...",
-    "git add .dvc/config",
-    'git commit -m "A remote for the outputs"',
-    "git add --all",
-    'git commit -m "Prune 20%"',
-    "dvc push",
-    "dvc push data/pruned",
-    "dvc push --run-cache",
-    "git push",
-    "git clone your-repository",
-    "cd your-repository",
-    "make setup && . .venv/bin/activate",
-    "dvc pull",
-    "dvc pull data/pruned",
-    "dvc repro --pull",
-    "dvc cache dir --local /mnt/team/dvc-cache",
-    "dvc config --local cache.shared group",
-    "dvc gc",
-    "dvc gc --projects other/clone",
-)
-# Where each command runs: a test, or a script of CI.
+COMMAND = "tests/test_command.py"
+SHARES = f"{RERUN}::test_a_colleague_gets_the_pruned_model_without_running_anything"
+# Commands that a test or a script of CI executes: as they stand, or with a tiny model's names and options.
 RUN_BY = {
+    "secateurs prune my-llama --text tickets.jsonl:body --out small": (
+        f"{COMMAND}::test_a_folder_and_tickets_become_a_smaller_checkpoint_and_a_gguf"
+    ),
+    "pip install --constraint constraints.txt .": (
+        f"{COMMAND}::test_the_wheel_alone_does_it_outside_of_a_clone"
+    ),
+    "dvc status": f"{RERUN}::test_dvcs_own_commands_find_nothing_amiss_after_a_run",
+    **dict.fromkeys(
+        [
+            "dvc remote add --default store /mnt/team/secateurs",
+            "dvc push",
+            "git clone your-repository",
+            "dvc pull",
+            "dvc pull data/pruned",
+        ],
+        SHARES,
+    ),
     "make setup": ".ci/run",
     "make repro": ".ci/run",
     "make test": ".ci/run",
@@ -52,7 +47,6 @@ RUN_BY = {
         ],
         "tests/test_chat.py::test_the_readmes_way_to_talk",
     ),
-    "hf upload you/your-model data/published/pruned": f"{README}::test_the_hub_tool_takes_id_and_folder",
     "python -m stages.preset qwen2.5-7b > params.yaml": (
         "tests/test_presets.py::test_the_command_writes_the_preset_over_what_is_committed"
     ),
@@ -66,16 +60,56 @@ RUN_BY = {
         ["python -m stages.plan --rounds 6 --curve cubic", "python -m stages.plan --rounds 3"],
         "tests/test_plan.py::test_rewritten_rounds_are_valid",
     ),
-    "make export": "tests/test_export.py::test_make_export_runs_its_own_pipeline",
     "python -m lab.results": "tests/lab/test_results.py::test_the_command_writes_page_and_readme",
-    "make recover": f"{README}::test_make_recover_runs_its_own_pipeline",
     "dvc repro stages/exporting/dvc.yaml": f"{RERUN}::test_the_export_runs_only_when_it_is_asked_for",
     "dvc repro stages/recovering/dvc.yaml": f"{RERUN}::test_the_recovery_runs_only_when_it_is_asked_for",
     "dvc plots show": f"{RERUN}::test_dvc_finds_the_losses_of_a_recovery",
     **dict.fromkeys(
-        ["python -m stages.enable exporting", "python -m stages.enable recovering", "dvc status"],
+        ["python -m stages.enable exporting", "python -m stages.enable recovering"],
         "tests/test_enable.py::test_an_optional_pipeline_is_unknown_to_dvc_until_it_is_enabled",
     ),
+    "make portability": ".github/workflows/portability.yml",
+    "python -m lab.baselines": (
+        f"{BASELINES}/test_table.py::test_every_row_is_made_or_says_why_not_and_is_not_made_twice"
+    ),
+    **dict.fromkeys(
+        ["dvc repro --force --single-item sources@tickets", "dvc repro --force", "dvc repro corpus"],
+        f"{RERUN}::test_a_changed_file_is_read_when_told_to",
+    ),
+    "dvc exp apply smaller": "tests/test_sweep.py::test_an_experiment_can_be_applied",
+    "dvc exp run --run-all": f"{RERUN}::test_a_study_comes_out_alike_through_dvc_and_in_one_process",
+    "dvc exp run --run-all --jobs 2": QUEUE_RUNS,
+    "python -m stages.sweep --by mask.metric": (
+        "tests/test_sweep.py::test_the_table_and_the_figure_lie_side_by_side"
+    ),
+    **dict.fromkeys(
+        [f"python -m lab.study.__main__ {command}" for command in ("plan", "queue", "collect")],
+        f"{STUDY}/test_experiments.py::test_a_study_is_queued_run_once_and_collected",
+    ),
+    "python -m lab.study.__main__ queue --axis metric": (
+        f"{STUDY}/test_grid.py::test_an_axis_alone_keeps_the_names_of_what_it_shares"
+    ),
+    **dict.fromkeys(
+        [f"python -m lab.study.__main__ {command} --grid large" for command in ("run", "page")],
+        f"{STUDY}/test_in_process.py::test_a_run_goes_on_where_it_stopped_and_ends_in_a_page",
+    ),
+    "python -m stages.report --compare main": (
+        "tests/test_review.py::test_changed_params_stand_beside_each_other"
+    ),
+    "dvc metrics diff --md main": "tests/test_review.py::test_dvcs_own_diff_agrees",
+    **dict.fromkeys(
+        EXPERIMENTS, f"{RERUN}::test_an_experiment_of_the_readme_runs_what_it_changes"
+    ),
+    **dict.fromkeys(
+        QUEUES, f"{RERUN}::test_a_queue_of_the_readme_has_an_experiment_for_each_combination"
+    ),
+}  # fmt: skip
+# Commands that need hours, an account or another machine: the test checks the lines that make would run, or
+# that the program takes the options.
+CHECKED_BY = {
+    "hf upload you/your-model data/published/pruned": f"{README}::test_the_hub_tool_takes_id_and_folder",
+    "make export": "tests/test_export.py::test_make_export_runs_its_own_pipeline",
+    "make recover": f"{README}::test_make_recover_runs_its_own_pipeline",
     **dict.fromkeys(
         [
             'python -m pip install --constraint constraints.txt "pip>=25.1"',
@@ -90,7 +124,6 @@ RUN_BY = {
         ],
         "tests/test_systems.py::test_without_make_the_same_commands_run",
     ),
-    "make portability": ".github/workflows/portability.yml",
     **dict.fromkeys(
         [
             "make baselines",
@@ -99,56 +132,38 @@ RUN_BY = {
         ],
         f"{README}::test_make_baselines_passes_its_options_on",
     ),
-    "python -m lab.baselines": (
-        f"{BASELINES}/test_table.py::test_every_row_is_made_or_says_why_not_and_is_not_made_twice"
-    ),
-    **dict.fromkeys(
-        ["dvc repro --force --single-item sources@tickets", "dvc repro --force", "dvc repro corpus"],
-        f"{RERUN}::test_a_changed_file_is_read_when_told_to",
-    ),
-    "dvc exp apply smaller": "tests/test_sweep.py::test_an_experiment_can_be_applied",
-    **dict.fromkeys(
-        ["make help", "make deps"], f"{README}::test_the_targets_they_name_are_in_make_help"
-    ),
-    "make experiments": "tests/test_sweep.py::test_dvc_lists_the_experiments_readably",
+    **dict.fromkeys(["make help", "make deps"], f"{README}::test_the_targets_they_name_are_in_make_help"),
     **dict.fromkeys(
         ["make sweep", 'make sweep SWEEP="-S mask.metric=fisher,wanda" BY=mask.metric'],
         f"{README}::test_make_sweep_passes_its_settings_on",
     ),
-    "dvc exp run --run-all": f"{RERUN}::test_a_study_comes_out_alike_through_dvc_and_in_one_process",
-    "dvc exp run --run-all --jobs 2": QUEUE_RUNS,
     "CUDA_VISIBLE_DEVICES=0 dvc queue start --jobs 1": SPREADS,
     "CUDA_VISIBLE_DEVICES=1 dvc queue start --jobs 2": SPREADS,
-    "python -m stages.sweep --by mask.metric": (
-        "tests/test_sweep.py::test_the_table_and_the_figure_lie_side_by_side"
-    ),
     **dict.fromkeys(
         ["make study", "OMP_NUM_THREADS=1 make study JOBS=2"],
         f"{README}::test_make_study_runs_what_the_page_shows",
     ),
-    **dict.fromkeys(
-        [f"python -m lab.study.__main__ {command}" for command in ("plan", "queue", "collect")],
-        f"{STUDY}/test_experiments.py::test_a_study_is_queued_run_once_and_collected",
-    ),
-    "python -m lab.study.__main__ queue --axis metric": (
-        f"{STUDY}/test_grid.py::test_an_axis_alone_keeps_the_names_of_what_it_shares"
-    ),
-    **dict.fromkeys(
-        [f"python -m lab.study.__main__ {command} --grid large" for command in ("run", "page")],
-        f"{STUDY}/test_in_process.py::test_a_run_goes_on_where_it_stopped_and_ends_in_a_page",
-    ),
-    **dict.fromkeys(SHARING, f"{RERUN}::test_a_colleague_gets_the_pruned_model_without_running_anything"),
-    "python -m stages.report --compare main": (
-        "tests/test_review.py::test_changed_params_stand_beside_each_other"
-    ),
-    "dvc metrics diff --md main": "tests/test_review.py::test_dvcs_own_diff_agrees",
-    **dict.fromkeys(
-        EXPERIMENTS, f"{RERUN}::test_an_experiment_of_the_readme_runs_what_it_changes"
-    ),
-    **dict.fromkeys(
-        QUEUES, f"{RERUN}::test_a_queue_of_the_readme_has_an_experiment_for_each_combination"
-    ),
-}  # fmt: skip
+    "make experiments": "tests/test_sweep.py::test_dvc_lists_the_experiments_readably",
+}
+# Commands for a team's own machines, accounts and repository. Nothing checks them.
+SHOWN = (
+    "dvc remote add --default store s3://your-bucket/secateurs",
+    "dvc remote modify --local store ...",
+    "git add .dvc/config",
+    'git commit -m "A remote for the outputs"',
+    "git add --all",
+    'git commit -m "Prune 20%"',
+    "dvc push data/pruned",
+    "dvc push --run-cache",
+    "git push",
+    "cd your-repository",
+    "make setup && . .venv/bin/activate",
+    "dvc repro --pull",
+    "dvc cache dir --local /mnt/team/dvc-cache",
+    "dvc config --local cache.shared group",
+    "dvc gc",
+    "dvc gc --projects other/clone",
+)
 
 
 def blocks(text: str, kind: str) -> list[str]:
