@@ -1,7 +1,6 @@
 """The program of docs/python.md, run as it stands there, with the project installed and nothing around it."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -12,13 +11,22 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from secateurs.families.decoder import decoder_parameters
+from secateurs.settings.method import settings_of
+from tests.pages import TEXTS, blocks
 from tests.project import ROOT
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 
 def program() -> str:
-    (text,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/python.md").read_text("utf-8"), re.S | re.M)
-    return text
+    return blocks(TEXTS["docs/python.md"], "python")[0]
+
+
+def test_the_settings_it_shows_are_taken() -> None:
+    shown = blocks(TEXTS["docs/python.md"], "python")[1].splitlines()
+    taken = [eval(line, {"settings_of": settings_of}) for line in shown]
+    assert taken[0].prune.sparsity == 0.3
+    assert taken[1].prune.sparsity is None
+    assert list(taken[1].rounds) == ["r1", "r2"]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +35,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "stages", source / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "secateurs", source / "secateurs", ignore=shutil.ignore_patterns("__pycache__"))
     options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(site)]
     subprocess.run([sys.executable, "-m", "pip", "install", *options, str(source)], check=True)
     return site
