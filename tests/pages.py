@@ -107,6 +107,9 @@ RUN_BY = {
 # Commands that need hours, an account or another machine: the test checks the lines that make would run, or
 # that the program takes the options.
 CHECKED_BY = {
+    "python -m stages.families": (
+        "tests/checkpoints/test_family_proof.py::test_a_sample_of_families_is_pruned_by_its_mlp"
+    ),
     "hf upload you/your-model data/published/pruned": f"{README}::test_the_hub_tool_takes_id_and_folder",
     "make export": "tests/test_export.py::test_make_export_runs_its_own_pipeline",
     "make recover": f"{README}::test_make_recover_runs_its_own_pipeline",
