@@ -1,16 +1,13 @@
 """The program `secateurs`: a model and your text in, a smaller checkpoint out, by one command."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from secateurs.errors import InputError
-
-# Where `--text` names no field: what files of a name's ending are read as; of others a file is a document.
-ENDINGS = {".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet", ".py": "python"}
+from secateurs.order import Order, Source
 
 
 @click.group()
@@ -36,27 +33,6 @@ def prune(**given: Any) -> None:
         prune_to(_order(**given), click.echo)
     except InputError as error:
         raise click.ClickException(str(error)) from None
-
-
-@dataclass(frozen=True)
-class Source:
-    """A domain's text: its name, the path as given, and the field of its rows, if they have fields."""
-
-    domain: str
-    path: str
-    field: str | None
-
-
-@dataclass(frozen=True)
-class Order:
-    """What `secateurs prune` was asked for. changes: settings by their keys in params.yaml."""
-
-    model: str
-    sources: tuple[Source, ...]
-    changes: dict[str, Any]
-    tokens: int
-    out: Path
-    precision: str | None
 
 
 def _order(

@@ -9,7 +9,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from secateurs.checkpoints.dense import load_dense
 from secateurs.checkpoints.proof import Proof, proof_ids, prove_load
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
-from secateurs.cli import ENDINGS, Order, Source
 from secateurs.devices.placement import passing_through, resolve_device
 from secateurs.errors import InputError, SettingError
 from secateurs.evaluation.cost import macs_per_token
@@ -21,6 +20,7 @@ from secateurs.files.atomic import atomic
 from secateurs.gguf.converter import CONVERTER, VARIABLE, find_converter
 from secateurs.gguf.llama_quantize import K_QUANTS, SOURCE_PRECISION, find_program, quantise
 from secateurs.gguf.writing import Target, write_gguf
+from secateurs.order import ENDINGS, Order, Source
 from secateurs.prune import Pruned, prune_model
 from secateurs.settings.groups import Corpus
 from secateurs.settings.method import Settings, settings_of

@@ -32,7 +32,7 @@ class Text:
 
 
 def times(part: float, others: int) -> int:
-    """How many sequences of a part of the dialogues are read for each one of every other domain; at least one.
+    """How many sequences of a part of the dialogues are read for each one of another domain; at least one.
 
     All dialogues together are read as often as all `others` are; a part of them, in proportion to its size.
     """
