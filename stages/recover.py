@@ -24,7 +24,7 @@ from secateurs.progress import counter
 from secateurs.recover import recovery, scales
 from secateurs.recover import training as course_of_training
 from secateurs.recover.recovery import recover, trained_parameters
-from secateurs.recover.training import Check, Course, Snapshot, together
+from secateurs.recover.training import Check, Course, Snapshot, Texts, together
 from secateurs.settings.recovery import Training
 from secateurs.text.recutting import same_cut
 from secateurs.vocabulary.shared import cut_like, in_tokens_of
@@ -154,9 +154,7 @@ def _train(
                 recover(
                     student,
                     teacher,
-                    sequences,
-                    left_out,
-                    mixture,
+                    Texts(sequences, left_out, mixture),
                     training,
                     autocast=autocast,
                     snapshot=snapshot,

@@ -14,7 +14,7 @@ from secateurs.heal.results import Healed
 from secateurs.heal.ridge import Moments
 from secateurs.inference.loss import sequence_losses
 from secateurs.inference.norms import fused_norms
-from secateurs.inference.writing import write
+from secateurs.inference.writing import Looks, write
 from secateurs.kinds.sites import sites_of
 from secateurs.measure.capture import capture
 from secateurs.settings.pruning import Capture, Surgery
@@ -121,8 +121,8 @@ def test_fused_norms_are_nearer_to_float32_than_the_models_own_code() -> None:
 
 def test_what_a_model_writes_does_not_depend_on_the_kernels_of_attention() -> None:
     model = make_tiny_model().requires_grad_(False)
-    expected = write(model, PROMPTS, 24, likeliest, look=4)
-    assert write(model.to(CUDA), PROMPTS, 24, likeliest, look=4) == expected
+    expected = write(model, PROMPTS, 24, likeliest, Looks(4))
+    assert write(model.to(CUDA), PROMPTS, 24, likeliest, Looks(4)) == expected
 
 
 def test_a_model_passes_through_the_device_and_is_as_it_was() -> None:

@@ -12,7 +12,7 @@ from lab.bench.floors import ceilings, reading_floor, writing_floor
 from lab.bench.setup import Record, Setup
 from lab.bench.shapes import cut_model, random_text
 from secateurs.inference.likelihood import Continuation, Ids, likelihoods
-from secateurs.inference.writing import write
+from secateurs.inference.writing import Looks, write
 
 DECODE_AFTER = 256
 # Tokens of an ending that is scored, and tokens that are written after a prompt.
@@ -45,7 +45,7 @@ def writing_speed(setup: Setup) -> Record:
     prompts = _rows(setup, model)
 
     def run(rows: list[Ids], tokens: int) -> object:
-        return write(model, rows, tokens, lambda logits, _, __: logits.argmax(dim=-1), look=tokens)
+        return write(model, rows, tokens, lambda logits, _, __: logits.argmax(dim=-1), Looks(tokens))
 
     run(prompts[:2], 2)
     machine = ceilings(setup.device, setup.dtype)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from secateurs.families.decoder import context_length
 from secateurs.inference.likelihood import ROW_TOKENS, Ids, batches
 from secateurs.inference.plain import end_tokens
-from secateurs.inference.writing import write
+from secateurs.inference.writing import Looks, write
 from secateurs.progress import counter
 
 # Decoding a token is bound by memory and not by arithmetic, so that more rows cost little: a batch holds this
@@ -49,18 +49,10 @@ def generate(
     def run(batch_size: int) -> None:
         with counter("generation", "texts", len(ordered)) as bar:
             bar.update(len(found))
+            looks = Looks(LOOK, stops.over if until else None, lambda _, ended: bar.update(ended))
             waiting = [prompt for prompt in ordered if prompt not in found]
             for batch in batches(waiting, MORE * batch_size * ROW_TOKENS, tokens):
-                written = write(
-                    model,
-                    batch,
-                    tokens,
-                    _likeliest,
-                    look=LOOK,
-                    ends=ends,
-                    over=stops.over if until else None,
-                    show=lambda _, ended: bar.update(ended),
-                )
+                written = write(model, batch, tokens, _likeliest, looks, ends)
                 found.update(zip(batch, stops.texts(written), strict=True))
 
     find_executable_batch_size(run, starting_batch_size=batch_size)()

@@ -1,6 +1,7 @@
 """The loop in which a model writes after many prompts at once: rows that have ended leave the batch."""
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,6 +19,20 @@ Choose = Callable[[Tensor, Tensor, int], Tensor]
 Over = Callable[[Tensor], Tensor]
 
 
+@dataclass(frozen=True)
+class Looks:
+    """When and for what a loop looks at its rows, because a device has to be waited for at each look.
+
+    every: steps between two looks. over: which rows have ended for another reason than an end token; all that
+    such a row has written is kept. show: told of the steps, and of the rows that have ended, since the last
+    look.
+    """
+
+    every: int
+    over: Over | None = None
+    show: Callable[[int, int], object] = lambda steps, ended: None
+
+
 @torch.inference_mode()
 @many_shapes()
 def write(
@@ -25,18 +40,12 @@ def write(
     prompts: Sequence[Sequence[int]],
     tokens: int,
     choose: Choose,
-    *,
-    look: int,
+    looks: Looks,
     ends: Collection[int] = (),
-    over: Over | None = None,
-    show: Callable[[int, int], object] = lambda steps, ended: None,
 ) -> list[list[int]]:
     """The token ids that the model writes after each prompt: `tokens`, or fewer up to one of `ends`.
 
-    Prompts of unequal length are padded on the left. choose: the next token of each row that is left. over:
-    which rows have ended for another reason than a token of `ends`; all that such a row has written is kept.
-    look: steps between two looks at which rows have ended, because the device has to be waited for. show:
-    told at each look of the steps since the last one, and of the rows that have ended since.
+    Prompts of unequal length are padded on the left. choose: the next token of each row that is left.
     """
     device, longest = model.device, max(map(len, prompts))
     # What the padding is does not matter, because no token sees it.
@@ -61,13 +70,13 @@ def write(
         written[rows, step] = ids[:, 0]
         ended |= torch.isin(ids[:, 0], last_ids)
         done = step + 1
-        if done % look and done < tokens:
+        if done % looks.every and done < tokens:
             continue
-        if over is not None:
+        if looks.over is not None:
             going = (~ended).nonzero()[:, 0]
-            ended[going] = over(written[rows[going], :done])
+            ended[going] = looks.over(written[rows[going], :done])
         count = int(ended.sum())
-        show(done - looked, count - known)
+        looks.show(done - looked, count - known)
         looked, known = done, count
         if count < ENDED * len(rows):
             continue
@@ -78,7 +87,7 @@ def write(
         cache.batch_select_indices(left)
         ids, mask, places, rows, ended = (one[left] for one in (ids, mask, places, rows, ended))
         known = 0
-    show(tokens - looked, len(rows) - known)
+    looks.show(tokens - looked, len(rows) - known)
     cut = zip(written.tolist(), counts.tolist(), strict=True)
     return [_up_to_end(row[:count], ends) for row, count in cut]
 

@@ -15,16 +15,14 @@ from secateurs.devices.precision import tensor_cores
 from secateurs.errors import InputError, SettingError
 from secateurs.inference.divergence import divergences
 from secateurs.recover.scales import scaled
-from secateurs.recover.training import Check, Course, Snapshot
+from secateurs.recover.training import Check, Course, Snapshot, Texts
 from secateurs.settings.recovery import Training
 
 
 def recover(
     student: PreTrainedModel,
     teacher: PreTrainedModel,
-    sequences: Mapping[str, Tensor],
-    left_out: Mapping[str, Tensor],
-    mixture: Mapping[str, float],
+    texts: Texts,
     training: Training,
     *,
     autocast: torch.dtype | None,
@@ -35,9 +33,8 @@ def recover(
 
         loss = KL(teacher || student), the mean over a step's tokens, minimised by AdamW
 
-    sequences: int64 [count, tokens] by domain, drawn in the proportions of `mixture`. left_out: others of the
-    same domains. Every `training.check_every` steps, and at the last, the same divergence is taken of those,
-    a domain counting its part of `mixture`; the student ends with the weights of the check where it was
+    Every `training.check_every` steps, and at the last, the same divergence is taken of the left-out texts,
+    a domain counting its part of the mixture; the student ends with the weights of the check where it was
     lowest, which are its first ones where no training lowered it.
 
     Both models are on one device, in evaluation mode (no dropout). `autocast` is the dtype in which the
@@ -45,11 +42,12 @@ def recover(
     goes on from there, on the CPU to the same bits as without the stop. `on_step` is called after each step
     with a function that takes a snapshot. Raises InputError where a divergence is not finite.
     """
-    counts = {domain: len(rows) for domain, rows in sequences.items()}
+    counts = {domain: len(rows) for domain, rows in texts.trained.items()}
+    mixture = texts.mixture
     drawn = draws(counts, mixture, training.steps * training.batch_size, training.seed)
 
     def check(steps: int) -> Check:
-        found = left_out_divergences(student, teacher, left_out, training.micro_batch_size, autocast)
+        found = left_out_divergences(student, teacher, texts.left_out, training.micro_batch_size, autocast)
         whole = sum(mixture[domain] for domain in found)
         mean = sum(mixture[domain] * value for domain, value in found.items()) / whole
         return Check(steps, mean, found)
@@ -68,7 +66,7 @@ def recover(
         while not course.ended(training):
             step = len(course.losses)
             chosen = drawn[step * training.batch_size : (step + 1) * training.batch_size]
-            batch = torch.stack([sequences[domain][row] for domain, row in chosen]).to(student.device)
+            batch = torch.stack([texts.trained[domain][row] for domain, row in chosen]).to(student.device)
             loss = _backward(student, teacher, batch, training.micro_batch_size, autocast)
             _check_finite(loss, step, training)
             nn.utils.clip_grad_norm_(weights.values(), training.clip)

@@ -11,6 +11,19 @@ from secateurs.settings.recovery import Training
 
 
 @dataclass(frozen=True)
+class Texts:
+    """What a recovery reads, by domain.
+
+    trained: int64 [count, tokens], drawn in the proportions of `mixture`. left_out: others of the same
+    domains, on which no step is made.
+    """
+
+    trained: Mapping[str, Tensor]
+    left_out: Mapping[str, Tensor]
+    mixture: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Check:
     """The mean divergence on left-out text after so many steps, in nats per token: of all, and by domain."""
 

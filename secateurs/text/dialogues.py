@@ -6,7 +6,7 @@ from secateurs.families.tokenizing import encode
 from secateurs.settings.groups import Dialogues, Written
 from secateurs.text.breadth import distinct
 from secateurs.text.documents import Document
-from secateurs.text.sampling import go_on
+from secateurs.text.sampling import Draw, Lots, go_on
 from secateurs.text.turns import Dialogue, Turns, to_json
 
 
@@ -45,11 +45,8 @@ def write_dialogues(
             model,
             [ids(prompt) for prompt in prompts],
             how.tokens,
-            temperature=how.temperature,
-            min_p=how.min_p,
-            opening=opening,
-            batch_size=batch_size,
-            key=f"{what}:{key}",
+            Draw(how.temperature, how.min_p, opening),
+            Lots(f"{what}:{key}", batch_size),
             ends=ends,
             label=what,
         )

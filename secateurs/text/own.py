@@ -7,7 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from secateurs.families.boundaries import start
 from secateurs.settings.recovery import OwnText
 from secateurs.text.documents import Document
-from secateurs.text.sampling import go_on
+from secateurs.text.sampling import Draw, Lots, go_on
 
 
 def write_plain(
@@ -18,9 +18,8 @@ def write_plain(
         model,
         [[start(tokenizer, where)]] * settings.plain,
         settings.tokens,
-        temperature=settings.temperature,
-        batch_size=settings.batch_size,
-        key=f"texts:{settings.seed}",
+        Draw(settings.temperature),
+        Lots(f"texts:{settings.seed}", settings.batch_size),
         label="texts",
     )
     texts = tokenizer.batch_decode(written, skip_special_tokens=False)

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from secateurs.errors import SettingError
 from secateurs.families.boundaries import start
 from secateurs.inference.norms import fused_norms
-from secateurs.inference.writing import write
+from secateurs.inference.writing import Looks, write
 from secateurs.progress import progress
 from secateurs.settings.groups import Sample
 from secateurs.text.documents import Document
@@ -36,9 +36,8 @@ def sample_documents(
         model,
         [[start(tokenizer, where)]] * settings.documents,
         settings.tokens,
-        temperature=settings.temperature,
-        batch_size=settings.batch_size,
-        key=str(settings.seed),
+        Draw(settings.temperature),
+        Lots(str(settings.seed), settings.batch_size),
     )
     texts = tokenizer.batch_decode(written, skip_special_tokens=False)
     return [Document(f"sample-{number}", text) for number, text in enumerate(texts)]
@@ -46,40 +45,46 @@ def sample_documents(
 
 @dataclass(frozen=True)
 class Draw:
-    """How a token is drawn: see go_on."""
+    """How a token is drawn: at a temperature, of tokens at least `min_p` times as likely as the likeliest.
+
+    opening: how many tokens are drawn at first at another temperature, and which.
+    """
 
     temperature: float
-    min_p: float
+    min_p: float = 0.0
+    opening: tuple[int, float] = (0, 1.0)
+
+
+@dataclass(frozen=True)
+class Lots:
+    """The random numbers of prompts, which depend on `key` and a place alone; and prompts at once."""
+
+    key: str
+    batch_size: int
 
 
 def go_on(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     tokens: int,
+    draw: Draw,
+    lots: Lots,
     *,
-    temperature: float,
-    batch_size: int,
-    key: str,
-    min_p: float = 0.0,
-    opening: tuple[int, float] = (0, 1.0),
     ends: frozenset[int] = frozenset(),
     label: str = "sample",
 ) -> list[list[int]]:
     """What the model writes after each prompt of token ids: `tokens` ids, or fewer up to one of `ends`.
 
-    Sampled at `temperature`, of tokens that are at least `min_p` times as likely as the likeliest one;
-    opening: how many tokens are drawn at first at another temperature, and which. The random numbers of a
-    prompt depend on `key` and its place in the list alone, not on the batch it is in. Prompts of unequal
-    length are padded on the left.
+    Prompts of unequal length are padded on the left. What follows a prompt does not depend on its batch.
     """
     written: list[list[int]] = []
-    first_steps, first_temperature = opening
-    draw, first_draw = Draw(temperature, min_p), Draw(first_temperature, min_p)
-    steps = -(-len(prompts) // batch_size) * tokens
+    first_steps, first_temperature = draw.opening
+    first_draw = replace(draw, temperature=first_temperature)
+    steps = -(-len(prompts) // lots.batch_size) * tokens
     with fused_norms(model), progress(range(steps), label=label, unit="tokens") as bar:
-        for first in range(0, len(prompts), batch_size):
-            batch = prompts[first : first + batch_size]
-            draws = torch.stack([_draws(key, first + row, tokens) for row in range(len(batch))])
+        for first in range(0, len(prompts), lots.batch_size):
+            batch = prompts[first : first + lots.batch_size]
+            draws = torch.stack([_draws(lots.key, first + row, tokens) for row in range(len(batch))])
             # MPS has no float64.
             draws = draws.to("cpu" if model.device.type == "mps" else model.device)
 
@@ -87,9 +92,8 @@ def go_on(
                 how = first_draw if step < first_steps else draw
                 return _choose(logits, draws[rows.to(draws.device), step], how)
 
-            written += write(
-                model, batch, tokens, choose, look=LOOK, ends=ends, show=lambda steps, _: bar.update(steps)
-            )
+            looks = Looks(LOOK, show=lambda steps, _: bar.update(steps))
+            written += write(model, batch, tokens, choose, looks, ends)
     return written
 
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from secateurs.errors import InputError
 from secateurs.kinds.sites import all_kept_masks, cut
 from secateurs.recover.recovery import draws, recover, trainable, trained_parameters
-from secateurs.recover.training import Check, Course, Snapshot
+from secateurs.recover.training import Check, Course, Snapshot, Texts
 from secateurs.settings.recovery import Training
 from tests.families.test_families import tiny
 from tests.tiny import make_tiny_model
@@ -58,9 +58,7 @@ def run(
     return recover(
         student,
         teacher,
-        SEQUENCES,
-        LEFT_OUT,
-        MIXTURE,
+        Texts(SEQUENCES, LEFT_OUT, MIXTURE),
         training,
         autocast=autocast,
         snapshot=snapshot,

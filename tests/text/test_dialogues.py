@@ -107,9 +107,9 @@ def test_what_the_model_is_given_is_the_template_around_a_request_or_its_beginni
     tokenizer, asked = chat_tokenizer(), []
     go_on = dialogues.go_on
 
-    def spy(model: Any, prompts: list[list[int]], tokens: int, **others: Any) -> list[list[int]]:
+    def spy(model: Any, prompts: list[list[int]], tokens: int, *others: Any, **named: Any) -> list[list[int]]:
         asked.append([tokenizer.decode(ids) for ids in prompts])
-        return go_on(model, prompts, tokens, **others)
+        return go_on(model, prompts, tokens, *others, **named)
 
     monkeypatch.setattr(dialogues, "go_on", spy)
     found = written(closings=[""])

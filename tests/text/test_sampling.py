@@ -11,7 +11,7 @@ from secateurs.errors import InputError
 from secateurs.settings.groups import Sample
 from secateurs.text import sampling
 from secateurs.text.documents import Document
-from secateurs.text.sampling import go_on, sample_documents
+from secateurs.text.sampling import Draw, Lots, go_on, sample_documents
 from tests.project import read_yaml
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
@@ -59,18 +59,16 @@ def test_logits_that_are_not_numbers_are_refused(tiny_model: Factory) -> None:
 def test_prompts_of_unequal_length_go_on_as_each_does_alone() -> None:
     model = make_tiny_model().requires_grad_(False)
     prompts = [[5, 9, 40, 77, 120], [8], [30, 31, 32]]
-    together, alone = (
-        go_on(model, prompts, 10, temperature=1.0, batch_size=size, key="k") for size in (3, 1)
-    )
+    together, alone = (go_on(model, prompts, 10, Draw(1.0), Lots("k", size)) for size in (3, 1))
     assert together == alone
     assert [len(ids) for ids in together] == [10, 10, 10]
 
 
 def test_a_text_ends_with_the_first_of_the_ends() -> None:
     model = make_tiny_model().requires_grad_(False)
-    whole = go_on(model, [[5], [9]], 12, temperature=1.0, batch_size=2, key="k")
+    whole = go_on(model, [[5], [9]], 12, Draw(1.0), Lots("k", 2))
     end = whole[0][4]
-    ended = go_on(model, [[5], [9]], 12, temperature=1.0, batch_size=2, key="k", ends=frozenset({end}))
+    ended = go_on(model, [[5], [9]], 12, Draw(1.0), Lots("k", 2), ends=frozenset({end}))
     for ids, short in zip(whole, ended, strict=True):
         assert short == (ids[: ids.index(end) + 1] if end in ids else ids)
 
@@ -86,9 +84,9 @@ def test_texts_that_end_leave_the_batch_and_the_others_go_on_as_each_does_alone(
     monkeypatch.setattr(
         sampling, "_choose", lambda logits, *rest: sizes.append(len(logits)) or before(logits, *rest)
     )
-    together = go_on(model, prompts, 20, temperature=1.0, batch_size=5, key="k", ends=ends)
+    together = go_on(model, prompts, 20, Draw(1.0), Lots("k", 5), ends=ends)
     assert sizes[0] == 5 > sizes[-1]
-    alone = go_on(model, prompts, 20, temperature=1.0, batch_size=1, key="k", ends=ends)
+    alone = go_on(model, prompts, 20, Draw(1.0), Lots("k", 1), ends=ends)
     assert together == alone
     assert len({len(ids) for ids in together}) > 2
 
@@ -100,9 +98,7 @@ def test_tokens_far_less_likely_than_the_likeliest_are_never_drawn() -> None:
         likely = model(torch.tensor([[5]])).logits[0, -1].softmax(-1)
     allowed = set((likely >= 0.3 * likely.max()).nonzero().flatten().tolist())
     drawn = {
-        min_p: {
-            ids[0] for ids in go_on(model, prompts, 1, temperature=1.0, min_p=min_p, batch_size=200, key="k")
-        }
+        min_p: {ids[0] for ids in go_on(model, prompts, 1, Draw(1.0, min_p), Lots("k", 200))}
         for min_p in (0.0, 0.3)
     }
     assert 1 < len(allowed) < 100
