@@ -154,7 +154,7 @@ def test_the_card_says_what_was_done(project: Callable[..., Path]) -> None:
     assert card.startswith("---\nlicense: apache-2.0\n")
     assert "\n# SmolLM2-135M-Instruct, pruned by 0%, then recovered\n" in card
     headings = [line for line in card.splitlines() if line.startswith("## ")]
-    assert headings == ["## How it was recovered", "## How it was pruned", "## Runtimes tried"]
+    assert headings == ["## Size", "## How it was recovered", "## How it was pruned", "## Runtimes tried"]
     assert "- 5 steps of 3 sequences, 360 tokens with repetitions" in card
     assert "(calibration text 60%, own text 40%); the weights are those after step 5" in card
     assert "learning rate 0.03 after a warm-up of 5% of the steps" in card

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -55,14 +56,19 @@ def run(arguments: list[str], root: Path, **options: object) -> subprocess.Compl
     )
 
 
+def interruptible() -> None:
+    """What a shell starts in the background ignores interruptions, and so does all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interruption_that_python_drops_ends_the_stage(tmp_path: Path) -> None:
-    done = run(["-c", LOST], tmp_path, stdout=subprocess.PIPE)
+    done = run(["-c", LOST], tmp_path, stdout=subprocess.PIPE, preexec_fn=interruptible)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.strip() == "Aborted!"
 
 
 def test_an_interruption_after_the_last_line_changes_nothing(tmp_path: Path) -> None:
-    done = run(["-c", LATE], tmp_path, stdout=subprocess.PIPE)
+    done = run(["-c", LATE], tmp_path, stdout=subprocess.PIPE, preexec_fn=interruptible)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("work: all of it")
 

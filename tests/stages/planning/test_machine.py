@@ -108,7 +108,10 @@ def test_estimates_are_near_what_an_accelerator_was_seen_to_need(key: str, sizes
 
 def test_an_accelerator_is_said_to_be_too_small_only_where_one_sequence_does_not_fit() -> None:
     settings = params(
-        compute={"dtype": "bfloat16"}, corpus={"sequence_length": 2048}, capture={"batch_size": 16}
+        compute={"dtype": "bfloat16"},
+        corpus={"sequence_length": 2048},
+        sample={"documents": 400},
+        capture={"batch_size": 16},
     )
     needs = memory_needs(settings, shape(*SEVEN), "cuda")
     assert needs["capture"].usual > 80e9 > needs["capture"].least
