@@ -69,6 +69,7 @@ class Project:
         params["recover"] |= {"steps": 2, "batch_size": 3, "left_out": 1}
         params["recover"]["mixture"] = {"calibration": 0.5, "plain": 0.5, "dialogues": 0.0}
         params["recover"]["own"] |= {"plain": 4, "dialogues": 0, "tokens": 64}
+        params["export"] |= {"converter": str(ROOT / ".llama/converter")}
         params["evaluate"] |= {"limit": 4, "prompt_tokens": 8, "decode_tokens": 2, "repeats": 1}
         self.write(params)
         for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"]):
