@@ -199,7 +199,8 @@ def test_surgery_leaves_the_dense_evaluation(project: Project) -> None:
     ran = project.repro({"surgery.alpha": 0.7})
     assert ran[0] == "surgery"
     assert set(ran[1:4]) == {"perplexity@pruned", "tasks@pruned", "cost@pruned"}
-    assert set(ran[4:]) == set(REPORTS)
+    # Where auto takes the other method, no figure changes, and reports have nothing new to say.
+    assert {"publish"} <= set(ran[4:]) <= set(REPORTS)
 
 
 def test_the_progress_of_a_round_leaves_the_rounds_before(project: Project) -> None:
