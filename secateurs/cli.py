@@ -49,6 +49,9 @@ def _order(
     settings["device"] = others["device"]
     if out.exists():
         raise InputError(f"--out: {out}: is there already; name another folder, or delete it")
+    gguf = out.with_name(f"{out.name}.gguf")
+    if others["precision"] is not None and gguf.exists():
+        raise InputError(f"--export: {gguf}: is there already; name another --out, or delete it")
     return Order(model, _sources(texts), settings, others["tokens"], out, others["precision"])
 
 

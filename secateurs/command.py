@@ -18,8 +18,9 @@ from secateurs.evaluation.verdict import Facts, advice, verdict
 from secateurs.families.decoder import decoder_parameters
 from secateurs.files.atomic import atomic
 from secateurs.gguf.converter import CONVERTER, VARIABLE, find_converter
-from secateurs.gguf.llama_quantize import K_QUANTS, SOURCE_PRECISION, find_program, quantise
-from secateurs.gguf.writing import Target, write_gguf
+from secateurs.gguf.exporting import PRECISIONS, Programs, export_gguf
+from secateurs.gguf.llama_quantize import K_QUANTS, find_program
+from secateurs.gguf.writing import Target
 from secateurs.order import ENDINGS, Order, Source
 from secateurs.prune import Pruned, prune_model
 from secateurs.settings.groups import Corpus
@@ -44,10 +45,7 @@ def prune_to(order: Order, say: Say) -> None:
     settings and the text before the model is loaded; nothing is left under the final names then.
     """
     settings = settings_of(order.changes)
-    program = find_program("llama-quantize") if order.precision in K_QUANTS else None
-    if order.precision is not None:
-        # Now, and not after the pruning.
-        find_converter(os.environ.get(VARIABLE, CONVERTER), VARIABLE)
+    programs = None if order.precision is None else _programs(order.precision)
     texts = {source.domain: documents(source.domain, _domain(source)) for source in order.sources}
     dense, tokenizer = load_dense(_source(order.model))
     calibration, heldout = _corpus(texts, tokenizer, settings, order.tokens)
@@ -65,8 +63,11 @@ def prune_to(order: Order, say: Say) -> None:
         proof = prove_load(pruned.model, directory, rows, order.out, tokenizer)
         (directory / "README.md").write_text(_card(order, pruned, facts, proof), encoding="utf-8")
     say(f"wrote {order.out}: loads in transformers {proof.version} as {proof.loaded}")
-    if order.precision is not None:
-        say(f"wrote {_export(order, tokenizer, program)}")
+    if order.precision is not None and programs is not None:
+        gguf = order.out.with_name(f"{order.out.name}.gguf")
+        with atomic(gguf) as path:
+            said = export_gguf(order.out, tokenizer, Target(path, order.precision, order.out.name), programs)
+        say(f"wrote {gguf}: {said}")
     for line in (verdict(facts), *advice(facts)):
         say(line)
 
@@ -178,18 +179,9 @@ def _card(order: Order, pruned: Pruned, facts: Facts, proof: Proof) -> str:
     )
 
 
-def _export(order: Order, tokenizer: PreTrainedTokenizerBase, program: str | None) -> Path:
-    assert order.precision is not None, "asked for only with a precision"
-    target, name = order.out.with_name(f"{order.out.name}.gguf"), order.out.name
-    converter = find_converter(os.environ.get(VARIABLE, CONVERTER), VARIABLE)
-    with atomic(target) as path:
-        if program is None:
-            write_gguf(order.out, tokenizer, Target(path, order.precision, name), converter)
-        else:
-            source = path.with_name(f".{path.name}.source")
-            try:
-                write_gguf(order.out, tokenizer, Target(source, SOURCE_PRECISION, name), converter)
-                quantise(program, source, path, order.precision)
-            finally:
-                source.unlink(missing_ok=True)
-    return target
+def _programs(precision: str) -> Programs:
+    """What the export will run, looked for before the pruning and not after it."""
+    if precision not in PRECISIONS:
+        raise InputError(f"--export: {precision}: no such precision; there are {', '.join(PRECISIONS)}")
+    program = find_program("llama-quantize") if precision in K_QUANTS else None
+    return Programs(find_converter(os.environ.get(VARIABLE, CONVERTER), VARIABLE), program)

@@ -28,6 +28,7 @@ def tickets(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (here / "docs").mkdir()
     for number, page in enumerate(text(11).splitlines()):
         (here / "docs" / f"{number}.md").write_text(page, encoding="utf-8")
+    (here / "taken.gguf").touch()
     return here
 
 
@@ -73,6 +74,14 @@ def test_a_folder_and_tickets_become_a_smaller_checkpoint_and_a_gguf(dense_dir: 
         (["--text", "docs", "--out", "small", "--set", "prune"], "--set: prune: write KEY=VALUE"),
         (["--text", "docs", "--out", "small", "--set", "mask.metrics=wanda"], "mask.metrics: unknown key"),
         (["--text", "docs", "--out", "small", "--tokens", "2048"], "--text: corpus."),
+        (
+            ["--text", "docs", "--out", "small", "--export", "q9"],
+            "--export: q9: no such precision; there are f32, f16,",
+        ),
+        (
+            ["--text", "docs", "--out", "taken", "--export", "f16"],
+            "--export: taken.gguf: is there already; name another --out, or delete it",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_said_and_nothing_is_written(
