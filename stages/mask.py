@@ -1,4 +1,4 @@
-"""Stage: which channels a round removes, from its statistics and the masks of the round before."""
+"""Stage: what a round removes, from its statistics and the masks of the round before."""
 
 import click
 
@@ -23,7 +23,7 @@ from stages.rounds.tensors import check_kept, read_masks, read_scores, write_mas
 @stage
 @click.argument("round_name", metavar="ROUND", required=False)
 def main(round_name: str | None) -> None:
-    """Choose the channels that ROUND removes, on top of the round it follows."""
+    """Choose what ROUND removes, on top of the round it follows."""
     params = read_params()
     round_name = key_of_stage(round_name, "ROUND")
     hold(ROUNDS / round_name / "masks.safetensors")

@@ -95,6 +95,18 @@ def pruned_project(unchanged_run: tuple[Path, Result], monkeypatch: pytest.Monke
     return directory
 
 
+def test_blocks_go_through_the_stages_and_the_card_names_them(project: Callable[..., Path]) -> None:
+    directory = project(prune__sites=["blocks"], prune__sparsity=0.5)
+    result = run_all()
+    assert result.exit_code == 0, result.output
+    card = (directory / "data/pruned/README.md").read_text(encoding="utf-8")
+    assert "with whole decoder blocks removed by Secateurs." in card
+    (entry, *_) = reversed(
+        json.loads((directory / "data/rounds/r3/history.json").read_text(encoding="utf-8"))
+    )
+    assert 0 in entry["kept"]["blocks"]
+
+
 def test_the_result_is_a_complete_checkpoint_for_stock_classes(unchanged_run: tuple[Path, Result]) -> None:
     directory, result = unchanged_run
     pruned = directory / "data/pruned"

@@ -216,6 +216,20 @@ def test_scores_and_budgets_leave_the_first_capture(project: Project, key: str, 
     assert set(ran) <= {"mask@r1", "capture@r2"}
 
 
+@pytest.mark.parametrize(
+    ("kind", "units"),
+    [("blocks", "decoder blocks"), ("attention_blocks", "attentions"), ("attention", "KV groups")],
+)
+def test_each_kind_goes_through_the_whole_pipeline_and_is_named(
+    project: Project, kind: str, units: str
+) -> None:
+    project.repro({"prune.sites": [kind], "prune.sparsity": 0.1, "mask.metric": "taylor"})
+    report = (project.directory / "data/report.md").read_text(encoding="utf-8")
+    assert f"{units} ranked by" in report
+    card = (project.directory / "data/published/pruned/README.md").read_text(encoding="utf-8")
+    assert f"with whole {units} removed by Secateurs." in card
+
+
 def test_another_choice_of_tokens_leaves_all_captures(project: Project) -> None:
     ran = project.repro({"prune.vocabulary.leave": ["Han"]}, "surgery")
     assert set(ran) == {"vocabulary", "mask@r1", "mask@r2", "mask@r3", "surgery"}

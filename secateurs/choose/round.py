@@ -1,4 +1,4 @@
-"""The second step of a round: the channels that go, by the statistics of all rounds so far."""
+"""The second step of a round: what goes, by the statistics of all rounds so far."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 Nothing here knows architectures by name. Channels and heads are found by what depends on what (chains.py,
 heads.py), the stream by what adds up (residual.py), and the entry of the config that says how many there are
 by building the model with other numbers (widths.py). That the result is right is proved by cutting it
-(proof.py).
+(checkpoints/family_proof.py).
 """
 
 from collections.abc import Iterator

@@ -24,6 +24,11 @@ def kinds() -> Mapping[str, "Kind"]:
     return {name: import_module(f"secateurs.kinds.{name}").KIND for name in NAMES}
 
 
+def units(names: Collection[str]) -> str:
+    """What goes where these kinds do, in words: channels and KV groups."""
+    return " and ".join(kind.unit for name, kind in kinds().items() if name in names)
+
+
 def exclusions(names: Collection[str]) -> Iterator[str]:
     """Why some of these kinds cannot go together, once for each two of them."""
     there = [name for name in kinds() if name in names]

@@ -92,7 +92,7 @@ class Piece:
 def tokens_of(tokenizer: PreTrainedTokenizerBase, where: Path) -> Tokens:
     """A document gets a beginning token if the tokenizer adds one to text, and always a separator after it.
 
-    Which token that is, text/boundaries.py says. Raises InputError, naming the directory `where` the
+    Which token that is, families/boundaries.py says. Raises InputError, naming the directory `where` the
     tokenizer is from, where it has none.
     """
     after = (separator(tokenizer, where),)

@@ -27,7 +27,7 @@ def sample_documents(
 ) -> list[Document]:
     """`settings.documents` texts of `settings.tokens` tokens each, sampled from the whole distribution.
 
-    Each starts as text/boundaries.py says that a text starts; where: the directory the tokenizer is from.
+    Each starts as families/boundaries.py says that a text starts; where: the directory the tokenizer is from.
     An end-of-text token does not stop a document: it is kept in the text, and what the model writes next
     follows. A document's random numbers depend on the seed and its own number only, not on its batch.
     Raises InputError where the model's logits are no numbers.

@@ -155,7 +155,7 @@ def kept_channels(evidence: Evidence) -> Any:
 
 
 def domain_agreement(evidence: Evidence) -> Any:
-    """How alike two domains rank the channels, as a matrix of rank correlations in the last round."""
+    """How alike two domains rank what can go, as a matrix of rank correlations in the last round."""
     last = evidence.rounds[-1]
     if not last["agreement"]["matrix"]:
         return None
@@ -214,7 +214,7 @@ FIGURES: dict[str, Drawing] = {
         kept_channels,
     ),
     "domain_agreement": Drawing(
-        "How alike the domains rank the channels",
+        "How alike the domains rank what can go",
         "1 is the same order, 0 is no relation: where it is low, calibrating on one domain would cut what "
         "the other needs.",
         domain_agreement,

@@ -11,6 +11,7 @@ from secateurs.checkpoints.origin import base_model, origin_of
 from secateurs.checkpoints.proof import Proof
 from secateurs.evaluation.untrusted import words
 from secateurs.heal.results import Healed
+from secateurs.kinds.registry import units
 from stages.params.file import Params
 
 
@@ -89,7 +90,10 @@ def model_card(
 
 
 def _what(prune: dict[str, Any]) -> str:
-    parts = [*(["whole channels"] if prune["sites"] else []), *(["tokens"] if "rows" in prune else [])]
+    parts = [
+        *([f"whole {units(prune['sites'])}"] if prune["sites"] else []),
+        *(["tokens"] if "rows" in prune else []),
+    ]
     return " and ".join(parts)
 
 

@@ -1,6 +1,7 @@
 """What the report says of a run, section by section."""
 
 from secateurs.evaluation.verdict import advice, verdict
+from secateurs.kinds.registry import units
 from stages.reporting import sections
 from stages.reporting.blocks import Headline, Page, Section, Text, Verdict
 from stages.reporting.facts import facts
@@ -17,10 +18,13 @@ def build_page(
     """
     known = facts(metrics, quantised)
     sparsity, rounds = metrics["pruned"]["sparsity"], len(evidence.rounds)
+    kept = evidence.rounds[-1]["kept"]
+    # Where only the vocabulary is cut, no layer changes and nothing is ranked.
+    ranked = f", {units(kept)} ranked by `{metrics['calibration']['metric']}`" if kept else ""
     opening = Text(
         f"{sparsity['decoder']:.1%} of the decoder layers' parameters removed ({sparsity['all']:.1%} of all "
-        f"parameters), in {rounds} round{'s' if rounds > 1 else ''}, channels ranked by "
-        f"`{metrics['calibration']['metric']}`. The pruned model is in `data/pruned`."
+        f"parameters), in {rounds} round{'s' if rounds > 1 else ''}{ranked}. The "
+        "pruned model is in `data/pruned`."
     )
     return Page(
         f"{model_name}, pruned",
@@ -30,8 +34,7 @@ def build_page(
             *sections.zero_shot(evidence),
             sections.cost(metrics),
             sections.rounds(evidence),
-            # Where only the vocabulary is cut, no layer changes and nothing ranks its channels.
-            *([sections.layers(evidence), sections.agreement()] if evidence.rounds[-1]["kept"] else []),
+            *([sections.layers(evidence), sections.agreement(evidence)] if kept else []),
             sections.continuations(evidence),
             sections.data(figure_tables(evidence)),
             origin,

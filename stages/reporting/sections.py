@@ -5,7 +5,7 @@ from typing import Any
 
 from secateurs.evaluation.scores import headline, headline_metric, kept, mean_error
 from secateurs.evaluation.units import count, percent, size
-from secateurs.kinds.registry import kinds
+from secateurs.kinds.registry import kinds, units
 from stages.reporting.blocks import COLUMNS, Block, Data, Figure, Row, Sample, Section, Table, Text
 from stages.reporting.figures import FIGURES, uniform
 from stages.reporting.metrics import Evidence, Metrics, mean_agreement
@@ -207,11 +207,11 @@ def _widths(evidence: Evidence) -> str:
     )
 
 
-def agreement() -> Section:
-    """How alike the domains rank the channels."""
+def agreement(evidence: Evidence) -> Section:
+    """How alike the domains rank what can go."""
     note = Text(
-        "Spearman's rank correlation of two domains' scores, over the channels that were left before the "
-        "last round."
+        "Spearman's rank correlation of two domains' scores, over the "
+        f"{units(evidence.rounds[-1]['kept'])} that were left before the last round."
     )
     return Section("Domain agreement", (note, *_figure("domain_agreement")))
 

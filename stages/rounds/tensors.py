@@ -14,6 +14,7 @@ from torch import Tensor
 from secateurs.errors import InputError
 from secateurs.files.atomic import atomic
 from secateurs.kinds.names import parse_name, widths
+from secateurs.kinds.registry import kinds
 from stages.common.hashes import AGAIN, check_hash
 
 CHECKSUM = "sha256"
@@ -25,10 +26,11 @@ def write_masks(path: Path, masks: Mapping[str, Tensor]) -> None:
 
 
 def read_masks(path: Path) -> dict[str, Tensor]:
-    """Read masks. Raises InputError for one that is not bool or keeps nothing."""
+    """Read masks. Raises InputError for one that is not bool, or keeps nothing of what cannot go whole."""
     masks, _ = read_tensors(path)
     for name, mask in masks.items():
-        if mask.dtype != torch.bool or mask.dim() != 1 or not bool(mask.any()):
+        whole = kinds()[parse_name(name).kind].pooled
+        if mask.dtype != torch.bool or mask.dim() != 1 or not (whole or bool(mask.any())):
             raise InputError(f"{path}: {name}: expected a bool vector that keeps something")
     return masks
 

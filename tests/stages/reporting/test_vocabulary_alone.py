@@ -36,3 +36,4 @@ def test_the_page_has_no_place_for_them(evidence: Evidence) -> None:
     html = to_html(page, {name: one.svg for name, one in draw_figures(evidence).items()})
     assert "bits per byte" in html
     assert "Domain agreement" not in html
+    assert "ranked by" not in html
