@@ -186,7 +186,7 @@ def _matrix(names: Sequence[str], values: Sequence[Sequence[float]], last: Round
             color="black" if bright else "white",
             fontsize=8,
         )
-    axes.set_xlabel(f"rank correlation of channel scores, round {last['round']}")
+    axes.set_xlabel(f"rank correlation of scores, round {last['round']}")
     return figure
 
 
