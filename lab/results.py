@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 
+from lab.shipping import read_rows, short_table, whole_table
 from secateurs.checkpoints.origin import quantisation
 from secateurs.errors import InputError
 from secateurs.evaluation.verdict import verdict
@@ -20,8 +21,8 @@ from stages.reporting.markdown import markdown_table
 from stages.reporting.sections import headline_rows
 
 PAGE, README = Path("docs/results.md"), Path("README.md")
-# What README compares, and the row of these tables that is this project's.
-SHIPPED, OURS = "qwen2.5-coder-1.5b", "Secateurs, default settings"
+# What README compares, and the row of the other tables that is this project's.
+SHIPPED, OURS = BASELINES / "qwen2.5-coder-1.5b/rows.json", "Secateurs, default settings"
 CHOICES = STUDY / "real-models-choices.csv"
 # Where README has a generated part.
 MARK = "<!-- {name}: written by python -m lab.results -->"
@@ -49,6 +50,8 @@ def page() -> str:
         markdown_table(HEADLINE, default_rows()),
         f"**{default_verdict()}**",
     ]
+    for path in sorted(BASELINES.glob("*/rows.json")):
+        parts += list(_shipped(path))
     for folder in sorted(file.parent.name for file in BASELINES.glob("*/table.csv")):
         parts += list(_compared(folder))
     parts += [*_choices(), "## The settings, one at a time", *_studies()]
@@ -91,20 +94,8 @@ def _printed() -> Iterator[Sequence[str]]:
 
 
 def shipped() -> str:
-    """README's table: dense, at 4 bits, the smaller model, and 20% removed by us and by the runner-up."""
-    rows = table(SHIPPED)
-    second = runner_up(rows)
-    chosen = [
-        row
-        for row in rows
-        if row["share"] == "0" or (row["share"] == "0.2" and row["method"] in (OURS, second))
-    ]
-    head = ("Qwen2.5-Coder-1.5B-Instruct", "GB", "perplexity", "zero-shot", "GSM8K")
-    cells = [
-        (_named(row), row["GB"], row["perplexity / dense"], _plain(row["zero-shot"]), _plain(row["gsm8k"]))
-        for row in chosen
-    ]
-    return markdown_table(head, cells)
+    """README's table: what somebody who ships a model compares."""
+    return short_table(read_rows(SHIPPED))
 
 
 def table(folder: str) -> list[Row]:
@@ -125,6 +116,17 @@ def runner_up(rows: Sequence[Row]) -> str:
             for column in ("zero-shot", "gsm8k")
         ),
     )
+
+
+def _shipped(path: Path) -> Iterator[str]:
+    rows = read_rows(path)
+    yield f"## What can be shipped: {rows.model}"
+    yield (
+        "GB of weights; tokens a second read (prefill) and written (decode); perplexity on held-out text, relative "
+        "to the dense model; accuracy by task, and the share of the dense model's that is kept, over choices together "
+        f"and each task of written answers ([as JSON](../{path}))."
+    )
+    yield whole_table(rows)
 
 
 def _compared(folder: str) -> Iterator[str]:
@@ -207,11 +209,6 @@ def _plain(cell: str) -> str:
 
 def _title(row: Row) -> str:
     return "**Secateurs**" if row["method"] == OURS else row["method"]
-
-
-def _named(row: Row) -> str:
-    share = float(row["share"])
-    return f"{share:.0%} removed, {_title(row)}" if share else row["method"]
 
 
 if __name__ == "__main__":
