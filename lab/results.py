@@ -122,9 +122,9 @@ def _shipped(path: Path) -> Iterator[str]:
     rows = read_rows(path)
     yield f"## What can be shipped: {rows.model}"
     yield (
-        "GB of weights; tokens a second read (prefill) and written (decode); perplexity on held-out text, relative "
-        "to the dense model; accuracy by task, and the share of the dense model's that is kept, over choices together "
-        f"and each task of written answers ([as JSON](../{path}))."
+        "GB of weights; tokens a second read (prefill) and written (decode); perplexity on held-out text, "
+        "relative to the dense model; accuracy by task, and the share of the dense model's that is kept, over "
+        f"choices together and each task of written answers ([as JSON](../{path}))."
     )
     yield whole_table(rows)
 

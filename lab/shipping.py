@@ -1,7 +1,7 @@
 """The rows that somebody who ships a model compares: data/baselines/FOLDER/rows.json, as tables.
 
-The file has `model`, which heads the names, and `rows`; all that a row has is below. What was not measured may be
-absent, and is a dash; a column that no row has is left out.
+The file has `model`, which heads the names, and `rows`; all that a row has is below. What was not measured
+may be absent, and is a dash; a column that no row has is left out.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ from secateurs.settings.problems import lines_of
 from stages.common.artifacts import read_json
 from stages.reporting.markdown import markdown_table
 
-DASH = "–"
+DASH = "-"
 
 Share = Annotated[float, Field(ge=0.0)]
 Above = Annotated[float, Field(gt=0.0)]
@@ -39,8 +39,9 @@ class Speed(Group):
 class Shipped(Group):
     """A model that could be shipped.
 
-    bytes: of the file or files of weights; tasks: accuracy by task or mean of tasks, 0 to 1; held_out: perplexity
-    on held-out text, model / dense; kept: accuracy, model / dense, the worst column and the mean over columns.
+    bytes: of the file or files of weights; tasks: accuracy by task or mean of tasks, 0 to 1; held_out:
+    perplexity on held-out text, model / dense; kept: accuracy, model / dense, the worst column and the mean
+    over columns.
     """
 
     name: Line
