@@ -15,9 +15,9 @@ from stages.common.artifacts import read_json
 from stages.common.console import stage, summary
 from stages.common.paths import BASELINES, METRICS, STUDY
 from stages.params.file import read_params
-from stages.reporting.blocks import HEADLINE
 from stages.reporting.facts import facts
 from stages.reporting.markdown import markdown_table
+from stages.reporting.page_parts import HEADLINE
 from stages.reporting.sections import headline_rows
 
 PAGE, README = Path("docs/results.md"), Path("README.md")

@@ -19,8 +19,8 @@ from secateurs.families.decoder import decoder_parameters
 from secateurs.files.atomic import atomic
 from secateurs.gguf.converter import CONVERTER, VARIABLE, find_converter
 from secateurs.gguf.exporting import PRECISIONS, Programs, export_gguf
+from secateurs.gguf.gguf_file import Target
 from secateurs.gguf.llama_quantize import K_QUANTS, find_program
-from secateurs.gguf.writing import Target
 from secateurs.order import ENDINGS, Order, Source
 from secateurs.prune import Pruned, prune_model
 from secateurs.settings.groups import Corpus

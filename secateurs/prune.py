@@ -17,11 +17,11 @@ from secateurs.choose.round import choose
 from secateurs.devices.placement import copied
 from secateurs.families.experts import close_experts, open_experts
 from secateurs.heal.heal import heal
-from secateurs.heal.results import Healed
+from secateurs.heal.healed import Healed
 from secateurs.kinds.kind import Masks
 from secateurs.kinds.sites import all_kept_masks
 from secateurs.measure.capture import DomainCapture
-from secateurs.measure.round import measure
+from secateurs.measure.measure import measure
 from secateurs.settings.method import Settings
 from secateurs.text.rows import Text
 

@@ -4,9 +4,9 @@ import click
 
 from secateurs.devices.placement import process_group, resolve_device
 from secateurs.families.experts import open_experts
-from secateurs.measure.round import measure
+from secateurs.measure.measure import measure
 from secateurs.progress import counter, is_first
-from stages.common.calibration import read_text
+from stages.common.calibration_text import read_text
 from stages.common.checkpoints import load_model
 from stages.common.console import stage, summary
 from stages.common.dvc import key_of_stage
@@ -14,7 +14,7 @@ from stages.common.launching import launch
 from stages.common.locks import hold
 from stages.common.paths import CALIBRATION, MODEL, ROUNDS
 from stages.params.file import read_params
-from stages.params.method import method_settings
+from stages.params.method_settings import method_settings
 from stages.rounds.captures import write_captures
 from stages.rounds.tensors import read_masks
 

@@ -12,7 +12,7 @@ from stages.common.corpus_inputs import corpus_inputs
 from stages.common.locks import hold
 from stages.common.paths import DATA, MODEL
 from stages.params.file import read_params
-from stages.planning.checks import check_context, check_ids
+from stages.planning.early_checks import check_context, check_ids
 
 
 @stage

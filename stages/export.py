@@ -3,8 +3,8 @@
 from secateurs.files.atomic import atomic
 from secateurs.gguf.converter import find_converter
 from secateurs.gguf.exporting import Programs, export_gguf
+from secateurs.gguf.gguf_file import Target
 from secateurs.gguf.llama_quantize import K_QUANTS, find_program
-from secateurs.gguf.writing import Target
 from stages.common.checkpoints import load_tokenizer
 from stages.common.console import stage, summary
 from stages.common.hashes import check_hashes

@@ -15,7 +15,7 @@ from stages.common.dvc import key_of_stage
 from stages.common.locks import hold
 from stages.common.paths import MODEL, ROUNDS
 from stages.params.file import PARAMS_FILE, read_params
-from stages.params.method import method_settings
+from stages.params.method_settings import method_settings
 from stages.rounds.captures import read_captures
 from stages.rounds.tensors import check_kept, read_masks, read_scores, write_masks, write_scores
 

@@ -12,7 +12,7 @@ from stages.common.locks import hold
 from stages.common.paths import MODEL, ROUNDS
 from stages.params.file import read_params
 from stages.params.rounds import DENSE
-from stages.planning.checks import (
+from stages.planning.early_checks import (
     check_context,
     check_early,
     check_local_conversations,

@@ -11,7 +11,7 @@ from stages.common.console import stage, summary
 from stages.common.locks import hold
 from stages.common.paths import MODEL, OWN_TEXT
 from stages.params.file import read_params
-from stages.planning.checks import check_own_context
+from stages.planning.early_checks import check_own_context
 
 
 @stage

@@ -11,8 +11,8 @@ from stages.reporting.figures import draw_figures
 from stages.reporting.html import to_html
 from stages.reporting.markdown import to_markdown
 from stages.reporting.metrics import read_evidence
-from stages.reporting.page import build_page
 from stages.reporting.provenance import provenance
+from stages.reporting.run_page import build_page
 
 
 @stage

@@ -5,8 +5,8 @@ import click
 from secateurs.settings.sources import HubModel
 from stages.common.console import stage
 from stages.params.file import PARAMS_FILE, Params, read_params
-from stages.planning.checks import check_context, check_early
-from stages.planning.rounds import CURVES, rewrite_rounds
+from stages.planning.curve import CURVES, rewrite_rounds
+from stages.planning.early_checks import check_context, check_early
 from stages.planning.schedule import schedule
 
 
@@ -30,7 +30,7 @@ def _check_model(params: Params, estimate: bool) -> None:
     """Check what the model and the tasks allow; with `estimate`, print what a run takes as well."""
     if any(one.source == "stock" for one in params.benchmarks.values()):
         _saying("reading the tasks of lm-eval")
-    from stages.planning.tasks import check_tasks
+    from stages.planning.task_checks import check_tasks
 
     check_tasks(params)
     where = "its config on the hub" if isinstance(params.model, HubModel) else "its config"
@@ -38,7 +38,7 @@ def _check_model(params: Params, estimate: bool) -> None:
     from stages.planning.architecture import configured_architecture
     from stages.planning.costs import costs
     from stages.planning.found import found_lines
-    from stages.planning.target import check_budget, target_lines
+    from stages.planning.target_lines import check_budget, target_lines
 
     found = configured_architecture(params.model)
     lines: list[str] = []

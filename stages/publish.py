@@ -14,7 +14,7 @@ from stages.common.hashes import check_hashes
 from stages.common.locks import hold
 from stages.common.paths import DATA, EVALUATIONS, HEALING, PUBLISHED, ROUNDS
 from stages.params.file import read_params
-from stages.reporting.card import evaluated_card, front_matter
+from stages.reporting.evaluated_card import evaluated_card, front_matter
 from stages.reporting.facts import facts
 from stages.reporting.metrics import build_metrics, read_evidence
 

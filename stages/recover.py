@@ -21,28 +21,28 @@ from secateurs.files.atomic import atomic
 from secateurs.files.json_file import write_json
 from secateurs.inference import divergence
 from secateurs.progress import counter
-from secateurs.recover import recovery, scales
+from secateurs.recover import distillation, scales
 from secateurs.recover import training as course_of_training
-from secateurs.recover.recovery import recover, trained_parameters
+from secateurs.recover.distillation import recover, trained_parameters
 from secateurs.recover.training import Check, Course, Snapshot, Texts, together
 from secateurs.settings.recovery import Training
 from secateurs.text.recutting import same_cut
 from secateurs.vocabulary.shared import cut_like, in_tokens_of
 from stages.common.artifacts import read_card
-from stages.common.calibration import read_text
+from stages.common.calibration_text import read_text
 from stages.common.checkpoints import load_model, load_tokenizer, saved_dtype
 from stages.common.console import stage, summary
 from stages.common.locks import hold
 from stages.common.paths import MODEL, PRUNED, RECOVERED, RECOVERY_TEXT
 from stages.params.file import Params, read_params
-from stages.recovering.card import ALL, Recovery, recovered_card
 from stages.recovering.curves import CURVES, following
+from stages.recovering.recovered_card import ALL, Recovery, recovered_card
 from stages.recovering.snapshots import Save, clear, read_snapshot, saving, snapshot_path
 from stages.recovering.text import by_kind, leave_out, recovery_mixture, rows_left_out, shares_of_kinds
 
 CODE = tuple(
     Path(str(module.__file__))
-    for module in (divergence, optimizer, precision, recovery, scales, course_of_training)
+    for module in (divergence, optimizer, precision, distillation, scales, course_of_training)
 )
 
 

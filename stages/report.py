@@ -21,15 +21,15 @@ from stages.common.paths import (
     ROUNDS,
 )
 from stages.params.file import read_params
-from stages.reporting.blocks import HEADLINE
 from stages.reporting.comparison import compare
 from stages.reporting.facts import facts
 from stages.reporting.figure_data import figure_tables
 from stages.reporting.figures import draw_figures
 from stages.reporting.metrics import build_metrics, read_evidence
+from stages.reporting.page_parts import HEADLINE
 from stages.reporting.revision import read_commit, read_workspace
 from stages.reporting.sections import headline_rows
-from stages.reporting.timings import read_timings, timing_notes, timing_rows
+from stages.reporting.speed import read_timings, timing_notes, timing_rows
 
 
 @stage

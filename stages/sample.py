@@ -9,7 +9,7 @@ from stages.common.console import stage, summary
 from stages.common.locks import hold
 from stages.common.paths import MODEL, SOURCES
 from stages.params.file import read_params
-from stages.planning.checks import check_dialogues
+from stages.planning.early_checks import check_dialogues
 
 
 @stage

@@ -22,14 +22,14 @@ from secateurs.text.portions import healing_text
 from secateurs.text.recutting import recut
 from secateurs.vocabulary.choose import trim_vocabulary
 from stages.common.artifacts import read_json, read_kept_tokens
-from stages.common.calibration import read_text
+from stages.common.calibration_text import read_text
 from stages.common.checkpoints import load_model, load_tokenizer, saved_dtype
 from stages.common.console import stage, summary
 from stages.common.launching import launch
 from stages.common.locks import hold
 from stages.common.paths import CALIBRATION, HEALING, MODEL, PRUNED, ROUNDS, VOCABULARY
 from stages.params.file import read_params
-from stages.params.method import method_settings
+from stages.params.method_settings import method_settings
 from stages.reporting.model_card import Measures, model_card
 from stages.rounds.tensors import check_kept, read_masks
 

@@ -16,7 +16,7 @@ from stages.common.console import stage
 from stages.common.dvc import run_dvc
 from stages.reporting.comparison import flatten
 from stages.reporting.markdown import markdown_table
-from stages.reporting.sweep import draw_sweep, sweep_table, trial, varied
+from stages.reporting.trials import draw_sweep, sweep_table, trial, varied
 
 PARAMS = "params.yaml"
 METRICS = "data/metrics.json"

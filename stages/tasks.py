@@ -10,12 +10,12 @@ from secateurs.evaluation.scores import headline_metric
 from secateurs.evaluation.zero_shot import Score, score_tasks
 from secateurs.files.json_file import write_json
 from stages.common.artifacts import AnswerRow, write_answers
-from stages.common.asking import asking_of, items_of
 from stages.common.checkpoints import load_model, load_tokenizer
 from stages.common.console import stage, summary
 from stages.common.hashes import check_hashes
 from stages.common.locks import hold
 from stages.common.paths import BENCHMARKS, EVALUATIONS
+from stages.common.task_settings import asking_of, items_of
 from stages.params.file import read_params
 
 

@@ -13,15 +13,15 @@ import click
 from secateurs.devices.placement import place
 from secateurs.evaluation.circumstances import circumstances
 from secateurs.evaluation.latency import compare_latency
-from secateurs.evaluation.memory import peak_memory
+from secateurs.evaluation.peak_memory import peak_memory
 from secateurs.files.json_file import write_json
 from stages.common.checkpoints import load_config, load_model
 from stages.common.console import stage, summary
 from stages.common.locks import hold
 from stages.common.paths import DATA, MODEL, TIMINGS
 from stages.params.file import Params, read_params
-from stages.planning.checks import check_context
-from stages.reporting.timings import files_of, read_timings
+from stages.planning.early_checks import check_context
+from stages.reporting.speed import files_of, read_timings
 
 
 @stage

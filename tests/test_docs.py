@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from secateurs.evaluation.tasks import TASKS
+from secateurs.evaluation.local_tasks import TASKS
 from secateurs.prune import Pruned
 from secateurs.settings import sources as params
 from secateurs.settings.method import Settings

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from secateurs.text.documents import Sequence
 from stages import cost, perplexity, tasks, timings
 from stages.common.artifacts import read_answers, write_sequences
-from stages.reporting.timings import read_timings, speed
-from tests.evaluation.test_tasks import ITEMS, write_items
+from stages.reporting.speed import read_timings, speed
+from tests.evaluation.test_local_tasks import ITEMS, write_items
 from tests.project import ROOT, read_yaml, write_params
 
 

@@ -17,8 +17,8 @@ from secateurs.checkpoints.gguf_pre_tokenizers import RULES
 from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError, SettingError
 from secateurs.gguf.converter import COMPARED, PROGRAM, find_converter
-from secateurs.gguf.vocabulary import write_tokenizer
-from secateurs.gguf.writing import Target, write_gguf
+from secateurs.gguf.gguf_file import Target, write_gguf
+from secateurs.gguf.tokenizer_metadata import write_tokenizer
 from secateurs.kinds.sites import all_kept_masks, cut
 from secateurs.settings.sources import PathModel
 from secateurs.text.documents import Sequence

@@ -9,8 +9,8 @@ from transformers import LlamaForCausalLM
 
 from secateurs.devices import placement as devices
 from secateurs.devices.placement import passing_through, place
+from secateurs.heal.healed import Healed
 from secateurs.heal.layers import HealingText, cut_and_heal
-from secateurs.heal.results import Healed
 from secateurs.heal.ridge import Moments
 from secateurs.inference.loss import sequence_losses
 from secateurs.inference.norms import fused_norms

@@ -21,7 +21,7 @@ from stages import preset
 from stages.params.file import Params, parse_params
 from stages.params.overlay import overlaid, preset_names, whole_preset
 from stages.planning.machine import Machine, warnings
-from stages.planning.memory import memory_needs
+from stages.planning.memory_needs import memory_needs
 from tests.project import ENVIRONMENT, PARAMS
 
 QWEN = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}

@@ -14,7 +14,7 @@ from secateurs.prune import prune_model
 from secateurs.settings.method import Settings, settings_of
 from secateurs.text.rows import Text
 from stages.params.file import read_params
-from stages.params.method import method_settings
+from stages.params.method_settings import method_settings
 from tests.project import PARAMS
 
 Make = Callable[..., LlamaForCausalLM]

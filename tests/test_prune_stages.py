@@ -22,10 +22,10 @@ from secateurs.prune import prune_model
 from secateurs.text.documents import Sequence
 from stages import capture, mask, model, surgery
 from stages.common.artifacts import read_json, read_sequences, write_sequences
-from stages.common.calibration import read_text
+from stages.common.calibration_text import read_text
 from stages.common.paths import HEALING
 from stages.params.file import read_params
-from stages.params.method import method_settings
+from stages.params.method_settings import method_settings
 from stages.rounds.captures import read_captures
 from stages.rounds.tensors import read_masks, read_scores
 from tests.families.test_families import tiny

@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from stages.publish import main
 from tests.project import PARAMS
 from tests.stages.reporting.evidence import write_evidence
-from tests.stages.reporting.test_card import BEFORE
+from tests.stages.reporting.test_evaluated_card import BEFORE
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from secateurs.checkpoints.proof import Proof
 from secateurs.checkpoints.saving import save_model
 from secateurs.files.json_file import write_json
-from secateurs.heal.results import Healed
+from secateurs.heal.healed import Healed
 from secateurs.kinds.sites import all_kept_masks, cut
 from secateurs.recover.training import Check, Course, Snapshot
 from stages import recover, recovered
@@ -28,7 +28,7 @@ from stages.params.file import read_params
 from stages.recovering import snapshots
 from stages.reporting.model_card import Measures, model_card
 from tests.project import ROOT, TINY, change, random_sequences, read_yaml, write_params
-from tests.recover.test_recovery import TRAINING
+from tests.recover.test_distillation import TRAINING
 from tests.stages.reporting.evidence import evaluation, history, write_evaluation, write_evidence
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 

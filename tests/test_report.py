@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from stages.page import main as page
 from stages.report import main as report
-from stages.reporting.timings import files_of
+from stages.reporting.speed import files_of
 from tests.project import PARAMS
 from tests.stages.reporting.evidence import write_evidence
 

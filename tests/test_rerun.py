@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lab.study.results import read_results
+from lab.study.experiment_results import read_results
 from tests.project import (
     ENVIRONMENT,
     ROOT,

@@ -58,3 +58,33 @@ def test_the_library_knows_neither_dvc_nor_the_files_of_the_pipeline() -> None:
         if libraries & {parts[0] for parts in imported(path)}
     }
     assert found == set()
+
+
+def test_a_name_recurs_only_where_a_stage_is_beside_its_part_of_the_library() -> None:
+    named: dict[str, list[str]] = {}
+    for package in ("secateurs", "stages", "lab"):
+        for path in (ROOT / package).rglob("[!_]*.py"):
+            named.setdefault(path.name, []).append(str(path.relative_to(ROOT).parent))
+    twice = {name: sorted(folders) for name, folders in named.items() if len(folders) > 1}
+    stage_and_part = {
+        name: folders
+        for name, folders in twice.items()
+        if len(folders) == 2 and folders[0].startswith("secateurs/") and folders[1] == "stages"
+    }
+    assert twice == stage_and_part
+
+
+def test_no_function_of_the_library_takes_more_than_seven_parameters() -> None:
+    found = {
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in (ROOT / "secateurs").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and parameters(node.args) > 7
+    }
+    assert found == set()
+
+
+def parameters(of: ast.arguments) -> int:
+    """How many parameters a caller may give; a method's own object is none."""
+    names = [one.arg for one in (*of.posonlyargs, *of.args, *of.kwonlyargs)]
+    return len(names) - (names[:1] in (["self"], ["cls"]))

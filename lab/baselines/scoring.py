@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from lab.baselines.four_bits import bytes_in_four_bits
-from lab.baselines.rows import DENSE, FOUR_BITS, OPTIPFAIR, OURS, Given, Row
+from lab.baselines.table_rows import DENSE, FOUR_BITS, OPTIPFAIR, OURS, Given, Row
 from secateurs.errors import InputError
 from secateurs.evaluation.asking import Asking
 from secateurs.evaluation.perplexity import score_domains

@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from lab.baselines.rows import DENSE
+from lab.baselines.table_rows import DENSE
 from secateurs.evaluation.scores import averaged, headline, kept
 from stages.reporting.markdown import markdown_table
 from stages.reporting.metrics import mean_accuracy

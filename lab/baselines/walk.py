@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from secateurs.devices.offloading import Offloading
 from secateurs.families.decoder import decoder_layers
 from secateurs.families.hooks import hooked
-from secateurs.heal.streams import enter
+from secateurs.heal.residual_streams import enter
 from secateurs.heal.watching import projection
 from secateurs.kinds.channels import ChannelSite
 from secateurs.kinds.statistics import ChannelSums

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import torch
 
-from lab.bench import growth, pruning, serving
+from lab.bench import growth, pruning_speed, serving
 from lab.bench.setup import Record, Setup
 from lab.bench.together import side_by_side, twice
 from secateurs.progress import is_first
@@ -25,34 +25,34 @@ BF16, F32 = torch.bfloat16, torch.float32
 # Suite -> row -> what is measured, on what. Sizes are such that a suite takes minutes.
 SUITES = {
     "cpu": {
-        "capture": (pruning.capture_speed, Setup("SmolLM2-135M", CPU, F32, 16, 256, 2)),
-        "surgery": (pruning.surgery_speed, Setup("SmolLM2-135M", CPU, F32, 32, 256, 8)),
+        "capture": (pruning_speed.capture_speed, Setup("SmolLM2-135M", CPU, F32, 16, 256, 2)),
+        "surgery": (pruning_speed.surgery_speed, Setup("SmolLM2-135M", CPU, F32, 32, 256, 8)),
         "likelihoods": (serving.likelihood_speed, Setup("SmolLM2-135M", CPU, F32, 128, 128, 8)),
         "writing": (serving.writing_speed, Setup("SmolLM2-135M", CPU, F32, 32, 128, 32)),
         "serving": (serving.serving_speed, Setup("SmolLM2-135M", CPU, F32, 0, 256, 0)),
         "growth": (growth.growth, Setup("SmolLM2-135M", CPU, F32, 16, 256, 8)),
-        "gram": (pruning.gram_error, Setup("SmolLM2-135M", CPU, F32, 0, 0, 0)),
+        "gram": (pruning_speed.gram_error, Setup("SmolLM2-135M", CPU, F32, 0, 0, 0)),
     },
     "h200": {
-        "7B capture": (pruning.capture_speed, Setup("Qwen2.5-7B", CUDA, BF16, 128, 2048, 2)),
-        "7B surgery": (pruning.surgery_speed, Setup("Qwen2.5-7B", CUDA, BF16, 128, 2048, 8)),
-        "7B four rounds": (pruning.four_rounds, Setup("Qwen2.5-7B", CUDA, BF16, 128, 2048, 2)),
+        "7B capture": (pruning_speed.capture_speed, Setup("Qwen2.5-7B", CUDA, BF16, 128, 2048, 2)),
+        "7B surgery": (pruning_speed.surgery_speed, Setup("Qwen2.5-7B", CUDA, BF16, 128, 2048, 8)),
+        "7B four rounds": (pruning_speed.four_rounds, Setup("Qwen2.5-7B", CUDA, BF16, 128, 2048, 2)),
         "1.5B likelihoods": (serving.likelihood_speed, Setup("Qwen2.5-1.5B", CUDA, BF16, 16384, 128, 128)),
         "1.5B writing": (serving.writing_speed, Setup("Qwen2.5-1.5B", CUDA, BF16, 1200, 256, 1200)),
         "7B serving": (serving.serving_speed, Setup("Qwen2.5-7B", CUDA, BF16, 0, 2048, 0)),
         "7B growth": (growth.growth, Setup("Qwen2.5-7B", CUDA, BF16, 32, 2048, 4)),
-        "gram": (pruning.gram_error, Setup("Qwen2.5-7B", CUDA, BF16, 0, 0, 0)),
-        "32B capture": (pruning.whole_rounds, Setup("Qwen2.5-32B", CUDA, BF16, 128, 2048, 1)),
-        "32B surgery": (pruning.surgery_alone, Setup("Qwen2.5-32B", CUDA, BF16, 32, 2048, 8)),
+        "gram": (pruning_speed.gram_error, Setup("Qwen2.5-7B", CUDA, BF16, 0, 0, 0)),
+        "32B capture": (pruning_speed.whole_rounds, Setup("Qwen2.5-32B", CUDA, BF16, 128, 2048, 1)),
+        "32B surgery": (pruning_speed.surgery_alone, Setup("Qwen2.5-32B", CUDA, BF16, 32, 2048, 8)),
         # What surgery holds on the device does not depend on depth (tests/test_gpu.py).
         "32B surgery, 12 layers": (
-            pruning.surgery_alone,
+            pruning_speed.surgery_alone,
             Setup("Qwen2.5-32B", CUDA, BF16, 32, 2048, 8, layers=12),
         ),
     },
     # One text for all, so that what differs is the model.
     "sizes": {
-        size: (pruning.by_size, Setup(f"Qwen2.5-{size}", CUDA, BF16, 32, 2048, 2))
+        size: (pruning_speed.by_size, Setup(f"Qwen2.5-{size}", CUDA, BF16, 32, 2048, 2))
         for size in ("0.5B", "1.5B", "7B", "32B")
     },
     "parallel": {

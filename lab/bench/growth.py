@@ -1,4 +1,4 @@
-"""What is measured of how time grows with width, depth and text. A part is as those of pruning.py."""
+"""What is measured of how time grows with width, depth and text. Its parts are as in pruning_speed.py."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from lab.bench.clock import timed
-from lab.bench.pruning import HEALING, one_pass, surgery
+from lab.bench.pruning_speed import HEALING, one_pass, surgery
 from lab.bench.setup import Record, Setup
 from lab.bench.shapes import SHAPES, random_text
 from secateurs.families.decoder import decoder_layers

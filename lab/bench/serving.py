@@ -1,4 +1,4 @@
-"""What is measured of a model in use: likelihoods, writing, serving. A part is as those of pruning.py."""
+"""What is measured of a model in use: likelihoods, writing, serving. Its parts are as in pruning_speed.py."""
 
 import copy
 from collections.abc import Callable

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lab.bench.clock import timed
-from lab.bench.pruning import captured, surgery
+from lab.bench.pruning_speed import captured, surgery
 from lab.bench.setup import Record, Setup
 from lab.bench.shapes import random_text
 from secateurs.devices import parallel

@@ -9,10 +9,10 @@ from typing import Any
 import click
 from filelock import FileLock
 
-from lab.study.cost import seconds
+from lab.study.duration import seconds
+from lab.study.experiment_results import Result, read_results, write_results
 from lab.study.grid import AXES_FILE, Experiment, Grid, grid
 from lab.study.in_process import Laboratory
-from lab.study.results import Result, read_results, write_results
 from secateurs.devices.placement import resolve_device
 from secateurs.errors import InputError
 from secateurs.files.atomic import atomic
@@ -154,7 +154,7 @@ def _part(experiments: list[Experiment], part: str) -> list[Experiment]:
 
 
 def _write_page(made: Grid) -> None:
-    from lab.study.page import build_page
+    from lab.study.study_page import build_page
 
     there = read_results(STUDY / f"{made.name}.csv")
     results = {one.name: there[one.name] for one in made.experiments() if _has(there, one)}

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import click
 
+from lab.study.experiment_results import Result, Scores
 from lab.study.grid import Experiment
-from lab.study.results import Result, Scores
 from secateurs.errors import InputError
 from stages.common.dvc import run_dvc
 from stages.params.file import Params

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import torch
 from transformers import PreTrainedModel
 
+from lab.study.experiment_results import Result, Scores
 from lab.study.grid import Experiment
-from lab.study.results import Result, Scores
 from secateurs.checkpoints.loading import load_model, load_tokenizer
 from secateurs.devices.placement import place
 from secateurs.errors import InputError
@@ -35,7 +35,7 @@ from secateurs.text.parts import in_parts
 from secateurs.text.rows import Text
 from stages.common.corpus_inputs import corpus_inputs
 from stages.params.file import Params
-from stages.params.method import method_settings
+from stages.params.method_settings import method_settings
 
 T = TypeVar("T")
 Corpus = tuple[list[Sequence], list[Sequence]]

@@ -7,7 +7,7 @@ from typing import Any
 
 from secateurs.errors import InputError
 from secateurs.settings.pruning import TARGETS
-from stages.planning.rounds import chained_rounds
+from stages.planning.curve import chained_rounds
 
 Tree = dict[str, Any]
 """params.yaml as it is read: mappings within mappings."""

@@ -27,10 +27,10 @@ from secateurs.archives.joining import join_members
 from secateurs.checkpoints.folder import check_config, check_file, check_folder
 from secateurs.checkpoints.gguf_inventory import take_metadata
 from secateurs.checkpoints.gguf_pre_tokenizers import take_rule
-from secateurs.checkpoints.heads import share_head
 from secateurs.checkpoints.loading import UNREADABLE, check_weights, read_tokenizer, tell_tie, unreadable
 from secateurs.checkpoints.processor import copy_processor
 from secateurs.checkpoints.raw_config import check_raw
+from secateurs.checkpoints.shared_head import share_head
 from secateurs.checkpoints.weight_files import compare_sets
 from secateurs.errors import InputError, SettingError
 from secateurs.families.decoder import text_config

@@ -15,7 +15,7 @@ from secateurs.errors import SettingError
 from secateurs.families.decoder import decoder_parameters
 from secateurs.kinds.sites import chosen_sites
 from secateurs.settings.pruning import Prune
-from secateurs.vocabulary.rows import row_parameters, vocabulary_rows
+from secateurs.vocabulary.embedding_rows import row_parameters, vocabulary_rows
 
 # Relative to what was asked for.
 _MUCH = 0.1

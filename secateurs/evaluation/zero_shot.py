@@ -20,9 +20,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.errors import SettingError
 from secateurs.evaluation.asking import Asking
+from secateurs.evaluation.local_tasks import errors_only, local_task
 from secateurs.evaluation.runner import Runner
 from secateurs.evaluation.scores import mean_error
-from secateurs.evaluation.tasks import errors_only, local_task
 
 # Where a task reads an answer in several ways, the one that takes the number wherever it stands.
 FLEXIBLE = "flexible-extract"

@@ -1,9 +1,9 @@
 """The family of a model, found on its twin: what can be cut in each layer, and what healing must know of it.
 
 Nothing here knows architectures by name. Channels and heads are found by what depends on what (chains.py,
-heads.py), the stream by what adds up (residual.py), and the entry of the config that says how many there are
-by building the model with other numbers (widths.py). That the result is right is proved by cutting it
-(checkpoints/family_proof.py).
+attention_heads.py), the stream by what adds up (residual.py), and the entry of the config that says how many
+there are by building the model with other numbers (widths.py). That the result is right is proved by cutting
+it (checkpoints/family_proof.py).
 """
 
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from secateurs.errors import InputError
+from secateurs.families.attention_heads import heads_of
 from secateurs.families.chains import Refusal, chains_of
 from secateurs.families.decoder import layers_name
 from secateurs.families.experts import OpenExperts, open_experts
 from secateurs.families.family import Family, Layer, Sublayer
-from secateurs.families.heads import heads_of
 from secateurs.families.hooks import hooked
 from secateurs.families.residual import joined
 from secateurs.families.trace import Call, calls_of

@@ -7,8 +7,8 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from secateurs.choose.weight_bytes import GGUF_PRECISIONS
+from secateurs.gguf.gguf_file import Target, write_gguf
 from secateurs.gguf.llama_quantize import K_QUANTS, SOURCE_PRECISION, quantise
-from secateurs.gguf.writing import Target, write_gguf
 
 PRECISIONS = (*GGUF_PRECISIONS, *K_QUANTS)
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from transformers import PreTrainedModel
 
 from secateurs.devices.placement import resolve_device
+from secateurs.heal.healed import Healed
 from secateurs.heal.layers import HealingText, cut_and_heal
-from secateurs.heal.results import Healed
 from secateurs.kinds.kind import Masks
 from secateurs.settings.method import Settings
 from secateurs.text.portions import choice_text, healing_text, token_weights

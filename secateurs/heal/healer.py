@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from secateurs.devices.offloading import Offloading
 from secateurs.devices.parallel import processes
+from secateurs.heal.healed import Refit
 from secateurs.heal.methods import Method
 from secateurs.heal.reconstruction import reconstruct
-from secateurs.heal.results import Refit
+from secateurs.heal.residual_streams import Calls, Streams, silenced
 from secateurs.heal.ridge import Moments, both_refits, missed, missed_by_refit, ridge_refit
-from secateurs.heal.streams import Calls, Streams, silenced
 from secateurs.heal.watching import projection, watching
 from secateurs.inference.norms import fused_norms
 from secateurs.kinds.channels import ChannelSite

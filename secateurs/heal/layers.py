@@ -13,11 +13,11 @@ from secateurs.devices.offloading import Offloading
 from secateurs.errors import InputError, SettingError
 from secateurs.families.decoder import decoder_layers
 from secateurs.families.discover import family_of
+from secateurs.heal.healed import Healed
 from secateurs.heal.healer import LayerHealer, Work, healed_sites
 from secateurs.heal.methods import METHODS
 from secateurs.heal.nearest import Comparison
-from secateurs.heal.results import Healed
-from secateurs.heal.streams import Streams, enter, own_batches
+from secateurs.heal.residual_streams import Streams, enter, own_batches
 from secateurs.heal.watching import projection
 from secateurs.kinds.config import resize_config
 from secateurs.kinds.kind import Masks, Site

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from secateurs.devices.offloading import Offloading
 from secateurs.devices.parallel import summed
-from secateurs.heal.streams import enter, leave, own_batches
+from secateurs.heal.residual_streams import enter, leave, own_batches
 from secateurs.inference.divergence import divergences_of_hidden
 from secateurs.inference.loss import head_logits
 

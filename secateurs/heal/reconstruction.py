@@ -17,7 +17,7 @@ from secateurs.devices.optimizer import adamw, learning_rate_factor
 from secateurs.devices.parallel import processes, summed
 from secateurs.devices.precision import tensor_cores
 from secateurs.errors import InputError
-from secateurs.heal.streams import Streams
+from secateurs.heal.residual_streams import Streams
 from secateurs.settings.pruning import Reconstruct
 
 # Fraction of the steps over which the learning rate rises to its peak.

@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.families.boundaries import prompt_ids
-from secateurs.inference.attention import many_shapes
+from secateurs.inference.attention_kernels import many_shapes
 from secateurs.inference.plain import plain_generation
 
 PROMPTS = (

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateurs.families.decoder import context_length
-from secateurs.inference.attention import many_shapes
+from secateurs.inference.attention_kernels import many_shapes
 from secateurs.inference.loss import CHUNK_TOKENS, head_logits
 from secateurs.progress import counter
 

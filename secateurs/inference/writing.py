@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateurs.inference.attention import many_shapes
+from secateurs.inference.attention_kernels import many_shapes
 from secateurs.inference.cache import cache_of
 
 # Rows that have ended are carried along until they are this share of the batch.

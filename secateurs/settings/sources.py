@@ -143,14 +143,14 @@ class StockBenchmark(Group):
 
 
 class PathBenchmark(Group):
-    """A local JSON-lines file for a task in evaluation/tasks.py."""
+    """A local JSON-lines file for a task in evaluation/local_tasks.py."""
 
     source: Literal["path"]
     path: Line
 
 
 class PackageBenchmark(PackageContent):
-    """A JSON-lines file in an archive for a task in evaluation/tasks.py."""
+    """A JSON-lines file in an archive for a task in evaluation/local_tasks.py."""
 
 
 Benchmark = Annotated[PackageBenchmark | PathBenchmark | StockBenchmark, Field(discriminator="source")]

@@ -4,7 +4,7 @@ A file has one JSON object a line: the task's own fields (`question`, or `goal`,
 `choices`, `labels` and the `answer`, one of the labels (BoolQ: only `answer`, yes or no; GSM8K: the number;
 HumanEval: `prompt`, `test` and `entry_point`; MBPP: `prompt` and `test`, assertions a line each). An
 adapter turns an item into the fields of the stock task's own data set. To add a task, add its adapter to
-ADAPTERS here and its stock file to TASKS in evaluation/tasks.py.
+ADAPTERS here and its stock file to TASKS in evaluation/local_tasks.py.
 """
 
 from collections.abc import Callable

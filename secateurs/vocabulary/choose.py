@@ -5,9 +5,9 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from secateurs.vocabulary.embedding_rows import cut_vocabulary, named_ids, vocabulary_rows
 from secateurs.vocabulary.pieces import read_pieces
 from secateurs.vocabulary.ranking import ALL_RANKED, Scripts, kept_tokens, removal_order, token_weights
-from secateurs.vocabulary.rows import cut_vocabulary, named_ids, vocabulary_rows
 from secateurs.vocabulary.template import template_ids
 from secateurs.vocabulary.trimming import new_ids, trim_tokenizer
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.text.documents import Sequence as Row
 from secateurs.text.recutting import recut
-from secateurs.vocabulary.rows import cut_vocabulary
+from secateurs.vocabulary.embedding_rows import cut_vocabulary
 
 
 def cut_like(

@@ -7,7 +7,7 @@ from stages.params.file import Params
 from stages.planning.architecture import Architecture
 from stages.planning.estimate import EFFICIENCY, Work, estimate_work, measure_speed
 from stages.planning.machine import this_machine, warnings
-from stages.planning.memory import memory_needs
+from stages.planning.memory_needs import memory_needs
 
 
 def costs(params: Params, found: Architecture | None) -> list[str]:

@@ -11,7 +11,7 @@ from secateurs.evaluation.units import size
 from secateurs.settings.pruning import GRADIENT_METRICS
 from stages.params.file import PARAMS_FILE, Params
 from stages.planning.estimate import measure_speed
-from stages.planning.memory import Need
+from stages.planning.memory_needs import Need
 
 # float32 may be this much slower before it is no longer the better choice on a CPU.
 FASTER = 1.2

@@ -2,7 +2,7 @@
 
 from secateurs.evaluation.verdict import Facts
 from stages.reporting.metrics import Metrics
-from stages.reporting.timings import Timings, speed
+from stages.reporting.speed import Timings, speed
 
 
 def facts(

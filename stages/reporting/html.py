@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from stages.reporting.blocks import Page
+from stages.reporting.page_parts import Page
 from stages.reporting.style import COLOURS, GRID, INK, ON_DARK
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from secateurs.evaluation.untrusted import words
-from stages.reporting.blocks import (
+from stages.reporting.page_parts import (
     HEADLINE,
     Block,
     Data,

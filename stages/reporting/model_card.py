@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from secateurs.checkpoints.origin import base_model, origin_of
 from secateurs.checkpoints.proof import Proof
 from secateurs.evaluation.untrusted import words
-from secateurs.heal.results import Healed
+from secateurs.heal.healed import Healed
 from secateurs.kinds.registry import units
 from stages.params.file import Params
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from secateurs.errors import InputError
-from stages.reporting.blocks import Section, Table
 from stages.reporting.comparison import flatten
 from stages.reporting.metrics import Evidence
+from stages.reporting.page_parts import Section, Table
 from stages.reporting.revision import read_commit, read_workspace
 
 

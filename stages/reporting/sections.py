@@ -6,9 +6,9 @@ from typing import Any
 from secateurs.evaluation.scores import headline, headline_metric, kept, mean_error
 from secateurs.evaluation.units import count, percent, size
 from secateurs.kinds.registry import kinds, units
-from stages.reporting.blocks import COLUMNS, Block, Data, Figure, Row, Sample, Section, Table, Text
 from stages.reporting.figures import FIGURES, uniform
 from stages.reporting.metrics import Evidence, Metrics, mean_agreement
+from stages.reporting.page_parts import COLUMNS, Block, Data, Figure, Row, Sample, Section, Table, Text
 
 
 def headline_rows(metrics: Metrics) -> list[Row]:

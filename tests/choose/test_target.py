@@ -17,7 +17,7 @@ from secateurs.families.decoder import decoder_parameters
 from secateurs.prune import prune_model
 from secateurs.settings.method import settings_of
 from secateurs.settings.pruning import Memory, Prune, Vocabulary
-from secateurs.vocabulary.rows import cut_vocabulary
+from secateurs.vocabulary.embedding_rows import cut_vocabulary
 from tests.gguf.files import llama_file
 from tests.test_export import trained_tokenizer
 from tests.test_prune import SMALL, tokens

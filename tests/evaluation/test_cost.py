@@ -5,7 +5,7 @@ from transformers import AutoModelForCausalLM
 
 from secateurs.errors import InputError
 from secateurs.evaluation.cost import macs_per_token, measure_size, weight_bytes
-from secateurs.evaluation.memory import peak_memory
+from secateurs.evaluation.peak_memory import peak_memory
 from tests.families.test_families import tiny
 
 # conftest's tiny Llama: vocabulary 258, hidden 32, intermediate 48, 3 layers, 4 heads and 2 KV heads of 8.

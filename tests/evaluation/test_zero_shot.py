@@ -17,11 +17,11 @@ from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError
 from secateurs.evaluation import runner
 from secateurs.evaluation.asking import Asking
+from secateurs.evaluation.local_tasks import TASKS, local_task
 from secateurs.evaluation.runner import Runner
-from secateurs.evaluation.tasks import TASKS, local_task
 from secateurs.evaluation.zero_shot import draw, score_tasks
 from secateurs.kinds.sites import cut
-from tests.evaluation.test_tasks import ITEMS, write_items
+from tests.evaluation.test_local_tasks import ITEMS, write_items
 from tests.families.test_boundaries import ending
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from transformers import AutoConfig, AutoTokenizer
 
 from secateurs.gguf.deci import add_sizes, tensors_of
-from secateurs.gguf.writing import Target, start, store
+from secateurs.gguf.gguf_file import Target, start, store
 
 
 def llama_file(directory: Path, precision: str = "f32") -> Path:

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from secateurs.errors import InputError
 from secateurs.families.experts import close_experts
+from secateurs.heal.healed import Healed
 from secateurs.heal.layers import HealingText, cut_and_heal
-from secateurs.heal.results import Healed
 from secateurs.kinds.sites import all_kept_masks
 from secateurs.settings.pruning import Surgery
 from tests.families.test_families import FAMILIES, IDS, half_masks, opened, tiny

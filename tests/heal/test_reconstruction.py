@@ -17,7 +17,7 @@ from secateurs.families.hooks import hooked
 from secateurs.heal import healer
 from secateurs.heal.layers import HealingText, cut_and_heal
 from secateurs.heal.reconstruction import reconstruct
-from secateurs.heal.streams import Streams
+from secateurs.heal.residual_streams import Streams
 from secateurs.kinds.sites import all_kept_masks, sites_of
 from secateurs.settings.pruning import Reconstruct, Surgery
 from tests.tiny import make_tiny_model

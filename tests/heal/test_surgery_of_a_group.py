@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from secateurs.heal.healed import Healed
 from secateurs.heal.layers import HealingText, cut_and_heal
-from secateurs.heal.results import Healed
 from secateurs.settings.pruning import Reconstruct, Surgery
 from tests.heal.test_surgery import random_masks
 from tests.project import under_torchrun

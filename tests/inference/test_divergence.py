@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from secateurs.inference import divergence
 from secateurs.inference.divergence import divergences
-from secateurs.recover.recovery import trainable
+from secateurs.recover.distillation import trainable
 from tests.tiny import make_tiny_model
 
 IDS = torch.randint(0, 258, (3, 20), generator=torch.Generator().manual_seed(1))

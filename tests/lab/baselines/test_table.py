@@ -15,10 +15,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lab.baselines.__main__ import main
-from lab.baselines.rows import METHODS, all_rows
+from lab.baselines.table_rows import METHODS, all_rows
 from secateurs.checkpoints.loading import load_model
 from stages.common.artifacts import write_sequences
-from tests.evaluation.test_tasks import write_items
+from tests.evaluation.test_local_tasks import write_items
 from tests.project import random_sequences, read_yaml, write_dense_round, write_params
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 

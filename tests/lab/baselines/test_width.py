@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
 from lab.baselines.biases import compensate
-from lab.baselines.rows import METHODS
 from lab.baselines.selection import baseline_sites, layer_masks, unit_costs
+from lab.baselines.table_rows import METHODS
 from lab.baselines.walk import walk
 from lab.baselines.width import standardised, unit_salience, wanda_scores
 from secateurs.checkpoints.proof import prove_load

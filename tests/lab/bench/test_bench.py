@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig
 
 from lab.bench import __main__ as program
-from lab.bench import pruning, serving, shapes
+from lab.bench import pruning_speed, serving, shapes
 from lab.bench.clock import backward_operations, forward_operations
 from lab.bench.floors import (
     Ceilings,
@@ -154,13 +154,13 @@ def test_two_processes_side_by_side_do_the_work_of_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "measure",
     [
-        pruning.capture_speed,
-        pruning.surgery_speed,
+        pruning_speed.capture_speed,
+        pruning_speed.surgery_speed,
         serving.likelihood_speed,
         serving.writing_speed,
-        pruning.whole_rounds,
-        pruning.four_rounds,
-        pruning.by_size,
+        pruning_speed.whole_rounds,
+        pruning_speed.four_rounds,
+        pruning_speed.by_size,
     ],
 )
 def test_a_part_measures_something(setup: Setup, measure: Callable[[Setup], Record]) -> None:
@@ -172,7 +172,7 @@ def test_a_part_measures_something(setup: Setup, measure: Callable[[Setup], Reco
 def test_rows_are_kept_beside_those_measured_before(
     setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = {"one": (pruning.surgery_alone, setup), "two": (pruning.whole_rounds, setup)}
+    rows = {"one": (pruning_speed.surgery_alone, setup), "two": (pruning_speed.whole_rounds, setup)}
     monkeypatch.setitem(program.SUITES, "cpu", rows)
     for name in rows:
         out = ["cpu", "--only", name, "--out", str(tmp_path / "found.json")]

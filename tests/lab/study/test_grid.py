@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from dvc.utils.hydra import apply_overrides
 
-from lab.study.cost import EXPERIMENT_SECONDS, runs_of, seconds
+from lab.study.duration import EXPERIMENT_SECONDS, runs_of, seconds
 from lab.study.grid import Grid, grid
 from lab.study.settings import changed, overrides
 from secateurs.errors import InputError

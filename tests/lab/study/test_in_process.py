@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from lab.study.__main__ import main
+from lab.study.experiment_results import read_results
 from lab.study.grid import Experiment, grid
 from lab.study.in_process import Laboratory
-from lab.study.results import read_results
 from secateurs.checkpoints.loading import load_model, load_tokenizer
 from secateurs.checkpoints.proof import Proof
 from secateurs.errors import InputError

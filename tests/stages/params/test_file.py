@@ -8,7 +8,7 @@ import pytest
 from secateurs.errors import InputError
 from stages.params import file as params
 from stages.params.file import read_params
-from stages.params.method import method_settings
+from stages.params.method_settings import method_settings
 from tests.project import PARAMS, change, read_yaml, write_params
 
 

@@ -4,11 +4,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from stages.reporting.blocks import Section, Table
 from stages.reporting.figures import FIGURES, draw_figures
 from stages.reporting.html import to_html
 from stages.reporting.metrics import build_metrics
-from stages.reporting.page import build_page
+from stages.reporting.page_parts import Section, Table
+from stages.reporting.run_page import build_page
 from stages.reporting.style import GRID, INK
 from tests.stages.reporting.evidence import read_back, write_evidence
 

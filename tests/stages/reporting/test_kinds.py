@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from stages.reporting.blocks import Section
 from stages.reporting.markdown import to_markdown
 from stages.reporting.metrics import build_metrics
-from stages.reporting.page import build_page
+from stages.reporting.page_parts import Section
+from stages.reporting.run_page import build_page
 from tests.stages.reporting.evidence import history, read_back, write_evidence
 
 

@@ -2,8 +2,8 @@
 
 from markdown_it import MarkdownIt
 
-from stages.reporting.blocks import Page, Section, Table, Text
 from stages.reporting.markdown import to_markdown
+from stages.reporting.page_parts import Page, Section, Table, Text
 
 HOSTILE = "a|b [x](http://x.y) <img src=x> `c` **d** @user ![p](q) \\ \x1b[31m &lt;"
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from stages.reporting.blocks import Section
 from stages.reporting.figure_data import TABLES
 from stages.reporting.figures import draw_figures
 from stages.reporting.html import to_html
 from stages.reporting.metrics import Evidence, build_metrics
-from stages.reporting.page import build_page
+from stages.reporting.page_parts import Section
+from stages.reporting.run_page import build_page
 from tests.stages.reporting.evidence import history, read_back, write_evidence
 
 

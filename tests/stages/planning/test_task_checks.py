@@ -6,7 +6,7 @@ import pytest
 
 from secateurs.errors import InputError
 from stages.params.file import Params, read_params
-from stages.planning.tasks import check_tasks
+from stages.planning.task_checks import check_tasks
 from tests.project import change, read_yaml, write_params
 
 

@@ -7,7 +7,7 @@ from datasets import Dataset, DatasetDict
 from lm_eval.api.task import ConfigurableTask
 
 from secateurs.errors import InputError
-from secateurs.evaluation.tasks import TASKS, local_task, stock_config
+from secateurs.evaluation.local_tasks import TASKS, local_task, stock_config
 from secateurs.text.task_items import ADAPTERS
 
 FOUR = {"choices": ["ice", "fire", "a stone", "wind"], "labels": ["A", "B", "C", "D"], "answer": "C"}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from stages.reporting.card import evaluated_card, front_matter
+from stages.reporting.evaluated_card import evaluated_card, front_matter
 from stages.reporting.facts import facts
 from stages.reporting.metrics import Evidence, build_metrics
 from tests.stages.reporting.evidence import read_back, write_evidence

@@ -5,7 +5,7 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Type
 
-from secateurs.checkpoints.heads import share_head
+from secateurs.checkpoints.shared_head import share_head
 from tests.tiny import make_tiny_model
 
 

@@ -28,7 +28,7 @@ def peak_memory(checkpoint: Path, dtype: str, device: str, prompt_tokens: int, t
     before the model was loaded (samples can miss a short peak).
     Raises InputError with what the process said when it failed.
     """
-    command = [sys.executable, "-m", "secateurs.evaluation.memory", str(checkpoint), dtype, device]
+    command = [sys.executable, "-m", "secateurs.evaluation.peak_memory", str(checkpoint), dtype, device]
     command += [str(prompt_tokens), str(tokens)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

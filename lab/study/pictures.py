@@ -6,10 +6,10 @@ from statistics import fmean
 import matplotlib.pyplot as plt
 import numpy as np
 
-from lab.study.results import Scores
-from lab.study.tables import Left, Measured
+from lab.study.experiment_results import Scores
+from lab.study.findings import Left, Measured
 from stages.reporting.style import COLOURS, INK, MARKERS, WIDTH, Picture, house_style, picture
-from stages.reporting.sweep import Trial, draw_sweep
+from stages.reporting.trials import Trial, draw_sweep
 
 
 def draw_curve(points: Sequence[Measured]) -> Picture:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from secateurs.errors import InputError
 from secateurs.kinds.sites import all_kept_masks, cut
-from secateurs.recover.recovery import draws, recover, trainable, trained_parameters
+from secateurs.recover.distillation import draws, recover, trainable, trained_parameters
 from secateurs.recover.training import Check, Course, Snapshot, Texts
 from secateurs.settings.recovery import Training
 from tests.families.test_families import tiny

@@ -19,7 +19,7 @@ from secateurs.gguf import deci
 from secateurs.gguf.checking import check_written
 from secateurs.gguf.converter import check_converted, convert
 from secateurs.gguf.copying import copy_metadata
-from secateurs.gguf.vocabulary import write_tokenizer
+from secateurs.gguf.tokenizer_metadata import write_tokenizer
 
 # By precision: what llama.cpp calls the file.
 FILE_TYPES = {

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from lab.baselines.depth import angular, block_influence, drop_layers, influences, turns
+from lab.baselines.layer_removal import angular, block_influence, drop_layers, influences, turns
 from lab.baselines.walk import streams
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_layers

@@ -1,6 +1,6 @@
 import torch
 
-from secateurs.inference.attention import many_shapes
+from secateurs.inference.attention_kernels import many_shapes
 
 
 def test_cudnn_is_left_out_in_the_context_and_allowed_again_after_it() -> None:

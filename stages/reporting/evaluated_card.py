@@ -6,9 +6,9 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from secateurs.evaluation.scores import headline, headline_metric
 from secateurs.evaluation.verdict import Facts, advice, verdict
-from stages.reporting.blocks import Headline, Section, Verdict
 from stages.reporting.markdown import to_section
 from stages.reporting.metrics import Evidence, Metrics
+from stages.reporting.page_parts import Headline, Section, Verdict
 from stages.reporting.sections import cost, domains, headline_rows, zero_shot
 
 TASK = "text-generation"

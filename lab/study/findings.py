@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, geometric_mean, stdev
 
+from lab.study.experiment_results import Result
 from lab.study.grid import Axis, Point
-from lab.study.results import Result
 
 Row = tuple[str, ...]
 

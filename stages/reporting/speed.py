@@ -8,7 +8,7 @@ from secateurs.evaluation.units import size
 from secateurs.evaluation.verdict import Speed
 from stages.common.artifacts import read_json
 from stages.common.paths import DATA, MODEL, TIMINGS
-from stages.reporting.blocks import Row
+from stages.reporting.page_parts import Row
 
 # Above this share of the processors at work beforehand, times are not those of the model alone.
 BUSY = 0.25

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lab.baselines.depth import angular, block_influence
 from lab.baselines.four_bits import to_four_bits
+from lab.baselines.layer_removal import angular, block_influence
 from lab.baselines.margins import answers_of, margin_losses, with_answers
 from lab.baselines.two_stages import two_stages
 from lab.baselines.width import Method, flap, gisp, magnitude, taylor, wanda_sp
@@ -26,7 +26,7 @@ from secateurs.text.portions import healing_text
 from secateurs.text.rows import Text
 from stages.common.paths import MODEL
 from stages.params.file import Params
-from stages.params.method import method_settings
+from stages.params.method_settings import method_settings
 
 DENSE, FOUR_BITS, OURS, OPTIPFAIR = "dense", "four-bits", "secateurs", "optipfair-data"
 METHODS: Mapping[str, tuple[str, Method]] = {

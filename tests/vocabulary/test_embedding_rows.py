@@ -11,7 +11,7 @@ from transformers import (
 )
 
 from secateurs.errors import InputError
-from secateurs.vocabulary.rows import cut_vocabulary, named_ids, vocabulary_rows
+from secateurs.vocabulary.embedding_rows import cut_vocabulary, named_ids, vocabulary_rows
 from tests.tiny import make_tiny_model
 
 KEPT = [0, 1, 5, 6, *range(20, 140, 2), 256]

@@ -3,10 +3,10 @@
 from secateurs.evaluation.verdict import advice, verdict
 from secateurs.kinds.registry import units
 from stages.reporting import sections
-from stages.reporting.blocks import Headline, Page, Section, Text, Verdict
 from stages.reporting.facts import facts
 from stages.reporting.figure_data import figure_tables
 from stages.reporting.metrics import Evidence, Metrics
+from stages.reporting.page_parts import Headline, Page, Section, Text, Verdict
 
 
 def build_page(

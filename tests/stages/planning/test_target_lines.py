@@ -10,7 +10,7 @@ from stages.params.file import Params
 from stages.planning.architecture import read_shapes
 from stages.planning.estimate import estimate_work
 from stages.planning.schedule import schedule
-from stages.planning.target import check_budget, target_lines
+from stages.planning.target_lines import check_budget, target_lines
 from tests.project import change, read_yaml
 from tests.tiny import make_tiny_model
 

@@ -4,11 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.study.figures import draw_curve, draw_transfer
-from lab.study.grid import Grid, grid
-from lab.study.page import build_page
-from lab.study.results import Result, Scores, read_results, write_results
-from lab.study.tables import (
+from lab.study.experiment_results import Result, Scores, read_results, write_results
+from lab.study.findings import (
     Left,
     best,
     choice_table,
@@ -17,6 +14,9 @@ from lab.study.tables import (
     transfer_table,
     usual_spread,
 )
+from lab.study.grid import Grid, grid
+from lab.study.pictures import draw_curve, draw_transfer
+from lab.study.study_page import build_page
 from secateurs.errors import InputError
 from tests.lab.study.test_grid import PARAMS
 

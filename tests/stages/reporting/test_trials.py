@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from stages.reporting.metrics import build_metrics
-from stages.reporting.sweep import Trial, draw_sweep, pareto_front, sweep_table, trial, varied
+from stages.reporting.trials import Trial, draw_sweep, pareto_front, sweep_table, trial, varied
 from tests.stages.reporting.evidence import read_back, write_evidence
 
 

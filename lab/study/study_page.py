@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lab.study.figures import draw_curve, draw_transfer
-from lab.study.grid import Axis, Grid
-from lab.study.results import Result
-from lab.study.tables import (
+from lab.study.experiment_results import Result
+from lab.study.findings import (
     Measured,
     best,
     choice_table,
@@ -15,6 +13,8 @@ from lab.study.tables import (
     transfer_table,
     usual_spread,
 )
+from lab.study.grid import Axis, Grid
+from lab.study.pictures import draw_curve, draw_transfer
 from secateurs.errors import InputError
 from stages.reporting.markdown import markdown_table
 from stages.reporting.style import Picture
