@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro recover export plan chat sweep experiments study compare
+.PHONY: help setup repro times recover export plan chat sweep experiments study compare
 .PHONY: deps portability baselines bench test test-all lint types format
 
 help: ## List the targets
@@ -52,10 +52,13 @@ export: setup .llama/converter/.installed ## Write the pruned model to data/expo
 	@python -m stages.enable exporting
 	dvc repro stages/exporting/dvc.yaml
 
+times: setup ## Show what each stage spent its time on when it last ran
+	@python -m stages.times
+
 chat: setup ## Talk to the pruned model
 	@python -m stages.chat data/pruned
 
-# Experiments at a time, for the next two. On 2 cores two of one thread each take 3/4 of the time:
+# Experiments at a time, for the next two. On 2 cores two of one thread each are done sooner:
 # OMP_NUM_THREADS=1 make study JOBS=2
 JOBS ?= 1
 RUN_QUEUE = dvc exp run --run-all --jobs $(JOBS)

@@ -13,12 +13,13 @@ from secateurs.evaluation.verdict import verdict
 from secateurs.files.atomic import atomic
 from stages.common.artifacts import read_json
 from stages.common.console import stage, summary
-from stages.common.paths import BASELINES, METRICS, STUDY
+from stages.common.paths import BASELINES, BENCH, METRICS, STUDY
 from stages.params.file import read_params
 from stages.reporting.facts import facts
 from stages.reporting.markdown import markdown_table
 from stages.reporting.page_parts import HEADLINE
 from stages.reporting.sections import headline_rows
+from stages.reporting.spent import HEAD, spent_rows
 
 PAGE, README = Path("docs/results.md"), Path("README.md")
 # What README compares, and the row of the other tables that is this project's.
@@ -49,6 +50,7 @@ def page() -> str:
         "[data/report.md](../data/report.md).",
         markdown_table(HEADLINE, default_rows()),
         f"**{default_verdict()}**",
+        *(part for path in sorted(BENCH.glob("run-*.json")) for part in _times(path)),
     ]
     for path in sorted(BASELINES.glob("*/rows.json")):
         parts += list(_shipped(path))
@@ -118,13 +120,25 @@ def runner_up(rows: Sequence[Row]) -> str:
     )
 
 
+def _times(path: Path) -> Iterator[str]:
+    found = read_json(path)
+    yield f"### Where the time of a run goes: {found['model']}"
+    yield (
+        f"Seconds of each stage on {found['processors']} cores, device {found['device']} "
+        f"(`make times`; [as JSON](../{path})). DVC is what it did before a stage; processor, what all cores "
+        "worked."
+    )
+    notes = [{"stage": name, "seconds": seconds} for name, seconds in found["stages"].items()]
+    yield markdown_table(HEAD, spent_rows(notes))
+
+
 def _shipped(path: Path) -> Iterator[str]:
     rows = read_rows(path)
     yield f"## What can be shipped: {rows.model}"
     yield (
         "GB of weights; tokens a second read (prefill) and written (decode); perplexity on held-out text, "
-        "relative to the dense model; accuracy by task, and the share of the dense model's that is kept, over "
-        f"choices together and each task of written answers ([as JSON](../{path}))."
+        "relative to the dense model; accuracy by task, and the share of the dense model's that is kept, "
+        f"over choices together and each task of written answers ([as JSON](../{path}))."
     )
     yield whole_table(rows)
 

@@ -10,6 +10,7 @@ from secateurs.kinds.sites import all_kept_masks, chosen_sites
 from stages.common.console import stage, summary
 from stages.common.locks import hold
 from stages.common.paths import MODEL, ROUNDS
+from stages.common.stopwatch import spent
 from stages.params.file import read_params
 from stages.params.rounds import DENSE
 from stages.planning.early_checks import (
@@ -30,7 +31,8 @@ def main() -> None:
     params = read_params()
     hold(MODEL)
     check_early(params)
-    model, tokenizer = load_dense(params.model, lambda config: check_context(config, params))
+    with spent("load"):
+        model, tokenizer = load_dense(params.model, lambda config: check_context(config, params))
     masks = all_kept_masks(open_experts(model))
     # What is written does not depend on `prune`, so neither does the stage; but a kind of site that
     # the model's family refuses is refused here, before text is made and read.
@@ -41,7 +43,7 @@ def main() -> None:
     check_template(tokenizer, params)
     check_local_conversations(tokenizer, params)
     close_experts(model)
-    with atomic(MODEL) as directory:
+    with spent("write"), atomic(MODEL) as directory:
         model.save_pretrained(directory)
         tokenizer.save_pretrained(directory)
         add_processor(params.model, model.config, directory)

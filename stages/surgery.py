@@ -28,6 +28,7 @@ from stages.common.console import stage, summary
 from stages.common.launching import launch
 from stages.common.locks import hold
 from stages.common.paths import CALIBRATION, HEALING, MODEL, PRUNED, ROUNDS, VOCABULARY
+from stages.common.stopwatch import spent
 from stages.params.file import read_params
 from stages.params.method_settings import method_settings
 from stages.reporting.model_card import Measures, model_card
@@ -72,9 +73,10 @@ def main() -> None:
     after = _measure(model, trimmed, check, device, cut_by=tokenizer)
     in_precision(model, source)
     with atomic(PRUNED) as directory:
-        save_model(model, directory)
-        save_tokenizer(trimmed, directory)
-        copy_processor(MODEL, directory)
+        with spent("write"):
+            save_model(model, directory)
+            save_tokenizer(trimmed, directory)
+            copy_processor(MODEL, directory)
         proof = prove_load(model, directory, proof_ids(proof_rows), PRUNED, trimmed)
         card = model_card(params, history, len(check[0].input_ids), before, after, healed, proof)
         (directory / "README.md").write_text(card, encoding="utf-8")

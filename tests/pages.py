@@ -55,6 +55,9 @@ RUN_BY = {
         "tests/test_api.py::test_what_is_installed_is_what_the_program_imports",
     ),
     "python -m stages.timings": "tests/test_evaluate.py::test_times_are_taken_once_for_the_same_checkpoints",
+    "python -m stages.times": (
+        "tests/stages/common/test_stopwatch.py::test_the_table_has_a_row_for_each_stage_and_their_sum"
+    ),
     "python -m stages.plan": "tests/test_plan.py::test_a_bad_file_ends_with_one_message_and_status_1",
     **dict.fromkeys(
         ["python -m stages.plan --rounds 6 --curve cubic", "python -m stages.plan --rounds 3"],
@@ -122,6 +125,7 @@ CHECKED_BY = {
             "python -m pip install --constraint constraints.txt --editable . "
             "--config-settings editable_mode=compat --group dev",
             "make plan",
+            "make times",
             "make chat",
             "python -m stages.plan --check",
             "python -m stages.report --show",

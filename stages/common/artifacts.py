@@ -18,6 +18,7 @@ from secateurs.files.atomic import atomic
 from secateurs.text.documents import Document, Sequence
 from stages.common.hashes import AGAIN as AGAIN
 from stages.common.hashes import check_hash
+from stages.common.stopwatch import spent
 
 DOCUMENTS_SCHEMA = pa.schema([("document", pa.string()), ("text", pa.string()), ("chat", pa.bool_())])
 SEQUENCES_SCHEMA = pa.schema(
@@ -125,11 +126,13 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not valid JSON: {error}") from None
 
 
+@spent("write")
 def _write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
     with atomic(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, write_page_checksum=True)
 
 
+@spent("load")
 def _read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
     check_hash(path)
     try:

@@ -10,6 +10,7 @@ from secateurs.checkpoints.raw_config import CONFIG
 from secateurs.errors import InputError
 from stages.common.hashes import check_hash, check_hashes
 from stages.common.paths import MODEL, PRUNED, RECOVERED
+from stages.common.stopwatch import spent
 
 # Bytes of the largest file of a tokenizer. Weights are much larger than what it is read from.
 MOST_OF_A_TOKENIZER = 2**26
@@ -20,6 +21,7 @@ _MADE_BY = {
 }
 
 
+@spent("load")
 def load_model(directory: Path, dtype: str) -> PreTrainedModel:
     """As checkpoints.loading.load_model; InputError too where a file is not the one in dvc.lock."""
     _check_made(directory)
@@ -34,6 +36,7 @@ def load_config(directory: Path) -> PretrainedConfig:
     return loading.load_config(directory)
 
 
+@spent("load")
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """As checkpoints.loading.load_tokenizer; InputError too where a file is not the one in dvc.lock."""
     _check_made(directory)

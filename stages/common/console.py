@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import ParamSpec
 
 import click
-import psutil
 
 from secateurs.errors import InputError
 from stages.common.endings import plain_endings
 from stages.common.locks import release
+from stages.common.stopwatch import note, started
 from stages.params.file import in_file
 
 P = ParamSpec("P")
@@ -26,9 +26,11 @@ def stage(function: Callable[P, None]) -> click.Command:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         # A panic of tokenizers is said in one line; where in its code, users can do nothing about either.
         os.environ.setdefault("RUST_BACKTRACE", "0")
+        begun = time.time()
         try:
             with plain_endings():
                 function(*args, **kwargs)
+                note(begun)
         except InputError as error:
             raise click.ClickException(printable(in_file(error))) from None
         finally:
@@ -42,7 +44,7 @@ def summary(stage_name: str, text: str) -> None:
 
     The time is measured from the start of the process, so it includes the imports.
     """
-    click.echo(f"{stage_name}: {printable(text)} ({duration(time.time() - psutil.Process().create_time())})")
+    click.echo(f"{stage_name}: {printable(text)} ({duration(time.time() - started())})")
 
 
 def printable(text: str) -> str:

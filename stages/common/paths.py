@@ -22,6 +22,7 @@ REPORT_HTML = DATA / "report.html"
 PUBLISHED = DATA / "published"
 # Of this machine, for nobody else: git ignores it.
 TIMINGS = DATA / "timings.json"
+TIMES = DATA / ".times"
 
 # Of the optional pipelines.
 OWN_TEXT = DATA / "own"
@@ -33,3 +34,4 @@ EXPORT = DATA / "export/model.gguf"
 # Of the tools that compare.
 STUDY = DATA / "study"
 BASELINES = DATA / "baselines"
+BENCH = DATA / "bench"

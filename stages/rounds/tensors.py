@@ -16,6 +16,7 @@ from secateurs.files.atomic import atomic
 from secateurs.kinds.names import parse_name, widths
 from secateurs.kinds.registry import kinds
 from stages.common.hashes import AGAIN, check_hash
+from stages.common.stopwatch import spent
 
 CHECKSUM = "sha256"
 
@@ -66,6 +67,7 @@ def read_scores(path: Path) -> dict[str, Tensor]:
     return scores
 
 
+@spent("write")
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     """Write tensors and metadata that JSON can hold, with a checksum; equal contents are equal bytes."""
     # One entry of metadata: safetensors writes several in an order that changes from run to run, and equal
@@ -75,6 +77,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, An
         save_file(tensors, temporary, metadata={"secateurs": json.dumps(written)})
 
 
+@spent("load")
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what write_tensors wrote; InputError when the file is missing or is not as it was written."""
     check_hash(path)
