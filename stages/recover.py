@@ -1,6 +1,7 @@
 """Stage: the pruned model, trained for a short while towards the dense one's outputs (optional pipeline)."""
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 
 import click
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateurs.checkpoints.processor import copy_processor
@@ -19,17 +19,18 @@ from secateurs.devices.placement import SHARDED, place
 from secateurs.errors import InputError
 from secateurs.files.atomic import atomic
 from secateurs.files.json_file import write_json
-from secateurs.inference import divergence
+from secateurs.inference import divergence, writing
 from secateurs.progress import counter
-from secateurs.recover import distillation, scales
+from secateurs.recover import budget, distillation, drawing, rollouts, scales, state, steps
 from secateurs.recover import training as course_of_training
 from secateurs.recover.distillation import recover, trained_parameters
 from secateurs.recover.training import Check, Course, Snapshot, Texts, together
-from secateurs.settings.recovery import Training
+from secateurs.settings.recovery import OWN_KINDS, Training
+from secateurs.text import sampling
+from secateurs.text.calibration import by_domain
 from secateurs.text.recutting import same_cut
 from secateurs.vocabulary.shared import cut_like, in_tokens_of
-from stages.common.artifacts import read_card
-from stages.common.calibration_text import read_text
+from stages.common.artifacts import read_card, read_sequences
 from stages.common.checkpoints import load_model, load_tokenizer, saved_dtype
 from stages.common.console import stage, summary
 from stages.common.locks import hold
@@ -38,11 +39,22 @@ from stages.params.file import Params, read_params
 from stages.recovering.curves import CURVES, following
 from stages.recovering.recovered_card import ALL, Recovery, recovered_card
 from stages.recovering.snapshots import Save, clear, read_snapshot, saving, snapshot_path
-from stages.recovering.text import by_kind, leave_out, recovery_mixture, rows_left_out, shares_of_kinds
+from stages.recovering.text import (
+    OWN_DIALOGUES,
+    by_kind,
+    leave_out,
+    own_questions,
+    recovery_mixture,
+    rows_left_out,
+    shares_of_kinds,
+)
 
 CODE = tuple(
     Path(str(module.__file__))
-    for module in (divergence, optimizer, precision, distillation, scales, course_of_training)
+    for module in (
+        *(budget, course_of_training, distillation, divergence, drawing, optimizer, precision, rollouts),
+        *(sampling, scales, state, steps, writing),
+    )
 )
 
 
@@ -56,17 +68,22 @@ def main() -> None:
     training = trainings[-1]
     tokenizer, pruned_card = load_tokenizer(PRUNED), read_card(PRUNED)
     dense = load_tokenizer(MODEL)
-    ids = read_text(RECOVERY_TEXT).ids
+    sequences = read_sequences(RECOVERY_TEXT)
+    ids = by_domain(sequences).ids
     if not same_cut(dense, tokenizer):
         ids = in_tokens_of(ids, dense, tokenizer)
-    text = leave_out(ids, rows_left_out(params))
+    trained, left_out = leave_out(ids, rows_left_out(params))
     mixture = recovery_mixture(params)
-    check = torch.cat([ids[:1] for ids in text[1].values()])
+    questions = None
+    if training.on_policy.share:
+        questions = own_questions(tokenizer, sequences, len(trained[OWN_KINDS["dialogues"]]))
+    texts = Texts(trained, left_out, mixture, questions)
+    check = torch.cat([ids[:1] for ids in left_out.values()])
     student, teacher, autocast = _models(params)
     if not same_cut(dense, tokenizer):
         # Both then choose among the same tokens.
         cut_like(teacher, dense, tokenizer)
-    parts = _train(student, teacher, text, mixture, trainings, autocast, params.compute.dtype)
+    parts = _train(student, teacher, texts, trainings, autocast, params.compute.dtype)
     course = together(parts)
     made = len(course.losses)
     done = Recovery(
@@ -74,14 +91,14 @@ def main() -> None:
         scales_first=parts[0].best.steps if len(parts) > 1 else 0,
         steps=len(parts[-1].losses),
         kept=parts[-1].best.steps,
-        tokens=made * training.batch_size * check.shape[1],
+        tokens=sum(course.tokens),
         parameters=trained_parameters(student, training.weights),
         shares=shares_of_kinds(mixture),
         before=_by_kind(course.checks[0], mixture),
         after=_by_kind(parts[-1].best, mixture),
     )
-    trained: Any = student  # transformers' types leave out the arguments of `to`
-    result = in_precision(trained.to("cpu"), saved_dtype(PRUNED))
+    moved: Any = student  # transformers' types leave out the arguments of `to`
+    result = in_precision(moved.to("cpu"), saved_dtype(PRUNED))
     with atomic(RECOVERED) as directory:
         save_model(result, directory)
         save_tokenizer(tokenizer, directory)
@@ -118,32 +135,36 @@ def _models(params: Params) -> tuple[PreTrainedModel, PreTrainedModel, torch.dty
 def _train(
     student: PreTrainedModel,
     teacher: PreTrainedModel,
-    text: tuple[dict[str, Tensor], dict[str, Tensor]],
-    mixture: dict[str, float],
+    texts: Texts,
     trainings: list[Training],
     autocast: torch.dtype | None,
     dtype: str,
 ) -> list[Course]:
     """The course of each training, one after the other; the student ends as the last one leaves it."""
-    sequences, left_out = text
-    left = {domain: len(rows) for domain, rows in left_out.items()}
-    inputs = [MODEL, PRUNED, RECOVERY_TEXT, *CODE]
+    left = {domain: len(rows) for domain, rows in texts.left_out.items()}
+    asked = [OWN_DIALOGUES] if texts.questions else []
+    inputs = [MODEL, PRUNED, RECOVERY_TEXT, *asked, *CODE]
+    begun, read = time.monotonic(), 0
     follow, courses = following(CURVES), list[Course]()
     with counter("recover", "step", sum(one.steps for one in trainings)) as bar:
         for number, training in enumerate(trainings):
             before = [one.model_dump() for one in trainings[:number]]
             settings = training.model_dump() | {
-                "mixture": mixture,
+                "mixture": dict(texts.mixture),
                 "left_out": left,
                 "dtype": dtype,
                 "before": before,
             }
             path = snapshot_path(settings, inputs)
             snapshot, save = read_snapshot(path), saving(path, training)
+            made = 0
             if snapshot is not None:
-                made = len(snapshot.course.losses)
-                click.echo(f"recover: {training.weights}: goes on after step {made} of {training.steps}")
+                made, planned = len(snapshot.course.losses), snapshot.course.steps
+                click.echo(f"recover: {training.weights}: goes on after step {made} of {planned}")
                 bar.update(made)
+            elif training.minutes is not None:
+                # What the scales before took is part of the time.
+                training = training.changed(minutes=_left(training.minutes, begun))
 
             def on_step(take: Callable[[], Snapshot], save: Save = save) -> None:
                 bar.update()
@@ -154,16 +175,28 @@ def _train(
                 recover(
                     student,
                     teacher,
-                    Texts(sequences, left_out, mixture),
+                    texts,
                     training,
                     autocast=autocast,
                     snapshot=snapshot,
                     on_step=on_step,
                 )
             )
+            read += sum(courses[-1].tokens[made:])
+    click.echo(f"recover: {read / (time.monotonic() - begun):,.0f} tokens a second, with writing and looks")
     # Where no step was made, or none was left to make, the tables are still empty.
     follow(together(courses))
     return courses
+
+
+def _left(minutes: float, begun: float) -> float:
+    left = minutes - (time.monotonic() - begun) / 60
+    if left <= 0:
+        raise InputError(
+            f"params.yaml: recover.minutes: {minutes}: recover.scales_first took all of it; give more, or "
+            "set recover.scales_first.steps lower"
+        )
+    return left
 
 
 def _by_kind(check: Check, mixture: dict[str, float]) -> dict[str, float]:

@@ -263,7 +263,7 @@ def test_snapshots_are_rare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     checks = (Check(0, 0.5, {}),)
     for step in range(1, 201):
         clock[0] += 10.0
-        save(lambda made=step: Snapshot(Course((0.5,) * made, checks), {}))
+        save(lambda made=step: Snapshot(Course((0.5,) * made, checks, 200), {}))
     # After five minutes first; as one takes half a minute, the next ones come after another ten.
     *rare, last = written
     assert rare == [330.0, 960.0, 1590.0]

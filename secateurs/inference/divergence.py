@@ -1,7 +1,8 @@
 """How far one model's next-token distributions are from another's, without ever holding both logits whole."""
 
+import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,12 @@ from transformers import PreTrainedModel
 from secateurs.inference.loss import CHUNK_TOKENS, head_logits
 
 Logits = Callable[[Tensor], Tensor]
+# Which divergence, of the teacher's distribution p and the student's q: KL(p || q), KL(q || p), or that of
+# Jensen and Shannon, (KL(p || m) + KL(q || m)) / 2 with m = (p + q) / 2.
+Kind = Literal["forward", "reverse", "js"]
+# No log probability is lower. Its exponential is 0 in every dtype, and 0 times it is 0, where 0 times the
+# -inf of a token that a head rules out would be no number.
+LOWEST = -1e4
 
 
 def divergences(student: PreTrainedModel, teacher: PreTrainedModel, input_ids: Tensor) -> Tensor:
@@ -26,25 +33,44 @@ def divergences(student: PreTrainedModel, teacher: PreTrainedModel, input_ids: T
     return divergences_of_hidden(hidden, target, head_logits(student), head_logits(teacher))
 
 
-def divergences_of_hidden(
-    hidden: Tensor, target: Tensor, student_logits: Logits, teacher_logits: Logits
+def divergences_where(
+    student: PreTrainedModel, teacher: PreTrainedModel, input_ids: Tensor, where: Tensor, kind: Kind
 ) -> Tensor:
-    """The same of hidden states that the heads read, [batch, tokens, d] of student and of teacher."""
+    """The divergence of that kind at chosen positions, each for itself: float32 [positions], in nats.
+
+    input_ids: int64 [batch, tokens]; where: bool of that shape. The heads run at the chosen positions alone.
+    Differentiable as `divergences` is. No mask is given to the models, so padding must be on the right, where
+    no chosen position sees it.
+    """
+    with torch.no_grad():
+        target = teacher.base_model(input_ids=input_ids, use_cache=False).last_hidden_state[where]
+    hidden = student.base_model(input_ids=input_ids, use_cache=False).last_hidden_state[where]
+    heads = head_logits(student), head_logits(teacher)
+    return divergences_of_hidden(hidden[:, None], target[:, None], *heads, kind)
+
+
+def divergences_of_hidden(
+    hidden: Tensor,
+    target: Tensor,
+    student_logits: Logits,
+    teacher_logits: Logits,
+    kind: Kind = "forward",
+) -> Tensor:
+    """The mean over positions [batch] of hidden states that the heads read, [batch, tokens, d] of both."""
     chunked = cast(Callable[..., Tensor], _ChunkedDivergence.apply)
-    return chunked(hidden, target, student_logits, teacher_logits)
+    return chunked(hidden, target, student_logits, teacher_logits, kind)
 
 
 class _ChunkedDivergence(torch.autograd.Function):
     """hidden, target [batch, tokens, d] and both heads -> mean divergence of each sequence [batch].
 
-    As in loss.py each chunk's gradient is made while its logits are there. With respect to the student's
-    logits it is q - p, where q is the student's distribution and p the teacher's: exactly zero where they are
-    equal. Rounding errors instead of zeros would be scaled up by the optimizer.
+    As in loss.py each chunk's gradient is made while its logits are there. Where both distributions are equal
+    it is exactly zero: rounding errors instead of zeros would be scaled up by the optimizer.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, target: Tensor, student_logits: Logits, teacher_logits: Logits
+        ctx: Any, hidden: Tensor, target: Tensor, student_logits: Logits, teacher_logits: Logits, kind: Kind
     ) -> Tensor:
         batch, tokens = hidden.shape[:2]
         needs_gradient = ctx.needs_input_grad[0]
@@ -52,20 +78,59 @@ class _ChunkedDivergence(torch.autograd.Function):
         for ours, theirs in zip(
             hidden.flatten(0, 1).split(CHUNK_TOKENS), target.flatten(0, 1).split(CHUNK_TOKENS), strict=True
         ):
-            log_p = F.log_softmax(teacher_logits(theirs), dim=-1)
+            log_p = F.log_softmax(teacher_logits(theirs), dim=-1).clamp_min_(LOWEST)
             with torch.set_grad_enabled(needs_gradient):
                 leaf = ours.detach().requires_grad_(needs_gradient)
                 scores = student_logits(leaf)
-            log_q = F.log_softmax(scores.detach(), dim=-1)
-            p = log_p.exp()
-            values.append((p * (log_p - log_q)).sum(dim=-1))
+            log_q = F.log_softmax(scores.detach(), dim=-1).clamp_min_(LOWEST)
+            value, by_scores = _KINDS[kind](log_p, log_q)
+            values.append(value)
             if needs_gradient:
-                gradients.append(torch.autograd.grad(scores, leaf, log_q.exp_().sub_(p))[0])
+                gradients.append(torch.autograd.grad(scores, leaf, by_scores)[0])
         if needs_gradient:
             ctx.save_for_backward(torch.cat(gradients).view_as(hidden) / tokens)
         return torch.cat(values).view(batch, tokens).mean(dim=1)
 
     @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * outputs[0][:, None, None].to(gradient.dtype), None, None, None
+        return gradient * outputs[0][:, None, None].to(gradient.dtype), None, None, None, None
+
+
+# Each takes log p and log q, float32 [positions, vocabulary], which it may write over, and gives the
+# divergence [positions] and its gradient with respect to the student's logits [positions, vocabulary].
+
+
+def _forward(log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
+    """sum p (log p - log q); q - p."""
+    p = log_p.exp()
+    value = (p * (log_p - log_q)).sum(dim=-1)
+    return value, log_q.exp_().sub_(p)
+
+
+def _reverse(log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
+    """R = sum q (log q - log p); q (log q - log p - R)."""
+    apart = log_q - log_p
+    q = log_q.exp_()
+    value = (q * apart).sum(dim=-1)
+    return value, apart.sub_(value[:, None]).mul_(q)
+
+
+def _jensen_shannon(log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
+    """(sum p a + Q) / 2; q (b - Q) / 2, with a = log p - log m, b = log q - log m and Q = sum q b.
+
+    log m is not made: with d = log p - log q, b = log 2 - log(1 + exp d) and a = log 2 - log(1 + exp -d).
+    """
+    apart = log_p - log_q
+    theirs = (log_p.exp_() * (math.log(2) - F.softplus(-apart))).sum(dim=-1)
+    ours = math.log(2) - F.softplus(apart)
+    q = log_q.exp_()
+    value = (q * ours).sum(dim=-1)
+    return (theirs + value) / 2, ours.sub_(value[:, None]).mul_(q).div_(2)
+
+
+_KINDS: dict[Kind, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    "forward": _forward,
+    "reverse": _reverse,
+    "js": _jensen_shannon,
+}

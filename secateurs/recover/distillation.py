@@ -1,8 +1,9 @@
 """Recovery of a pruned model: a short distillation from the dense one."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -11,12 +12,19 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from secateurs.devices.optimizer import adamw, learning_rate_factor
-from secateurs.devices.precision import tensor_cores
 from secateurs.errors import InputError, SettingError
-from secateurs.inference.divergence import divergences
+from secateurs.inference.norms import fused_norms
+from secateurs.recover.budget import Cost, seconds_of, steps_that_fit
+from secateurs.recover.drawing import draws
+from secateurs.recover.rollouts import Answer, from_tensor, longest_answer, to_write_with, write_answers
 from secateurs.recover.scales import scaled
-from secateurs.recover.training import Check, Course, Snapshot, Texts
+from secateurs.recover.state import copies, restore, take_snapshot
+from secateurs.recover.steps import Pair, add_answers, add_text, left_out_divergences
+from secateurs.recover.training import Check, Course, Questions, Snapshot, Texts
 from secateurs.settings.recovery import Training
+
+# Steps of text, and of answers, that are timed where a training has a budget of minutes.
+TIMED = 3
 
 
 def recover(
@@ -31,82 +39,158 @@ def recover(
 ) -> Course:
     """Train `student` (float32) in place to give the next-token distributions of `teacher`.
 
-        loss = KL(teacher || student), the mean over a step's tokens, minimised by AdamW
+        loss = (1 - s) KL(teacher || student), the mean over the tokens of a step's text
+             + s D(teacher, student), the mean over the tokens of answers that the student wrote
 
-    Every `training.check_every` steps, and at the last, the same divergence is taken of the left-out texts,
-    a domain counting its part of the mixture; the student ends with the weights of the check where it was
-    lowest, which are its first ones where no training lowered it.
+    minimised by AdamW. s is the share of answers among a step's sequences (`training.answers()` of them), and
+    D the divergence `training.on_policy.divergence`. Every on_policy.every steps the student answers
+    questions of `texts` for the steps until the next time.
+
+    Every `training.check_every` steps, and at the last, KL(teacher || student) is taken of the left-out
+    texts, a domain counting its part of the mixture; the student ends with the weights of the check where it
+    was lowest, which are its first ones where no training lowered it.
+
+    With `training.minutes` a few steps are tried and timed first, and undone; as many are then made as fit,
+    `training.steps` at most, and the learning rate follows its course over these.
 
     Both models are on one device, in evaluation mode (no dropout). `autocast` is the dtype in which the
-    student multiplies matrices, None for float32 (TF32 on CUDA). With a `snapshot` of the same run, the run
-    goes on from there, on the CPU to the same bits as without the stop. `on_step` is called after each step
-    with a function that takes a snapshot. Raises InputError where a divergence is not finite.
+    student multiplies matrices, None for float32 (TF32 on CUDA); in that dtype it writes. With a `snapshot`
+    of the same run, the run goes on from there with as many steps as it had planned, on the CPU to the same
+    bits as without the stop. `on_step` is called after each step with a function that takes a snapshot.
+    Raises InputError where a divergence or a gradient is not finite, where settings do not go together, and
+    where there are no questions to answer or no step fits.
     """
-    counts = {domain: len(rows) for domain, rows in texts.trained.items()}
-    mixture = texts.mixture
-    drawn = draws(counts, mixture, training.steps * training.batch_size, training.seed)
-
-    def check(steps: int) -> Check:
-        found = left_out_divergences(student, teacher, texts.left_out, training.micro_batch_size, autocast)
-        whole = sum(mixture[domain] for domain in found)
-        mean = sum(mixture[domain] * value for domain, value in found.items()) / whole
-        return Check(steps, mean, found)
-
-    with _trained(student, training.weights) as weights:
+    begun = time.monotonic()
+    questions = _questions(texts, training)
+    pair = Pair(student, teacher, autocast)
+    with _trained(student, training.weights) as weights, fused_norms(student, teacher):
         optimizer = adamw(weights.values(), training.learning_rate)
         if snapshot is None:
-            course, best = Course((), (check(0),)), _copies(weights)
-            if not math.isfinite(course.best.divergence):
+            first = _check(pair, texts, training, 0)
+            if not math.isfinite(first.divergence):
                 raise InputError(
-                    f"recover: the divergence from the dense model is {course.best.divergence} before any "
+                    f"recover: the divergence from the dense model is {first.divergence} before any "
                     "training; use compute.dtype: float32"
                 )
+            best, answers, steps = copies(weights), list[Answer](), training.steps
+            if training.minutes is not None and steps:
+                cost = _cost(pair, texts, training, optimizer)
+                left = 60 * training.minutes - (time.monotonic() - begun)
+                steps = steps_that_fit(training, left, cost)
+            course = Course((), (first,), steps)
         else:
-            course, best = snapshot.course, _restore(weights, optimizer, snapshot)
+            course, best = snapshot.course, restore(weights, optimizer, snapshot)
+            answers = from_tensor(snapshot.tensors["answers"])
+        training = training.changed(steps=course.steps)
+        drawn = _drawn(texts, training)
         while not course.ended(training):
             step = len(course.losses)
-            chosen = drawn[step * training.batch_size : (step + 1) * training.batch_size]
-            batch = torch.stack([texts.trained[domain][row] for domain, row in chosen]).to(student.device)
-            loss = _backward(student, teacher, batch, training.micro_batch_size, autocast)
-            _check_finite(loss, step, training)
-            nn.utils.clip_grad_norm_(weights.values(), training.clip)
-            for group in optimizer.param_groups:
-                factor = learning_rate_factor(step, training.steps, training.warmup)
-                group["lr"] = training.learning_rate * factor
-            optimizer.step()
-            optimizer.zero_grad()
-            course = replace(course, losses=(*course.losses, loss))
+            if questions is not None and step % training.on_policy.every == 0:
+                longest = longest_answer(training.on_policy, step, training.steps)
+                answers = _written(pair, questions, training, step, longest)
+            now, answers = answers[: training.answers()], answers[training.answers() :]
+            rows = _rows(texts, drawn[step])
+            loss = _add_gradients(pair, rows, now, training)
+            norm = float(nn.utils.clip_grad_norm_(weights.values(), training.clip))
+            _check_finite(norm if math.isfinite(loss) else loss, step, training)
+            factor = learning_rate_factor(step, training.steps, training.warmup)
+            _update(optimizer, training.learning_rate * factor)
+            read = rows.numel() + sum(len(one.question) + len(one.ids) for one in now)
+            course = replace(course, losses=(*course.losses, loss), tokens=(*course.tokens, read))
             if (step + 1) % training.check_every == 0 or step + 1 == training.steps:
-                course = replace(course, checks=(*course.checks, check(step + 1)))
-                _check_finite(course.checks[-1].divergence, step, training)
+                check = _check(pair, texts, training, step + 1)
+                _check_finite(check.divergence, step, training)
+                course = replace(course, checks=(*course.checks, check))
                 if course.best.steps == step + 1:
-                    best = _copies(weights)
-            on_step(partial(_snapshot, weights, best, optimizer, course))
+                    best = copies(weights)
+            on_step(partial(take_snapshot, weights, best, optimizer, course, answers))
         for name, weight in weights.items():
             weight.data.copy_(best[name])
     return course
 
 
-@torch.no_grad()
-def left_out_divergences(
-    student: PreTrainedModel,
-    teacher: PreTrainedModel,
-    sequences: Mapping[str, Tensor],
-    batch_size: int,
-    autocast: torch.dtype | None,
-) -> dict[str, float]:
-    """Mean KL(teacher || student) in nats per token, by domain.
+def _questions(texts: Texts, training: Training) -> Questions | None:
+    """The questions that are answered, if any; raises InputError where they or settings are wrong."""
+    if problems := training.problems():
+        raise SettingError("\n".join(problems))
+    if not training.on_policy.share:
+        return None
+    if texts.questions is None or not texts.questions.prompts:
+        raise SettingError(
+            f"recover.on_policy.share: {training.on_policy.share}: there are no questions to answer; give "
+            "some, or set it to 0"
+        )
+    return texts.questions
 
-    sequences: int64 [count, tokens] by domain. Computed as in training: see `recover`.
-    """
-    found = {}
-    with tensor_cores(), _casting(student.device, autocast):
-        for domain, rows in sequences.items():
-            parts = [
-                divergences(student, teacher, part.to(student.device)) for part in rows.split(batch_size)
-            ]
-            found[domain] = float(torch.cat(parts).mean())
-    return found
+
+def _drawn(texts: Texts, training: Training) -> list[list[tuple[str, int]]]:
+    """What text each step reads: (domain, row), batch_size of them less the answers."""
+    each = training.batch_size - training.answers()
+    counts = {domain: len(rows) for domain, rows in texts.trained.items()}
+    order = draws(counts, texts.mixture, training.steps * each, training.seed)
+    return [order[step * each : (step + 1) * each] for step in range(training.steps)]
+
+
+def _rows(texts: Texts, drawn: Sequence[tuple[str, int]]) -> Tensor:
+    """Those sequences, int64 [count, tokens]."""
+    length = next(iter(texts.trained.values())).shape[1]
+    rows = [texts.trained[domain][row] for domain, row in drawn]
+    return torch.stack(rows) if rows else torch.empty(0, length, dtype=torch.int64)
+
+
+def _written(pair: Pair, questions: Questions, training: Training, step: int, tokens: int) -> list[Answer]:
+    writer = to_write_with(pair.student, pair.autocast)
+    return write_answers(writer, questions, training, step, tokens)
+
+
+def _add_gradients(pair: Pair, rows: Tensor, answers: Sequence[Answer], training: Training) -> float:
+    """Add a step's gradient to the student's; return its loss."""
+    share, at_once = len(answers) / training.batch_size, training.micro_batch_size
+    loss = add_text(pair, rows, at_once, 1 - share) if len(rows) else 0.0
+    if answers:
+        loss += add_answers(pair, answers, at_once * rows.shape[1], training.on_policy.divergence, share)
+    return loss
+
+
+def _update(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _check(pair: Pair, texts: Texts, training: Training, steps: int) -> Check:
+    found = left_out_divergences(pair, texts.left_out, training.micro_batch_size)
+    whole = sum(texts.mixture[domain] for domain in found)
+    mean = sum(texts.mixture[domain] * value for domain, value in found.items()) / whole
+    return Check(steps, mean, found)
+
+
+def _cost(pair: Pair, texts: Texts, training: Training, optimizer: torch.optim.Optimizer) -> Cost:
+    """What the parts of a step take here. Weights and optimizer are afterwards as they were."""
+    answers, writing, how = list[Answer](), 0.0, training.on_policy
+    rows = _rows(texts, _drawn(texts, training.changed(steps=1))[0])
+    if how.share and texts.questions is not None:
+        questions = texts.questions
+
+        def write() -> None:
+            answers[:] = _written(pair, questions, training, 0, how.tokens)
+
+        writing = seconds_of(write, pair.device)
+
+    def step(read: Sequence[Answer]) -> None:
+        _add_gradients(pair, rows, read, training)
+        # AdamW at a rate of 0 leaves every weight as it is.
+        _update(optimizer, 0.0)
+
+    now = answers[: training.answers()]
+    # The first one takes memory and chooses kernels.
+    step(now)
+    whole = seconds_of(partial(step, now), pair.device, TIMED)
+    alone = seconds_of(partial(step, []), pair.device, TIMED) if now else whole
+    look = seconds_of(lambda: _check(pair, texts, training, 0), pair.device)
+    optimizer.state.clear()
+    return Cost(alone, whole - alone, writing, look)
 
 
 @contextmanager
@@ -125,7 +209,7 @@ def _trained(model: PreTrainedModel, which: str) -> Iterator[dict[str, nn.Parame
 def _check_finite(value: float, step: int, training: Training) -> None:
     if not math.isfinite(value):
         raise SettingError(
-            f"recover.learning_rate: {training.learning_rate:g}: the loss is {value} "
+            f"recover.learning_rate: {training.learning_rate:g}: the loss or its gradient's norm is {value} "
             f"at step {step + 1}; choose a smaller one"
         )
 
@@ -146,84 +230,3 @@ def trained_parameters(model: PreTrainedModel, which: str) -> int:
     """How many parameters a recovery trains of a model, which stays as it is."""
     with _trained(model, which) as weights:
         return sum(weight.numel() for weight in weights.values())
-
-
-def draws(
-    counts: Mapping[str, int], mixture: Mapping[str, float], total: int, seed: int
-) -> list[tuple[str, int]]:
-    """`total` sequences in the order in which they are trained on: (domain, row).
-
-    counts: how many sequences each domain has. After any number of draws each domain was drawn in proportion
-    to `mixture`, to within one sequence. Its rows are shuffled again each time all were drawn. The same seed
-    gives the same order.
-    """
-    weight = {domain: mixture[domain] for domain in counts if mixture[domain] > 0}
-    whole = sum(weight.values())
-    generator = torch.Generator().manual_seed(seed)
-    taken = dict.fromkeys(weight, 0)
-    waiting: dict[str, list[int]] = {domain: [] for domain in weight}
-    order = []
-    for number in range(1, total + 1):
-        # The domain that is furthest behind its proportion.
-        domain = max(weight, key=lambda name: number * weight[name] / whole - taken[name])
-        if not waiting[domain]:
-            waiting[domain] = torch.randperm(counts[domain], generator=generator).tolist()
-        order.append((domain, waiting[domain].pop()))
-        taken[domain] += 1
-    return order
-
-
-def _backward(
-    student: PreTrainedModel,
-    teacher: PreTrainedModel,
-    batch: Tensor,
-    micro_batch_size: int,
-    autocast: torch.dtype | None,
-) -> float:
-    """Add the gradient of the batch's mean divergence to the student's; return that mean."""
-    total = torch.zeros((), device=batch.device)
-    with tensor_cores():
-        for part in batch.split(micro_batch_size):
-            with _casting(batch.device, autocast):
-                loss = divergences(student, teacher, part).sum() / len(batch)
-            loss.backward()
-            total += loss.detach()
-    return float(total)
-
-
-def _casting(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
-
-
-def _copies(weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    return {name: weight.detach().clone() for name, weight in weights.items()}
-
-
-def _snapshot(
-    weights: Mapping[str, nn.Parameter],
-    best: Mapping[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    course: Course,
-) -> Snapshot:
-    tensors = {f"best/{name}": weight for name, weight in best.items()}
-    for name, weight in weights.items():
-        state = optimizer.state[weight]
-        tensors[f"weight/{name}"] = weight.detach()
-        tensors[f"first/{name}"], tensors[f"second/{name}"] = state["exp_avg"], state["exp_avg_sq"]
-    return Snapshot(course, tensors)
-
-
-def _restore(
-    weights: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, snapshot: Snapshot
-) -> dict[str, Tensor]:
-    """Put weights and optimizer back as they were; return the weights of the best check."""
-    state = {}
-    for number, (name, weight) in enumerate(weights.items()):
-        weight.data.copy_(snapshot.tensors[f"weight/{name}"])
-        state[number] = {
-            "step": torch.tensor(float(len(snapshot.course.losses))),
-            "exp_avg": snapshot.tensors[f"first/{name}"],
-            "exp_avg_sq": snapshot.tensors[f"second/{name}"],
-        }
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return {name: snapshot.tensors[f"best/{name}"].to(weight.device) for name, weight in weights.items()}

@@ -45,7 +45,8 @@ def scaled(model: PreTrainedModel) -> Iterator[dict[str, nn.Parameter]]:
 
 
 def _times(scale: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
-    return lambda _, inputs: (inputs[0] * scale,)
+    # A copy of the model that writes may be in half precision; factors stay in float32.
+    return lambda module, inputs: ((inputs[0] * scale).to(module.get_parameter("weight").dtype),)
 
 
 def norm_weights(model: PreTrainedModel) -> dict[str, nn.Parameter]:

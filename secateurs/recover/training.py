@@ -11,16 +11,25 @@ from secateurs.settings.recovery import Training
 
 
 @dataclass(frozen=True)
+class Questions:
+    """What the model in training is asked: token ids up to where an answer begins, and ids that end one."""
+
+    prompts: Sequence[Sequence[int]]
+    ends: frozenset[int]
+
+
+@dataclass(frozen=True)
 class Texts:
     """What a recovery reads, by domain.
 
     trained: int64 [count, tokens], drawn in the proportions of `mixture`. left_out: others of the same
-    domains, on which no step is made.
+    domains, on which no step is made. questions: those that the model in training answers; None: none.
     """
 
     trained: Mapping[str, Tensor]
     left_out: Mapping[str, Tensor]
     mixture: Mapping[str, float]
+    questions: Questions | None = None
 
 
 @dataclass(frozen=True)
@@ -36,12 +45,15 @@ class Check:
 class Course:
     """How a training went.
 
-    losses: the mean divergence of each step on the text that it trained on, nats per token. checks: looks at
-    left-out text, the first before any step.
+    losses: the mean divergence of each step on what it trained on, nats per token. checks: looks at left-out
+    text, the first before any step. steps: how many were to be made, at most. tokens: how many each step
+    read, padding left out.
     """
 
     losses: tuple[float, ...]
     checks: tuple[Check, ...]
+    steps: int
+    tokens: tuple[int, ...] = ()
 
     @property
     def best(self) -> Check:
@@ -52,12 +64,17 @@ class Course:
         """This course as the part after another one, whose best weights it began with."""
         made = len(before.losses)
         checks = tuple(replace(check, steps=made + check.steps) for check in self.checks[1:])
-        return Course(before.losses + self.losses, before.checks + checks)
+        return Course(
+            before.losses + self.losses,
+            before.checks + checks,
+            before.steps + self.steps,
+            before.tokens + self.tokens,
+        )
 
     def ended(self, training: Training) -> bool:
         """Whether no further step is to be made."""
         since = sum(check.steps > self.best.steps for check in self.checks)
-        return len(self.losses) >= training.steps or since >= training.patience
+        return len(self.losses) >= self.steps or since >= training.patience
 
     def memorised(self, training: Training) -> bool:
         """Whether the text that was trained on is at the end reproduced twice as well as left-out text."""
@@ -75,8 +92,9 @@ class Snapshot:
     """Everything that the steps after a point depend on.
 
     tensors: float32 by `<part>/<parameter>`: its weight, its weight at the best check, and both running means
-    of the optimizer. The order of the sequences and the learning rate are not in it, because they follow from
-    the settings and the number of the step.
+    of the optimizer; and `answers`, those that are waiting (rollouts.to_tensor). The order of the sequences,
+    the learning rate and the random numbers of answers are not in it, because they follow from the settings,
+    the course's steps and the number of the step.
     """
 
     course: Course

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from secateurs.settings.base import Count, Group, Positive, Seed
-from secateurs.settings.groups import Temperature
+from secateurs.settings.groups import Temperature, Written
 
 # What a recovery adds, by its key under `recover`. No domain of params.yaml has a space in its name.
 OWN_KINDS = {"plain": "own text", "dialogues": "own dialogues"}
@@ -37,11 +37,32 @@ class ScalesFirst(Group):
     learning_rate: Annotated[float, Field(gt=0)]
 
 
+class OnPolicy(Written):
+    """Answers that the model in training writes itself, and the dense model scores.
+
+    share: of each step's sequences, these answers'; 0 writes none.
+    every: steps between two times at which answers are written, for all steps until the next.
+    batch_size: answers that are written at once.
+    tokens, temperature, min_p: the longest answer, and how its tokens are drawn.
+    first_tokens: the longest answer at the first step; the length grows evenly from there.
+    grown: the fraction of the steps after which answers may be as long as `tokens`.
+    divergence: what is minimised at their tokens (divergence.Kind).
+    """
+
+    share: Annotated[float, Field(ge=0, le=1)]
+    every: Positive
+    batch_size: Positive
+    first_tokens: Positive
+    grown: Annotated[float, Field(gt=0, le=1)]
+    divergence: Literal["forward", "reverse", "js"]
+
+
 class Training(Group):
     """How a recovery trains.
 
     weights: what is trained, `all` of the decoder (recovery.trainable) or `scales` (scales.scaled).
     steps: updates of the weights, at most.
+    minutes: of wall time, in which the training chooses how many of the steps it makes; None: all of them.
     batch_size: sequences of a step.
     micro_batch_size: how many of them run at once; their gradients are added up.
     learning_rate: at its peak.
@@ -54,6 +75,8 @@ class Training(Group):
 
     weights: Literal["scales", "all"]
     steps: Count
+    minutes: Annotated[float, Field(gt=0)] | None
+    on_policy: OnPolicy
     batch_size: Positive
     micro_batch_size: Positive
     learning_rate: Annotated[float, Field(gt=0)]
@@ -62,6 +85,26 @@ class Training(Group):
     seed: Seed
     check_every: Positive
     patience: Positive
+
+    def answers(self) -> int:
+        """How many of a step's sequences are answers of the model in training."""
+        return round(self.on_policy.share * self.batch_size)
+
+    def problems(self) -> list[str]:
+        """What is wrong with the group beyond the types of its values, a line each."""
+        how = self.on_policy
+        problems = []
+        if how.share and not self.answers():
+            problems.append(
+                f"recover.on_policy.share: {how.share}: no sequence of recover.batch_size: "
+                f"{self.batch_size}; give at least {1 / self.batch_size:.3g}, or 0"
+            )
+        if how.first_tokens > how.tokens:
+            problems.append(
+                f"recover.on_policy.first_tokens: {how.first_tokens}: more than recover.on_policy.tokens: "
+                f"{how.tokens}; answers grow from the one to the other"
+            )
+        return problems
 
 
 class Recover(Training):
@@ -77,7 +120,9 @@ class Recover(Training):
         given = {name: getattr(self, name) for name in Training.model_fields}
         if self.weights == "scales" or not self.scales_first.steps:
             return [Training(**given)]
-        return [Training(**given | {"weights": "scales", **dict(self.scales_first)}), Training(**given)]
+        first = {"weights": "scales", **dict(self.scales_first), "minutes": None}
+        first["on_policy"] = self.on_policy.changed(share=0.0)
+        return [Training(**given | first), Training(**given)]
 
     def problems(self) -> list[str]:
         """What is wrong with the group beyond the types of its values, a line each."""
@@ -89,4 +134,9 @@ class Recover(Training):
         ]
         if not any(shares.values()):
             problems.append("recover.mixture: all weights are 0; at least one kind of text must count")
-        return problems
+        if self.on_policy.share and not shares["dialogues"]:
+            problems.append(
+                f"recover.on_policy.share: {self.on_policy.share}: the questions are those of own dialogues, "
+                "of which recover.mixture.dialogues: 0 reads none; give it a weight"
+            )
+        return problems + super().problems()

@@ -29,7 +29,7 @@ def write_dialogues(
     (breadth.distinct), and one without an answer; an answer stops at its tokens. The random numbers depend on
     `key` and the number of the dialogue alone.
     """
-    ends = _ends(tokenizer, turns)
+    ends = end_tokens_of(tokenizer, turns)
 
     def ids(text: str) -> list[int]:
         (found,) = encode(tokenizer, [text])
@@ -73,7 +73,7 @@ def write_dialogues(
     ]
 
 
-def _ends(tokenizer: PreTrainedTokenizerBase, turns: Turns) -> frozenset[int]:
+def end_tokens_of(tokenizer: PreTrainedTokenizerBase, turns: Turns) -> frozenset[int]:
     """The tokens that end a turn: the special ones, and what the template puts after the user's words."""
     (after,) = encode(tokenizer, [turns.between])
     return frozenset({*tokenizer.all_special_ids, *after[:1]})

@@ -153,8 +153,14 @@ def _stretched(parameters: Any, most: int) -> list[float]:
 
 def check_own_context(config: PretrainedConfig, params: Params) -> None:
     """Raise InputError where what a recovery has the model write is longer than it can read."""
-    own = params.recover.own
+    own, answers = params.recover.own, params.recover.on_policy
     wanted = {f"recover.own.tokens: {own.tokens}": own.tokens + 1} if own.plain else {}
+    if answers.share:
+        asked = params.sample.dialogues.question.tokens
+        setting = (
+            f"recover.on_policy.tokens: {answers.tokens}: with sample.dialogues.question.tokens: {asked}"
+        )
+        wanted[setting] = asked + answers.tokens
     _check_lengths(wanted, context_of(config))
     if own.dialogues:
         check_dialogues(config, params)

@@ -8,6 +8,11 @@ from secateurs.settings.recovery import Training
 from stages.reporting.model_card import runtimes
 
 ALL = "all"
+DIVERGENCES = {
+    "forward": "KL(dense || model)",
+    "reverse": "KL(model || dense)",
+    "js": "the Jensen-Shannon divergence",
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,12 @@ def _recovery(recovery: Recovery) -> list[str]:
         "scales": "norms, and factors on the inputs of output projections, since folded into their weights",
     }
     first = f"- first {recovery.scales_first:,} steps of norms and factors alone, folded into the weights"
+    how = training.on_policy
+    own = (
+        f"- {training.answers():,} of each step's {training.batch_size:,} sequences were answers that it "
+        f"wrote itself, of {how.first_tokens:,} tokens at first and up to {how.tokens:,} later, trained by "
+        f"{DIVERGENCES[how.divergence]}"
+    )
     return [
         "How it was recovered",
         "",
@@ -71,6 +82,7 @@ def _recovery(recovery: Recovery) -> list[str]:
         f"- {recovery.steps:,} steps of {training.batch_size} sequences, {recovery.tokens:,} tokens with "
         f"repetitions ({shares}); the weights are those after step {recovery.kept:,}, when the divergence on "
         "left-out text was lowest",
+        *([own] if how.share else []),
         f"- AdamW without weight decay, learning rate {training.learning_rate:g} after a warm-up of "
         f"{training.warmup:.0%} of the steps, then falling along a cosine; gradients clipped at a norm of "
         f"{training.clip:g}",

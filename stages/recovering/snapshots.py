@@ -45,7 +45,8 @@ def read_snapshot(path: Path) -> Snapshot | None:
         return None
     tensors, metadata = read_tensors(path)
     checks = tuple(Check(**check) for check in metadata["checks"])
-    return Snapshot(Course(tuple(metadata["losses"]), checks), tensors)
+    course = Course(tuple(metadata["losses"]), checks, metadata["steps"], tuple(metadata["tokens"]))
+    return Snapshot(course, tensors)
 
 
 def write_snapshot(path: Path, snapshot: Snapshot) -> None:

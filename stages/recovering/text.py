@@ -3,9 +3,16 @@
 from collections.abc import Iterable, Mapping
 
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from secateurs.errors import InputError
+from secateurs.recover.questions import questions_of
+from secateurs.recover.training import Questions
 from secateurs.settings.recovery import OWN_KINDS
+from secateurs.text.documents import Sequence
+from secateurs.text.turns import NO_OWN_DIALOGUES, from_json, turns_of
+from stages.common.artifacts import read_documents
+from stages.common.paths import OWN_TEXT, PRUNED
 from stages.params.file import Params
 
 CALIBRATION_KIND = "calibration text"
@@ -51,6 +58,24 @@ def leave_out(
             )
     train = {domain: rows[: -counts[domain]] for domain, rows in sequences.items()}
     return train, {domain: rows[-counts[domain] :] for domain, rows in sequences.items()}
+
+
+OWN_DIALOGUES = OWN_TEXT / "dialogues.parquet"
+
+
+def own_questions(
+    tokenizer: PreTrainedTokenizerBase, sequences: Iterable[Sequence], trained: int
+) -> Questions:
+    """The questions of the own dialogues among the sequences that are trained on, which are the first ones.
+
+    What overlaps with held-out text or an item is not among the sequences, and a question that also stands in
+    one of those left out is not asked.
+    """
+    rows = [row.documents for row in sequences if row.domain == OWN_KINDS["dialogues"]]
+    there, left_out = ({name for row in part for name in row} for part in (rows[:trained], rows[trained:]))
+    dialogues = [one for one in read_documents(OWN_DIALOGUES) if one.document in there - left_out]
+    turns = turns_of(tokenizer, PRUNED, NO_OWN_DIALOGUES)
+    return questions_of(tokenizer, turns, [from_json(one.text).question for one in dialogues])
 
 
 def by_kind(values: Mapping[str, float], mixture: Mapping[str, float]) -> dict[str, float]:

@@ -11,15 +11,29 @@ from transformers import PreTrainedModel
 
 from secateurs.errors import InputError
 from secateurs.kinds.sites import all_kept_masks, cut
-from secateurs.recover.distillation import draws, recover, trainable, trained_parameters
+from secateurs.recover.distillation import recover, trainable, trained_parameters
+from secateurs.recover.drawing import draws
 from secateurs.recover.training import Check, Course, Snapshot, Texts
-from secateurs.settings.recovery import Training
+from secateurs.settings.recovery import OnPolicy, Training
 from tests.families.test_families import tiny
 from tests.tiny import make_tiny_model
 
+OFF = OnPolicy(
+    tokens=12,
+    temperature=1.0,
+    min_p=0.0,
+    share=0.0,
+    every=2,
+    batch_size=3,
+    first_tokens=4,
+    grown=0.5,
+    divergence="forward",
+)
 TRAINING = Training(
     weights="all",
     steps=6,
+    minutes=None,
+    on_policy=OFF,
     batch_size=4,
     micro_batch_size=3,
     learning_rate=0.01,
@@ -137,9 +151,9 @@ def test_training_that_only_does_harm_ends_early_and_is_undone(training: Trainin
 def test_little_text_trained_on_for_long_is_memorised() -> None:
     losses = (1.0, 0.4, 0.2, 0.2)
     checks = (Check(0, 1.0, {}), Check(2, 0.7, {}), Check(4, 0.5, {}))
-    assert Course(losses, checks).memorised(TRAINING)
-    assert not Course(losses, (*checks, Check(4, 0.39, {}))).memorised(TRAINING)
-    assert not Course((), checks[:1]).memorised(TRAINING)
+    assert Course(losses, checks, 4).memorised(TRAINING)
+    assert not Course(losses, (*checks, Check(4, 0.39, {})), 4).memorised(TRAINING)
+    assert not Course((), checks[:1], 4).memorised(TRAINING)
 
 
 @pytest.mark.parametrize("tied", [True, False])
