@@ -13,8 +13,9 @@ from secateurs.recover.training import Questions
 from secateurs.settings.recovery import OnPolicy, Training
 from secateurs.text.sampling import Draw, Lots, go_on
 
-# The shortest row of a batch is at least this share of the longest, so that little of it is padding.
-FILLED = 0.75
+# What a batch costs beside its tokens, in tokens: launching its kernels takes as long as so many on an H200
+# with a model of some billion weights.
+LAUNCH = 1024
 
 
 @dataclass(frozen=True)
@@ -79,17 +80,18 @@ def to_write_with(model: PreTrainedModel, dtype: torch.dtype | None) -> PreTrain
 
 
 def batches(answers: Sequence[Answer], tokens: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Answers of like length as int64 [rows, longest] with zeros on the right, of about `tokens` ids at most.
+    """Answers of like length as int64 [rows, longest] with zeros on the right, of `tokens` ids at most.
 
-    With each comes bool of its shape: the positions whose next token is of an answer. The answers' last
-    tokens are not among the ids, because nothing is asked after them.
+    They are divided so that padding and the LAUNCH of each batch are the fewest tokens together. An answer
+    that is longer than `tokens` is a batch of its own. With each comes bool of its shape: the positions whose
+    next token is of an answer. The answers' last tokens are not among the ids, because nothing is asked after
+    them.
     """
-    rows = sorted(answers, key=lambda one: len(one.question) + len(one.ids), reverse=True)
-    while rows:
-        longest = _length(rows[0])
-        most = max(1, tokens // longest)
-        count = sum(_length(row) >= FILLED * longest for row in rows[:most])
-        batch, rows = rows[:count], rows[count:]
+    rows = sorted(answers, key=_length, reverse=True)
+    start = 0
+    for count in _divided([_length(row) for row in rows], tokens):
+        batch, longest = rows[start : start + count], _length(rows[start])
+        start += count
         ids = torch.zeros(count, longest, dtype=torch.int64)
         where = torch.zeros(count, longest, dtype=torch.bool)
         for number, row in enumerate(batch):
@@ -97,6 +99,24 @@ def batches(answers: Sequence[Answer], tokens: int) -> Iterator[tuple[Tensor, Te
             ids[number, : len(whole)] = torch.tensor(whole)
             where[number, len(row.question) - 1 : len(whole)] = True
         yield ids, where
+
+
+def _divided(lengths: Sequence[int], tokens: int) -> list[int]:
+    """How many of the falling lengths each batch has, from the front, where all batches cost least."""
+    # Of the first 0, 1, ... lengths: what they cost at least, and the size of their last batch.
+    best = [(0, 0)]
+    for end in range(1, len(lengths) + 1):
+        choices = [
+            (best[start][0] + (end - start) * lengths[start] + LAUNCH, end - start)
+            for start in range(end)
+            if (end - start) * lengths[start] <= tokens or end - start == 1
+        ]
+        best.append(min(choices))
+    counts, end = list[int](), len(lengths)
+    while end:
+        counts.insert(0, best[end][1])
+        end -= best[end][1]
+    return counts
 
 
 def _length(answer: Answer) -> int:

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateurs.devices.precision import tensor_cores
+from secateurs.inference.attention_kernels import many_shapes
 from secateurs.inference.divergence import Kind, divergences, divergences_where
 from secateurs.recover.rollouts import Answer, batches
 
@@ -53,7 +54,7 @@ def add_answers(pair: Pair, answers: Sequence[Answer], tokens: int, kind: Kind, 
     """The same of the mean divergence over the tokens of answers; tokens: how many run together, about."""
     total = torch.zeros((), device=pair.device)
     count = sum(len(answer.ids) for answer in answers)
-    with tensor_cores():
+    with tensor_cores(), many_shapes():
         for ids, where in batches(answers, tokens):
             ids, where = ids.to(pair.device), where.to(pair.device)
             with pair.casting():

@@ -1,7 +1,11 @@
 """Answers of the model in training: how long they are, how they are written and put into batches."""
 
+from itertools import pairwise
+
+import pytest
 import torch
 
+from secateurs.recover import rollouts
 from secateurs.recover.rollouts import (
     Answer,
     batches,
@@ -60,20 +64,36 @@ def test_an_answer_ends_with_an_end_token_or_at_its_length() -> None:
         assert one.ids[-1] in ends or len(one.ids) == 8
 
 
-def test_batches_have_every_answer_once_little_padding_and_no_more_than_their_tokens() -> None:
+def test_batches_have_every_answer_once_and_no_more_than_their_tokens() -> None:
     seen = []
     for ids, where in batches(ANSWERS, 40):
         rows, longest = ids.shape
         assert rows == 1 or rows * longest <= 40
         for row, chosen in zip(ids, where, strict=True):
             start, end = int(chosen.nonzero()[0]), int(chosen.nonzero()[-1]) + 1
-            assert end >= 0.75 * longest
             assert chosen[start:end].all()
             assert not row[end:].any()
             # The position before an answer is its first one, and nothing is asked at its last token.
             answered = (*row[start + 1 : end].tolist(), 100 + end - start - 1)
             seen.append(Answer(tuple(row[: start + 1].tolist()), answered))
     assert sorted(seen, key=ANSWERS.index) == ANSWERS
+
+
+@pytest.mark.parametrize("tokens", [40, 70, 1000])
+@pytest.mark.parametrize("launch", [0, 5, 30])
+def test_no_other_division_into_batches_costs_less(
+    tokens: int, launch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollouts, "LAUNCH", launch)
+    lengths = sorted((len(one.question) + len(one.ids) - 1 for one in ANSWERS), reverse=True)
+    costs = []
+    for cuts in range(2 ** (len(lengths) - 1)):
+        borders = [0, *(at for at in range(1, len(lengths)) if cuts >> (at - 1) & 1), len(lengths)]
+        sizes = [(end - start) * lengths[start] for start, end in pairwise(borders)]
+        if all(size <= max(tokens, lengths[0]) for size in sizes):
+            costs.append(sum(sizes) + launch * len(sizes))
+    found = [ids.numel() + launch for ids, _ in batches(ANSWERS, tokens)]
+    assert sum(found) == min(costs)
 
 
 def test_answers_come_back_from_a_tensor() -> None:
