@@ -15,15 +15,16 @@ from secateurs.checkpoints.processor import copy_processor
 from secateurs.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
 from secateurs.devices import optimizer, precision
-from secateurs.devices.placement import SHARDED, place
+from secateurs.devices.placement import SHARDED, place, resolve_device
 from secateurs.errors import InputError
 from secateurs.files.atomic import atomic
 from secateurs.files.json_file import write_json
 from secateurs.inference import divergence, writing
 from secateurs.progress import counter
-from secateurs.recover import budget, distillation, drawing, rollouts, scales, state, steps
+from secateurs.recover import budget, distillation, drawing, low_rank, rollouts, scales, state, steps
 from secateurs.recover import training as course_of_training
-from secateurs.recover.distillation import recover, trained_parameters
+from secateurs.recover.distillation import recover, trainable, trained_parameters
+from secateurs.recover.sharing import share_equal
 from secateurs.recover.training import Check, Course, Snapshot, Texts, together
 from secateurs.settings.recovery import OWN_KINDS, Training
 from secateurs.text import sampling
@@ -52,8 +53,8 @@ from stages.recovering.text import (
 CODE = tuple(
     Path(str(module.__file__))
     for module in (
-        *(budget, course_of_training, distillation, divergence, drawing, optimizer, precision, rollouts),
-        *(sampling, scales, state, steps, writing),
+        *(budget, course_of_training, distillation, divergence, drawing, low_rank, optimizer, precision),
+        *(rollouts, sampling, scales, state, steps, writing),
     )
 )
 
@@ -83,6 +84,7 @@ def main() -> None:
     if not same_cut(dense, tokenizer):
         # Both then choose among the same tokens.
         cut_like(teacher, dense, tokenizer)
+    share_equal(student, teacher, () if training.weights == "low_rank" else trainable(student))
     parts = _train(student, teacher, texts, trainings, autocast, params.compute.dtype)
     course = together(parts)
     made = len(course.losses)
@@ -92,7 +94,7 @@ def main() -> None:
         steps=len(parts[-1].losses),
         kept=parts[-1].best.steps,
         tokens=sum(course.tokens),
-        parameters=trained_parameters(student, training.weights),
+        parameters=trained_parameters(student, training),
         shares=shares_of_kinds(mixture),
         before=_by_kind(course.checks[0], mixture),
         after=_by_kind(parts[-1].best, mixture),
@@ -124,12 +126,12 @@ def main() -> None:
 
 def _models(params: Params) -> tuple[PreTrainedModel, PreTrainedModel, torch.dtype | None]:
     """The pruned model in float32, the dense one, and the dtype of the pruned one's matrix products."""
-    device, dtype = params.compute.device, params.compute.dtype
-    student = place(load_model(PRUNED, "float32"), device)
+    device, frozen = params.compute.device, params.recover.weights == "low_rank"
     # float16 would need its loss scaled, and on a CPU half precision is no faster.
-    if dtype == "bfloat16" and student.device.type != "cpu":
-        return student, place(load_model(MODEL, dtype), device), torch.bfloat16
-    return student, place(load_model(MODEL, "float32"), device), None
+    half = params.compute.dtype == "bfloat16" and resolve_device(device).type != "cpu"
+    dtype = "bfloat16" if half else "float32"
+    student = place(load_model(PRUNED, dtype if frozen else "float32"), device)
+    return student, place(load_model(MODEL, dtype), device), torch.bfloat16 if half else None
 
 
 def _train(

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -16,6 +16,7 @@ from secateurs.errors import InputError, SettingError
 from secateurs.inference.norms import fused_norms
 from secateurs.recover.budget import Cost, seconds_of, steps_that_fit
 from secateurs.recover.drawing import draws
+from secateurs.recover.low_rank import low_rank
 from secateurs.recover.rollouts import Answer, from_tensor, longest_answer, to_write_with, write_answers
 from secateurs.recover.scales import scaled
 from secateurs.recover.state import copies, restore, take_snapshot
@@ -37,7 +38,7 @@ def recover(
     snapshot: Snapshot | None,
     on_step: Callable[[Callable[[], Snapshot]], object],
 ) -> Course:
-    """Train `student` (float32) in place to give the next-token distributions of `teacher`.
+    """Train `student` in place to give the next-token distributions of `teacher`.
 
         loss = (1 - s) KL(teacher || student), the mean over the tokens of a step's text
              + s D(teacher, student), the mean over the tokens of answers that the student wrote
@@ -53,7 +54,9 @@ def recover(
     With `training.minutes` a few steps are tried and timed first, and undone; as many are then made as fit,
     `training.steps` at most, and the learning rate follows its course over these.
 
-    Both models are on one device, in evaluation mode (no dropout). `autocast` is the dtype in which the
+    Both models are on one device, in evaluation mode (no dropout), the student in float32; but with `weights:
+    low_rank` its own weights are frozen, so they may be in half precision and shared with the teacher's
+    (sharing.share_equal). `autocast` is the dtype in which the
     student multiplies matrices, None for float32 (TF32 on CUDA); in that dtype it writes. With a `snapshot`
     of the same run, the run goes on from there with as many steps as it had planned, on the CPU to the same
     bits as without the stop. `on_step` is called after each step with a function that takes a snapshot.
@@ -63,7 +66,7 @@ def recover(
     begun = time.monotonic()
     questions = _questions(texts, training)
     pair = Pair(student, teacher, autocast)
-    with _trained(student, training.weights) as weights, fused_norms(student, teacher):
+    with _trained(student, training) as weights, fused_norms(student, teacher):
         optimizer = adamw(weights.values(), training.learning_rate)
         if snapshot is None:
             first = _check(pair, texts, training, 0)
@@ -194,9 +197,14 @@ def _cost(pair: Pair, texts: Texts, training: Training, optimizer: torch.optim.O
 
 
 @contextmanager
-def _trained(model: PreTrainedModel, which: str) -> Iterator[dict[str, nn.Parameter]]:
-    """In the context the chosen parameters ask for gradients; scales are folded in when it is left."""
-    with scaled(model) if which == "scales" else nullcontext(trainable(model)) as weights:
+def _trained(model: PreTrainedModel, training: Training) -> Iterator[dict[str, nn.Parameter]]:
+    """In the context what is trained asks for gradients; when it is left, that is part of the weights."""
+    ways: dict[str, Callable[[], AbstractContextManager[dict[str, nn.Parameter]]]] = {
+        "all": lambda: nullcontext(trainable(model)),
+        "low_rank": lambda: low_rank(model, training.low_rank, training.seed),
+        "scales": lambda: scaled(model),
+    }
+    with ways[training.weights]() as weights:
         for weight in weights.values():
             weight.requires_grad_(True)
         try:
@@ -226,7 +234,7 @@ def trainable(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     return {name: one for name, one in model.named_parameters() if id(one) not in frozen}
 
 
-def trained_parameters(model: PreTrainedModel, which: str) -> int:
+def trained_parameters(model: PreTrainedModel, training: Training) -> int:
     """How many parameters a recovery trains of a model, which stays as it is."""
-    with _trained(model, which) as weights:
+    with _trained(model, training) as weights:
         return sum(weight.numel() for weight in weights.values())

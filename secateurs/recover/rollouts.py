@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from secateurs.recover.drawing import draws
+from secateurs.recover.low_rank import merge
 from secateurs.recover.training import Questions
 from secateurs.settings.recovery import OnPolicy, Training
 from secateurs.text.sampling import Draw, Lots, go_on
@@ -67,7 +68,8 @@ def write_answers(
 def to_write_with(model: PreTrainedModel, dtype: torch.dtype | None) -> PreTrainedModel:
     """A copy of the model with weights of that dtype, which write faster than casting them for each token.
 
-    None: the model itself.
+    Matrices of low rank are part of its weights; weights that have the dtype are not copied. None: the model
+    itself.
     """
     if dtype is None:
         return model
@@ -76,7 +78,9 @@ def to_write_with(model: PreTrainedModel, dtype: torch.dtype | None) -> PreTrain
         id(weight): nn.Parameter(weight.detach().to(dtype), requires_grad=False)
         for weight in model.parameters()
     }
-    return copy.deepcopy(model, known)
+    copied = copy.deepcopy(model, known)
+    merge(copied)
+    return copied
 
 
 def batches(answers: Sequence[Answer], tokens: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -57,10 +57,21 @@ class OnPolicy(Written):
     divergence: Literal["forward", "reverse", "js"]
 
 
+class LowRank(Group):
+    """Which projections of the decoder layers get matrices of low rank beside them, and of what rank.
+
+    targets: the last parts of their names; none: all.
+    """
+
+    rank: Positive
+    targets: list[str]
+
+
 class Training(Group):
     """How a recovery trains.
 
-    weights: what is trained, `all` of the decoder (recovery.trainable) or `scales` (scales.scaled).
+    weights: what is trained, `all` of the decoder (distillation.trainable), matrices of `low_rank` beside its
+    projections (low_rank.low_rank) or `scales` (scales.scaled).
     steps: updates of the weights, at most.
     minutes: of wall time, in which the training chooses how many of the steps it makes; None: all of them.
     batch_size: sequences of a step.
@@ -73,7 +84,8 @@ class Training(Group):
     patience: training ends after so many checks without a new lowest divergence.
     """
 
-    weights: Literal["scales", "all"]
+    weights: Literal["scales", "low_rank", "all"]
+    low_rank: LowRank = LowRank(rank=64, targets=[])
     steps: Count
     minutes: Annotated[float, Field(gt=0)] | None
     on_policy: OnPolicy
@@ -118,7 +130,7 @@ class Recover(Training):
     def trainings(self) -> list[Training]:
         """What is trained, one after the other: scales first where that is asked for."""
         given = {name: getattr(self, name) for name in Training.model_fields}
-        if self.weights == "scales" or not self.scales_first.steps:
+        if self.weights != "all" or not self.scales_first.steps:
             return [Training(**given)]
         first = {"weights": "scales", **dict(self.scales_first), "minutes": None}
         first["on_policy"] = self.on_policy.changed(share=0.0)

@@ -61,6 +61,7 @@ def _recovery(recovery: Recovery) -> list[str]:
     shares = ", ".join(f"{kind} {share:.0%}" for kind, share in recovery.shares.items())
     what = {
         "all": "decoder layers and final norm; embeddings and head are the dense model's",
+        "low_rank": f"matrices of rank {training.low_rank.rank} beside projections, since added to them",
         "scales": "norms, and factors on the inputs of output projections, since folded into their weights",
     }
     first = f"- first {recovery.scales_first:,} steps of norms and factors alone, folded into the weights"

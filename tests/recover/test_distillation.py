@@ -14,7 +14,7 @@ from secateurs.kinds.sites import all_kept_masks, cut
 from secateurs.recover.distillation import recover, trainable, trained_parameters
 from secateurs.recover.drawing import draws
 from secateurs.recover.training import Check, Course, Snapshot, Texts
-from secateurs.settings.recovery import OnPolicy, Training
+from secateurs.settings.recovery import LowRank, OnPolicy, Training
 from tests.families.test_families import tiny
 from tests.tiny import make_tiny_model
 
@@ -31,6 +31,7 @@ OFF = OnPolicy(
 )
 TRAINING = Training(
     weights="all",
+    low_rank=LowRank(rank=4, targets=[]),
     steps=6,
     minutes=None,
     on_policy=OFF,
@@ -220,8 +221,8 @@ def test_the_parameters_that_are_trained_are_counted() -> None:
     student = pruned(make_tiny_model())
     before = copy.deepcopy(student)
     # Three layers of 24 mlp channels and 32 of attention, two norms of 32 each, and the final norm.
-    assert trained_parameters(student, "scales") == 3 * (24 + 32 + 2 * 32) + 32
-    assert trained_parameters(student, "all") == sum(one.numel() for one in trainable(student).values())
+    assert trained_parameters(student, SCALES) == 3 * (24 + 32 + 2 * 32) + 32
+    assert trained_parameters(student, TRAINING) == sum(one.numel() for one in trainable(student).values())
     assert same_weights(student, before)
 
 
