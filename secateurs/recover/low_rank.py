@@ -25,12 +25,12 @@ class Factored(nn.Module):
         self.second = nn.Parameter(first.new_zeros(linear.out_features, len(first)))
 
     @property
-    def weight(self) -> nn.Parameter:
+    def weight(self) -> Tensor:
         """W, which modelling code may ask for its dtype."""
         return self.linear.weight
 
     @property
-    def bias(self) -> nn.Parameter | None:
+    def bias(self) -> Tensor | None:
         """b, which modelling code may add a part of."""
         return self.linear.bias
 
@@ -60,7 +60,7 @@ def low_rank(model: PreTrainedModel, settings: LowRank, seed: int) -> Iterator[d
     open_experts(model)
     chosen = _chosen(model, settings)
     generator = torch.Generator().manual_seed(seed)
-    trained = {}
+    trained = dict[str, nn.Parameter]()
     for name, linear in chosen.items():
         first = torch.randn(settings.rank, linear.in_features, generator=generator) / linear.in_features**0.5
         module = Factored(linear, first.to(linear.weight.device))
