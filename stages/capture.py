@@ -6,6 +6,7 @@ from secateurs.devices.placement import process_group, resolve_device
 from secateurs.families.experts import open_experts
 from secateurs.measure.measure import measure
 from secateurs.progress import counter, is_first
+from secateurs.settings.method import unread_gradients
 from stages.common.calibration_text import read_text
 from stages.common.checkpoints import load_model
 from stages.common.console import stage, summary
@@ -13,7 +14,7 @@ from stages.common.dvc import key_of_stage
 from stages.common.launching import launch
 from stages.common.locks import hold
 from stages.common.paths import CALIBRATION, MODEL, ROUNDS
-from stages.params.file import read_params
+from stages.params.file import PARAMS_FILE, read_params
 from stages.params.method_settings import method_settings
 from stages.rounds.captures import write_captures
 from stages.rounds.tensors import read_masks
@@ -49,6 +50,9 @@ def main(round_name: str | None) -> None:
     tokens = sum(one.tokens for one in captures.values())
     sites = len(next(iter(captures.values())).statistics)
     summary(f"capture {round_name}", f"{sites} sites, {len(captures)} domains, {tokens:,} tokens")
+    # `dvc exp run -S mask.metric=wanda` runs no plan that would say so.
+    if (hint := unread_gradients(params.mask, params.capture)) is not None:
+        click.echo(f"Hint: {PARAMS_FILE}: {hint}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from stages.params.rounds import DENSE
 from stages.planning.early_checks import (
     check_context,
     check_early,
-    check_local_conversations,
     check_template,
     check_vocabulary,
 )
@@ -41,7 +40,6 @@ def main() -> None:
         check_proved(model.config, name)
     check_vocabulary(tokenizer, text_config(model.config).vocab_size, params.model.name)
     check_template(tokenizer, params)
-    check_local_conversations(tokenizer, params)
     close_experts(model)
     with spent("write"), atomic(MODEL) as directory:
         model.save_pretrained(directory)

@@ -2,12 +2,19 @@
 
 import click
 
-from secateurs.settings.sources import HubModel
+from secateurs.settings.sources import PackageModel, PathModel
 from stages.common.console import stage
 from stages.params.file import PARAMS_FILE, Params, read_params
 from stages.planning.curve import CURVES, rewrite_rounds
 from stages.planning.early_checks import check_context, check_early
+from stages.planning.in_place import is_in_place
 from stages.planning.schedule import schedule
+from stages.planning.task_checks import check_tasks
+
+UNKNOWN = (
+    "\nTime, memory and disk are unknown until the archive that holds the model is here: `dvc repro model` "
+    "fetches it."
+)
 
 
 @stage
@@ -30,23 +37,29 @@ def _check_model(params: Params, estimate: bool) -> None:
     """Check what the model and the tasks allow; with `estimate`, print what a run takes as well."""
     if any(one.source == "stock" for one in params.benchmarks.values()):
         _saying("reading the tasks of lm-eval")
-    from stages.planning.task_checks import check_tasks
-
     check_tasks(params)
-    where = "its config on the hub" if isinstance(params.model, HubModel) else "its config"
+    there = is_in_place()
+    if isinstance(params.model, PackageModel) and not there:
+        # Only the whole archive tells what is in it.
+        if estimate:
+            click.echo(UNKNOWN)
+        return
+    where = "its config" if there or isinstance(params.model, PathModel) else "its config on the hub"
     _saying(f"working out the shapes of {params.model.name} from {where}")
-    from stages.planning.architecture import configured_architecture
+    # Large libraries take seconds to import.
+    from stages.planning.architecture import configured_architecture, placed_architecture
     from stages.planning.costs import costs
     from stages.planning.found import found_lines
     from stages.planning.target_lines import check_budget, target_lines
 
-    found = configured_architecture(params.model)
-    lines: list[str] = []
-    if found is not None:
-        check_context(found.model.config, params)
-        check_budget(params, found.model)
-        lines += ["", *found_lines(found.model.config, tuple(params.prune.sites))]
-        lines += ["", *target_lines(params, found.model)]
+    if there or isinstance(params.model, PackageModel):
+        found = placed_architecture()
+    else:
+        found = configured_architecture(params.model)
+    check_context(found.model.config, params)
+    check_budget(params, found.model)
+    lines = ["", *found_lines(found.model.config, tuple(params.prune.sites))]
+    lines += ["", *target_lines(params, found.model)]
     if estimate:
         click.echo("\n".join([*lines, "", *costs(params, found)]))
 

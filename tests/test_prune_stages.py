@@ -64,6 +64,18 @@ def project(here: Path, dense_dir: Path) -> Callable[..., Path]:
     return make
 
 
+def test_a_capture_says_that_its_backward_pass_is_not_read(project: Callable[..., Path]) -> None:
+    project(mask__metric="wanda")
+    said = CliRunner().invoke(capture.main, ["r1"]).output.splitlines()
+    assert said[-1] == (
+        "Hint: params.yaml: capture.gradients: true makes a backward pass that mask.metric: wanda does not "
+        "read; false takes half of a round's time"
+    )
+    project_params = change(read_yaml(), TINY | {"mask.metric": "wanda", "capture.gradients": False})
+    write_params(Path(), project_params)
+    assert "Hint" not in CliRunner().invoke(capture.main, ["r1"]).output
+
+
 def run_rounds() -> None:
     for name in ("r1", "r2", "r3"):
         for stage in (capture.main, mask.main):
@@ -121,6 +133,7 @@ def test_the_result_is_a_complete_checkpoint_for_stock_classes(unchanged_run: tu
     }
     card = (pruned / "README.md").read_text(encoding="utf-8")
     assert "license: apache-2.0" in card
+    assert str(directory) not in card
     healing = read_json(pruned / "healing.json")
     assert healing["method"] == min(healing["divergences"], key=healing["divergences"].get)
     assert f"- healing: `{healing['method']}`" in card

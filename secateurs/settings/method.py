@@ -83,6 +83,16 @@ def measure_problems(mask: Mask, capture: Capture) -> Iterator[str]:
         )
 
 
+def unread_gradients(mask: Mask, capture: Capture) -> str | None:
+    """What is said of a backward pass from which the metric reads nothing; None where it reads it."""
+    if mask.metric in GRADIENT_METRICS or not capture.gradients:
+        return None
+    return (
+        f"capture.gradients: true makes a backward pass that mask.metric: {mask.metric} does not read; false "
+        "takes half of a round's time"
+    )
+
+
 def healing_problems(surgery: Surgery) -> Iterator[str]:
     """Ways of healing that go together."""
     if surgery.reconstruct.epochs and surgery.method != "residual":

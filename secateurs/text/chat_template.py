@@ -4,6 +4,8 @@ transformers runs it in Jinja's sandbox, from which it cannot reach the machine,
 ever or fill the memory. A process of its own has so much of both and no more.
 """
 
+from __future__ import annotations
+
 import json
 import multiprocessing
 import os
@@ -12,14 +14,17 @@ import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import psutil
 from jinja2.exceptions import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from secateurs.errors import InputError
+
+# For its type alone: it takes seconds to import.
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SECONDS = 10.0
 MEMORY = 2**30

@@ -4,15 +4,19 @@ A reader does not know the model, so a conversation goes through data/sources as
 has the tokenizer, renders it. Only what its turns say can overlap other text, not the template's own words.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Iterable
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from secateurs.errors import InputError, SettingError
 from secateurs.text.chat_template import TemplateRefusalError, render_chat
 from secateurs.text.documents import Document
+
+# For its type alone: it takes seconds to import, and who only reads conversations needs no tokenizer.
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Turn = dict[str, str]
 Render = Callable[[str], str]

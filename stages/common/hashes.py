@@ -20,7 +20,7 @@ LOCK = Path("dvc.lock")
 # A stage that is forced makes its output anew.
 AGAIN = "delete it and run the stage that writes it with `dvc repro --force --single-item STAGE`"
 # libyaml, where PyYAML was built with it, reads a lock of 4,000 lines in a tenth of the time of Python code.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Larger files inside folders (weights) are not read a second time for their hash, at 2 s a GB.
 MOST = 2**30
 
@@ -121,7 +121,7 @@ def _moved_cache() -> Path | None:
 def _outputs(running: str) -> dict[str, _Output]:
     """Every output of another stage than `running`, by its path."""
     try:
-        lock: Any = yaml.load(LOCK.read_text(encoding="utf-8"), _LOADER)
+        lock: Any = yaml.load(LOCK.read_text(encoding="utf-8"), LOADER)
         stages = dict(lock["stages"])
         stages.pop(running, None)
         # Older versions of DVC hashed text with its line ends changed, and did not name the hash.

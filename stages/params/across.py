@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from secateurs.settings.groups import Compute, Corpus, Evaluate, Sample
 from secateurs.settings.pruning import Capture, Mask, Surgery
-from secateurs.settings.sources import GENERATED, SELF_DOMAIN
+from secateurs.settings.sources import DIALOGUE_DOMAIN, GENERATED, SELF_DOMAIN
 
 
 def mixture_problems(domains: Collection[str], mixture: Mapping[str, float]) -> Iterator[str]:
@@ -72,4 +72,27 @@ def sample_problems(sample: Sample, corpus: Corpus, mixture: Mapping[str, float]
             f"{most} tokens, and corpus.calibration_sequences: {corpus.calibration_sequences} of "
             f"corpus.sequence_length: {corpus.sequence_length} need {wanted}; raise one of the first two, or "
             "lower one of the others"
+        )
+
+
+# Tokens that a chat template puts around a question and its answer, at most.
+_AROUND = 200
+
+
+def dialogue_problems(sample: Sample, corpus: Corpus, mixture: Mapping[str, float]) -> Iterator[str]:
+    """Dialogues enough for as many calibration sequences as of all other domains, before they are written."""
+    if not mixture.get(DIALOGUE_DOMAIN):
+        return
+    asked = sample.dialogues
+    others = sum(1 for name, weight in mixture.items() if name not in GENERATED or weight) - 1
+    most = asked.count * (asked.question.tokens + asked.answer.tokens + _AROUND)
+    wanted = others * corpus.calibration_sequences * corpus.sequence_length
+    if most < wanted:
+        yield (
+            f"sample.dialogues.count: {asked.count}: dialogues of question.tokens: {asked.question.tokens} "
+            f"and answer.tokens: {asked.answer.tokens} have, with their template, at most {most} tokens, and "
+            f"as many are read as of all {others} other domains, for which "
+            f"corpus.calibration_sequences: {corpus.calibration_sequences} of corpus.sequence_length: "
+            f"{corpus.sequence_length} need {wanted}; raise one of the first three, or lower one of the "
+            "others"
         )

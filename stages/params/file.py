@@ -24,6 +24,7 @@ from secateurs.settings.sources import (
     ModelSource,
 )
 from stages.params.across import (
+    dialogue_problems,
     evaluation_problems,
     left_out_problems,
     mixture_problems,
@@ -72,6 +73,7 @@ class Params(Group):
             *left_out_problems(self.mask, self.compute),
             *text_problems(self.surgery, self.capture, self.corpus, self.mask),
             *sample_problems(self.sample, self.corpus, self.mixture),
+            *dialogue_problems(self.sample, self.corpus, self.mixture),
             *self.prune.problems(),
             *self.recover.problems(),
         ]

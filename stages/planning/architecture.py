@@ -16,12 +16,10 @@ from secateurs.errors import InputError
 from secateurs.families.discover import check_family
 from secateurs.families.twins import auto_class
 from secateurs.files.local_files import located
-from secateurs.settings.sources import FileLabel, HubModel, ModelSource, PathModel
+from secateurs.settings.sources import HubModel, PathModel
 from stages.common.paths import MODEL
 from stages.params.file import PARAMS_FILE
-from stages.params.yaml_file import read_yaml
 
-LOCK = Path("dvc.lock")
 WEIGHTS = ".safetensors"
 # After which the hub is taken to be out of reach.
 HUB_SECONDS = 10.0
@@ -39,14 +37,13 @@ class Architecture:
     download: int | None
 
 
-def configured_architecture(source: ModelSource) -> Architecture | None:
-    """The model of params.yaml: from data/model if that was made of it, else from its config alone.
+def placed_architecture() -> Architecture:
+    """The model of data/model. Raises InputError when its config cannot be read."""
+    return Architecture(read_shapes(MODEL), str(MODEL), 0)
 
-    None for a package that is not here yet, because only the whole archive tells what is in it.
-    Raises InputError where there is a config and it cannot be read.
-    """
-    if _is_in_place():
-        return Architecture(read_shapes(MODEL), str(MODEL), 0)
+
+def configured_architecture(source: HubModel | PathModel) -> Architecture:
+    """The model of params.yaml from its config alone; InputError where there is none that can be read."""
     if isinstance(source, HubModel):
         where = f"{PARAMS_FILE}: model.id: {source.id}"
         # One request tells whether the hub can be reached; the library's way to the config tries five times.
@@ -61,16 +58,14 @@ def configured_architecture(source: ModelSource) -> Architecture | None:
                 "folder: model.source: path"
             ) from None
         return Architecture(shapes, f"the config of {source.id}", download)
-    if isinstance(source, PathModel):
-        path = located(source.path, "model.path")
-        where = f"{PARAMS_FILE}: model.path: {source.path}"
-        if not path.exists():
-            raise InputError(f"{where}: no such file or directory")
-        if path.is_dir():
-            return Architecture(_shapes(where, path, local_files_only=True), str(path), 0)
-        shapes = _shapes(where, path.parent, gguf_file=path.name, local_files_only=True)
-        return Architecture(shapes, f"the header of {path}", 0)
-    return None
+    path = located(source.path, "model.path")
+    where = f"{PARAMS_FILE}: model.path: {source.path}"
+    if not path.exists():
+        raise InputError(f"{where}: no such file or directory")
+    if path.is_dir():
+        return Architecture(_shapes(where, path, local_files_only=True), str(path), 0)
+    shapes = _shapes(where, path.parent, gguf_file=path.name, local_files_only=True)
+    return Architecture(shapes, f"the header of {path}", 0)
 
 
 def read_shapes(checkpoint: Path) -> PreTrainedModel:
@@ -110,24 +105,3 @@ def _hub_bytes(source: HubModel) -> tuple[int | None, bool]:
         return None, False
     files = found.siblings or []
     return sum(file.size or 0 for file in files if file.rfilename.endswith(WEIGHTS)) or None, True
-
-
-def _is_in_place() -> bool:
-    """Whether data/model was made of what params.yaml names: dvc.lock has what the stage last read."""
-    if not (MODEL / "config.json").exists() or not LOCK.exists():
-        return False
-    wanted = read_yaml(PARAMS_FILE)
-    try:
-        made = read_yaml(LOCK)["stages"]["model"]["params"][str(PARAMS_FILE)]["model"]
-    except InputError:
-        raise InputError(
-            f"{LOCK}: not valid YAML, perhaps a merge that was not finished; restore it by git"
-        ) from None
-    except (TypeError, KeyError):
-        return False
-    # What the model card says of a model does not change it.
-    return _origin(wanted["model"]) == _origin(made)
-
-
-def _origin(model: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in model.items() if key not in set(FileLabel.model_fields)}

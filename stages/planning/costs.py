@@ -10,13 +10,8 @@ from stages.planning.machine import this_machine, warnings
 from stages.planning.memory_needs import memory_needs
 
 
-def costs(params: Params, found: Architecture | None) -> list[str]:
-    """The estimate by stage and what does not fit; unknown for a package that is not here yet."""
-    if found is None:
-        return [
-            "Time, memory and disk are unknown until the archive that holds the model is here: "
-            "`dvc repro model` fetches it."
-        ]
+def costs(params: Params, found: Architecture) -> list[str]:
+    """The estimate by stage and what does not fit."""
     device, dtype = resolve_device(params.compute.device), params.compute.dtype
     work = estimate_work(params, found.model)
     memory = memory_needs(params, found.model, device.type)

@@ -15,15 +15,12 @@ from secateurs.files.local_files import find_files, located
 from secateurs.settings.sources import (
     DIALOGUE_DOMAIN,
     SELF_DOMAIN,
-    FieldReader,
     PackageBenchmark,
     PathBenchmark,
     PathDomain,
     PathModel,
 )
 from secateurs.text.benchmark_items import read_local_items
-from secateurs.text.conversations import check_conversations, renderer
-from secateurs.text.domains import documents
 from secateurs.text.readers import check_first
 from secateurs.text.task_items import check_task
 from stages.common.paths import DATA
@@ -189,17 +186,6 @@ def check_template(tokenizer: PreTrainedTokenizerBase, params: Params) -> None:
             f"{PARAMS_FILE}: evaluate.chat_template: true: {params.model.name} has no chat template; set it "
             "to false, or take an instruct model"
         )
-
-
-def check_local_conversations(tokenizer: PreTrainedTokenizerBase, params: Params) -> None:
-    """Raise InputError where a local domain has a conversation that the model's chat template refuses.
-
-    The model stage says so, before text is sampled; of other domains the text is not here yet.
-    """
-    for name, domain in params.domains.items():
-        if isinstance(domain, PathDomain) and isinstance(domain.reader, FieldReader):
-            found = documents(name, domain)
-            check_conversations(name, found, renderer(tokenizer), domain.refused == "drop")
 
 
 def check_ids(

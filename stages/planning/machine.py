@@ -8,7 +8,6 @@ import psutil
 import torch
 
 from secateurs.evaluation.units import size
-from secateurs.settings.pruning import GRADIENT_METRICS
 from stages.params.file import PARAMS_FILE, Params
 from stages.planning.estimate import measure_speed
 from stages.planning.memory_needs import Need
@@ -50,11 +49,6 @@ def warnings(params: Params, machine: Machine, memory: Mapping[str, Need], disk:
             )
     if disk > machine.free:
         yield f"the run leaves about {size(disk)} on a disk with {size(machine.free)} free"
-    if params.capture.gradients and params.mask.metric not in GRADIENT_METRICS:
-        yield (
-            f"{PARAMS_FILE}: capture.gradients: true makes a backward pass that mask.metric: "
-            f"{params.mask.metric} does not read; false takes half of a round's time"
-        )
     dtype = params.compute.dtype
     if machine.device.type == "cpu" and dtype != "float32":
         speeds = [measure_speed(machine.device, one, seconds=0.2) for one in (dtype, "float32")]

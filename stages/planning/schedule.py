@@ -1,5 +1,6 @@
 """The rounds of params.yaml as lines of text, from the settings alone: no model, no torch, no hub."""
 
+from secateurs.settings.method import unread_gradients
 from secateurs.settings.sources import DIALOGUE_DOMAIN
 from secateurs.text.rows import times
 from stages.params.file import Params
@@ -32,4 +33,6 @@ def schedule(params: Params) -> list[str]:
         of = "what is to go" if share is None else "the decoder's parameters"
         removed = item.progress * (1.0 if share is None else share)
         lines.append(f"  {item.after} -> {name}: {removed:.1%} of {of} removed")
-    return [*lines, f"  {params.surgery.after} -> surgery: {params.surgery.heal} healing -> data/pruned"]
+    lines.append(f"  {params.surgery.after} -> surgery: {params.surgery.heal} healing -> data/pruned")
+    hint = unread_gradients(params.mask, params.capture)
+    return lines if hint is None else [*lines, f"Hint: {hint}."]

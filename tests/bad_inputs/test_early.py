@@ -48,6 +48,12 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "too few texts of its own": ({"sample__documents": 3}, f"{P}sample.documents: 3: texts of sample.tokens: 48 have at "
         "most 150 tokens, and corpus.calibration_sequences: 12 of corpus.sequence_length: 16 need 192; raise one of the "
         "first two, or lower one of the others"),
+    "too few dialogues": ({"mixture__dialogues": 1.0, "sample__dialogues__count": 1, "sample__documents": 99,
+                           "corpus__sequence_length": 64},
+        f"{P}sample.dialogues.count: 1: dialogues of question.tokens: 128 and answer.tokens: 320 have, with their "
+        "template, at most 648 tokens, and as many are read as of all 2 other domains, for which "
+        "corpus.calibration_sequences: 12 of corpus.sequence_length: 64 need 1536; raise one of the first three, or "
+        "lower one of the others"),
     "another field": ({"domains": {"tales": LINES | {"path": "items.jsonl", "reader": {"format": "jsonl",
                                                                                        "field": "body"}}}},
         f"{P}domains.tales.path: items.jsonl:1: no field 'body'; the line has question, choices, labels, answer"),

@@ -1,6 +1,7 @@
 """What the plan knows of a model that is not here yet: its config alone, wherever that is."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -134,10 +135,23 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(tmp_path: Path) -> None:
 
 
 def test_the_schedule_is_there_before_any_large_library() -> None:
-    large = "{'torch', 'transformers.modeling_utils', 'lm_eval'}"
+    large = "{'torch', 'transformers', 'lm_eval', 'datasets', 'pandas'}"
     code = f"import stages.plan, sys; print({large} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_package_that_is_not_here_is_planned_without_them(project: Path) -> None:
+    code = (
+        "import sys; from stages import plan\n"
+        "try: plan.main([])\n"
+        "finally: print({'torch', 'transformers', 'lm_eval', 'datasets', 'pandas'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, check=True)
+    assert "`dvc repro model` fetches it" in done.stdout
+    assert done.stdout.splitlines()[-1] == "set()"
 
 
 def test_the_schedule_is_shown_even_where_the_model_cannot_be_read(project: Path, dense_dir: Path) -> None:

@@ -32,12 +32,6 @@ def test_a_stage_that_does_not_fit_is_named_with_a_remedy() -> None:
     assert "capture.checkpointing: true; capture.batch_size: 1" in line
 
 
-def test_a_backward_pass_that_nothing_reads_is_named() -> None:
-    (line,) = said({}, mask={"metric": "wanda"})
-    assert "capture.gradients: true makes a backward pass that mask.metric: wanda does not read" in line
-    assert said({}, mask={"metric": "wanda"}, capture={"gradients": False}) == []
-
-
 def test_a_disk_that_is_too_small_is_named() -> None:
     assert said({}, disk=3e9) == ["the run leaves about 3.00 GB on a disk with 1.00 GB free"]
 

@@ -42,6 +42,21 @@ def test_without_the_model_the_schedule_says_shares_of_what_is_to_go() -> None:
     assert "  dense -> r1: 34.0% of what is to go removed" in schedule(params({"parameters": 9}))
 
 
+UNREAD = (
+    "capture.gradients: true makes a backward pass that mask.metric: wanda does not read; false takes half "
+    "of a round's time"
+)
+
+
+@pytest.mark.parametrize(
+    ("gradients", "metric", "hints"),
+    [(True, "wanda", [f"Hint: {UNREAD}."]), (False, "wanda", []), (True, "taylor", [])],
+)
+def test_a_backward_pass_that_nothing_reads_is_named(gradients: bool, metric: str, hints: list[str]) -> None:
+    made = params({"sparsity": 0.2}, **{"capture.gradients": gradients, "mask.metric": metric})
+    assert [line for line in schedule(made) if line.startswith("Hint")] == hints
+
+
 def test_the_disk_is_that_of_the_target(dense_dir: Path) -> None:
     stages = {
         one.name: one for one in estimate_work(params({"parameters": WHOLE - 3000}), read_shapes(dense_dir))
