@@ -35,7 +35,9 @@ def plain_endings() -> Iterator[None]:
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     try:
         yield
-        sys.stdout.flush()
+        # Without a file descriptor for it (`>&-`) there is no stdout at all.
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         raise
     except Exception as error:  # libraries that write have kinds of their own

@@ -17,5 +17,6 @@ def launch(compute: Compute, module: str, *arguments: str) -> None:
     options = shlex.split(compute.launch)[1:]
     if not options or "WORLD_SIZE" in os.environ:
         return
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *options, "-m", module, *arguments])

@@ -35,9 +35,7 @@ def main():
 
 main()
 """
-LATE = """
-import atexit, os, signal, time
-atexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), time.sleep(0.1)))
+DONE = """
 from stages.common.console import stage, summary
 
 @stage
@@ -45,6 +43,11 @@ def main():
     summary("work", "all of it")
 
 main()
+"""
+LATE = f"""
+import atexit, os, signal, time
+atexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), time.sleep(0.1)))
+{DONE}
 """
 
 
@@ -79,6 +82,11 @@ def test_output_that_is_full_is_said_once(tmp_path: Path, dense_dir: Path) -> No
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         done = run(["-m", "stages.plan"], tmp_path, stdout=full)
     assert (done.returncode, done.stderr.splitlines()) == (1, [f"Error: what is written or printed: {FULL}"])
+
+
+def test_a_stage_without_a_stdout_does_its_work(tmp_path: Path) -> None:
+    done = run(["-c", DONE], tmp_path, preexec_fn=lambda: os.close(1))
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def limited(size: int) -> Callable[[], None]:
