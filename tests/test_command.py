@@ -1,6 +1,7 @@
 """`secateurs prune`: from a model and files of text to a checkpoint that stock software loads."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,15 @@ import torch
 from click.testing import CliRunner
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from secateurs.checkpoints.saving import save_model
 from secateurs.cli import main
 from secateurs.gguf.converter import VARIABLE
+from secateurs.text.documents import Sequence
+from stages import portability
+from stages.common.artifacts import write_sequences
+from tests.families.test_families import tiny
 from tests.project import ROOT, text
-from tests.test_export import CONVERTER, NEEDS_CONVERTER
+from tests.test_export import CONVERTER, NEEDS_CONVERTER, QWEN2_WORDS, TEXT, trained_tokenizer
 
 FEW = ["--tokens", "24", "--device", "cpu"]
 FEW += ["--set", "surgery.sequences=4", "--set", "surgery.choice_sequences=1", "--set", "capture.sequences=2"]
@@ -93,25 +99,50 @@ def test_what_cannot_be_used_is_said_and_nothing_is_written(
     assert not (tickets / "small").exists()
 
 
-@pytest.mark.slow
-def test_the_wheel_alone_does_it_outside_of_a_clone(dense_dir: Path, tickets: Path) -> None:
+def by_the_wheel(folder: Path, *arguments: str) -> str:
+    """What the program of the built wheel, installed in `folder`/site alone, prints to stdout."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     wheel = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", "wheel", str(ROOT)]
-    subprocess.run(wheel, check=True, capture_output=True)
-    (built,) = (tickets / "wheel").glob("secateurs-*.whl")
-    subprocess.run(
-        [*pip, "install", "--no-deps", "--target", "site", str(built)], check=True, capture_output=True
-    )
+    subprocess.run(wheel, cwd=folder, check=True, capture_output=True)
+    (built,) = (folder / "wheel").glob("secateurs-*.whl")
+    install = [*pip, "install", "--no-deps", "--target", "site", str(built)]
+    subprocess.run(install, cwd=folder, check=True, capture_output=True)
     program = "import sys, pathlib, secateurs; sys.argv[0] = 'secateurs'; from secateurs.cli import main; "
     program += "assert 'site' in pathlib.Path(secateurs.__file__).parts; main()"
-    command = [sys.executable, "-c", program, "prune", str(dense_dir), "--text", "docs", "--out", "small"]
-    command += ["--set", "prune.width_multiple=8", *FEW]
     done = subprocess.run(
-        command,
-        env={"PYTHONPATH": str(tickets / "site"), "PATH": ""},
+        [sys.executable, "-c", program, "prune", *arguments],
+        cwd=folder,
+        env={"PYTHONPATH": str(folder / "site"), "PATH": "", VARIABLE: str(CONVERTER)},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_wheel_alone_does_it_outside_of_a_clone(dense_dir: Path, tickets: Path) -> None:
+    by_the_wheel(
+        tickets, str(dense_dir), "--text", "docs", "--out", "small", "--set", "prune.width_multiple=8", *FEW
+    )
     assert AutoModelForCausalLM.from_pretrained(tickets / "small").config.intermediate_size < 48
+
+
+@pytest.mark.portability
+def test_a_folder_and_tickets_end_in_llama_cpp_by_three_commands(
+    tickets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Install, prune with --export, run: llama.cpp reads the file and says what transformers says.
+    save_model(tiny("qwen2", vocab_size=320), tickets / "model")
+    trained_tokenizer(QWEN2_WORDS).save_pretrained(tickets / "model")
+    by_the_wheel(
+        tickets, "model", "--text", "tickets.jsonl:body", "--out", "small", "--export", "f16",
+        "--set", "prune.width_multiple=8", *FEW,
+    )  # fmt: skip
+    ids = AutoTokenizer.from_pretrained(tickets / "small")(TEXT)["input_ids"]
+    write_sequences(tickets / "heldout.parquet", [Sequence("d", ("d",), tuple(ids))], {})
+    monkeypatch.setattr(portability, "HELDOUT", tickets / "heldout.parquet")
+    command = ["--python", os.environ["LLAMA_CPP_PYTHON"], "--checkpoint", "small", "--gguf", "small.gguf"]
+    result = CliRunner().invoke(portability.main, command)
+    assert result.exit_code == 0, result.output

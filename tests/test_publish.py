@@ -6,8 +6,8 @@ from huggingface_hub import ModelCard
 from ruamel.yaml import YAML
 
 from stages.publish import main
-from tests.project import PARAMS
-from tests.stages.reporting.evidence import write_evidence
+from tests.project import PARAMS, lines_of, model_at, read_yaml, write_params
+from tests.stages.reporting.evidence import DOMAINS, write_evidence
 from tests.stages.reporting.test_evaluated_card import BEFORE
 
 
@@ -37,6 +37,20 @@ def test_the_folder_for_the_hub_has_the_weights_and_the_figures(project: Path) -
     assert len(card.data.eval_results) == 4
     # The pruned checkpoint, which the evaluations depend on, stays as it was.
     assert (project / "data/pruned/README.md").read_text(encoding="utf-8") == BEFORE
+
+
+def test_no_path_of_this_machine_is_published(project: Path) -> None:
+    params = read_yaml(project / "params.yaml")
+    params["model"] = model_at(project / "models/mine")
+    params["domains"] = {name: lines_of(str(project / f"{name}.txt")) for name in DOMAINS}
+    params["mixture"] = dict.fromkeys([*DOMAINS, "self"], 1.0) | {"dialogues": 0.0}
+    write_params(project, params)
+    result = CliRunner().invoke(main, ["pruned"])
+    assert result.exit_code == 0, result.output
+    text = (project / "data/published/pruned/README.md").read_text(encoding="utf-8")
+    assert str(project) not in text
+    data_sets = [one.dataset_type for one in ModelCard(text).data.eval_results]
+    assert data_sets[:2] == ["code.txt", "news.txt"]
 
 
 def test_a_checkpoint_without_a_card_is_named(project: Path) -> None:
