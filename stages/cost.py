@@ -8,11 +8,10 @@ import click
 from secateurs.evaluation.cost import measure_size
 from secateurs.evaluation.units import count, size
 from secateurs.files.json_file import write_json
-from stages.common.checkpoints import load_model
+from stages.common.checkpoints import load_shapes
 from stages.common.console import stage, summary
 from stages.common.locks import hold
 from stages.common.paths import EVALUATIONS
-from stages.params.file import read_params
 
 
 @stage
@@ -20,9 +19,8 @@ from stages.params.file import read_params
 @click.option("--checkpoint", type=click.Path(path_type=Path), required=True, help="Directory to measure.")
 def main(name: str, checkpoint: Path) -> None:
     """Count what a checkpoint has and write data/evaluations/NAME/cost.json."""
-    params = read_params()
     hold(EVALUATIONS / name / "cost.json")
-    found = measure_size(load_model(checkpoint, params.compute.dtype), checkpoint)
+    found = measure_size(load_shapes(checkpoint), checkpoint)
     write_json(EVALUATIONS / name / "cost.json", {"cost": asdict(found)})
     summary("cost", f"{name}: {count(found.parameters)} parameters, {size(found.weight_bytes)} of weights")
 

@@ -7,9 +7,10 @@ from secateurs.choose.target import coarse_steps, decoder_share
 from secateurs.errors import InputError
 from secateurs.families.experts import open_experts
 from secateurs.files.json_file import write_json
+from secateurs.kinds.importance import WEIGHT_METRICS
 from secateurs.text.parts import spread
 from stages.common.artifacts import read_json
-from stages.common.checkpoints import load_model
+from stages.common.checkpoints import load_model, load_shapes
 from stages.common.console import stage, summary
 from stages.common.dvc import key_of_stage
 from stages.common.locks import hold
@@ -28,8 +29,9 @@ def main(round_name: str | None) -> None:
     round_name = key_of_stage(round_name, "ROUND")
     hold(ROUNDS / round_name / "masks.safetensors")
     before, here = ROUNDS / params.round(round_name).after, ROUNDS / round_name
-    # Scores need the dense weights only, wherever there is memory.
-    model = open_experts(load_model(MODEL, params.compute.dtype))
+    # At most the dense weights are read, and on the CPU.
+    by_weights = params.mask.metric in WEIGHT_METRICS
+    model = open_experts(load_model(MODEL, params.compute.dtype) if by_weights else load_shapes(MODEL))
     captures = read_captures(here / "statistics.safetensors")
     settings = method_settings(params)
     mixture = spread(settings.mixture, {domain: one.sequences for domain, one in captures.items()})

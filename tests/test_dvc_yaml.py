@@ -192,6 +192,8 @@ def test_params_gives_every_key_although_the_library_has_defaults(key: str) -> N
 
 def test_every_group_of_params_is_tracked_by_a_stage() -> None:
     tracked = {
-        str(entry).split(".")[0] for stage in stages_of_dvc_yaml().values() for entry in stage["params"]
+        str(entry).split(".")[0]
+        for stage in stages_of_dvc_yaml().values()
+        for entry in stage.get("params", [])
     }
     assert tracked >= set(params.Params.model_fields) - {"rounds", "domains"}

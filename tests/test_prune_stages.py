@@ -292,6 +292,27 @@ def test_a_sparsity_beyond_the_floors_is_refused_in_the_first_round(project: Cal
     assert not Path("data/rounds/r1/masks.safetensors").exists()
 
 
+@pytest.mark.parametrize(("metric", "status"), [("fisher", 0), ("wanda", 1)])
+def test_a_mask_reads_weights_only_where_its_metric_does(
+    project: Callable[..., Path], metric: str, status: int
+) -> None:
+    project(mask__metric=metric)
+    assert CliRunner().invoke(capture.main, ["r1"]).exit_code == 0
+    Path("data/model/model.safetensors").unlink()
+    assert CliRunner().invoke(mask.main, ["r1"]).exit_code == status
+    assert Path("data/rounds/r1/masks.safetensors").exists() == (status == 0)
+
+
+def test_masks_by_shapes_alone_are_those_of_the_whole_model(
+    pruned_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = [Path("data/rounds/r1") / f"{name}.safetensors" for name in ("masks", "scores")]
+    by_shapes = [path.read_bytes() for path in written]
+    monkeypatch.setattr(mask, "WEIGHT_METRICS", {"fisher"})
+    assert CliRunner().invoke(mask.main, ["r1"]).exit_code == 0
+    assert [path.read_bytes() for path in written] == by_shapes
+
+
 def test_unreadable_masks_end_with_one_message(project: Callable[..., Path]) -> None:
     project()
     Path("data/rounds/dense/masks.safetensors").write_bytes(b"broken")

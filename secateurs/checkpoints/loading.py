@@ -1,30 +1,28 @@
 """Loading of the checkpoints that this pipeline writes."""
 
+from __future__ import annotations
+
 import json
 import pickle
 import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from secateurs.checkpoints.folder import check_there
 from secateurs.checkpoints.modelling_file import MODELLING_FILE, known_code
 from secateurs.errors import InputError
 from secateurs.families.tokenizing import is_panic
-from secateurs.families.twins import auto_class
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # What the libraries raise for files that are missing, broken or of another kind.
 UNREADABLE = (
@@ -46,7 +44,7 @@ def load_model(directory: Path, dtype: str) -> PreTrainedModel:
     logging.disable_progress_bar()
     try:
         # transformers' type annotations leave out the pair that it returns with output_loading_info.
-        loaded: Any = auto_class(load_config(directory)).from_pretrained(
+        loaded: Any = _auto_class(load_config(directory)).from_pretrained(
             directory,
             dtype=getattr(torch, dtype),
             local_files_only=True,
@@ -62,6 +60,28 @@ def load_model(directory: Path, dtype: str) -> PreTrainedModel:
     tell_tie(model)
     frozen: PreTrainedModel = model.eval().requires_grad_(False)
     return frozen
+
+
+def load_shapes(directory: Path) -> PreTrainedModel:
+    """A checkpoint's model without its weights, on the meta device: modules, names and shapes alone.
+
+    Reads no file of weights. Raises InputError when its config cannot be read, or no model be made of it.
+    """
+    config, own = load_config(directory), has_own_code(directory)
+    try:
+        with torch.device("meta"):
+            model: PreTrainedModel = _auto_class(config).from_config(config, trust_remote_code=own)
+    except UNREADABLE as error:
+        raise InputError(unreadable(str(directory), error)) from None
+    frozen: PreTrainedModel = model.eval().requires_grad_(False)
+    return frozen
+
+
+def _auto_class(config: PretrainedConfig) -> Any:
+    # Not at the top, because configs and tokenizers are read without models, whose imports take seconds.
+    from secateurs.families.twins import auto_class
+
+    return auto_class(config)
 
 
 def load_config(directory: Path) -> PretrainedConfig:

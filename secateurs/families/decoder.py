@@ -1,12 +1,16 @@
 """The decoder of a model, found without knowing its family."""
 
+from __future__ import annotations
+
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
 
 from secateurs.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 # What configs call the number of decoder layers, the least ambiguous name first.
 _COUNTS = ("decoder_layers", "num_decoder_layers", "num_layers", "num_hidden_layers")

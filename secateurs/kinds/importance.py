@@ -70,6 +70,10 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
+# Those that read values of weights; the others read no more of a weight than its shape.
+WEIGHT_METRICS = frozenset({"wanda", "fluctuation", "magnitude"})
+
+
 def unit_scores(channel_scores: Tensor, units: int) -> Tensor:
     """Sum the scores of the channels of each unit: [channels] -> [units]."""
     return channel_scores.view(units, -1).sum(dim=1)

@@ -1,15 +1,18 @@
 """The whole of it: which tokens of a model stay, and the model and tokenizer without the others."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from __future__ import annotations
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from secateurs.vocabulary.embedding_rows import cut_vocabulary, named_ids, vocabulary_rows
 from secateurs.vocabulary.pieces import read_pieces
 from secateurs.vocabulary.ranking import ALL_RANKED, Scripts, kept_tokens, removal_order, token_weights
 from secateurs.vocabulary.template import template_ids
 from secateurs.vocabulary.trimming import new_ids, trim_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def choose_tokens(

@@ -1,14 +1,19 @@
 """Rows of embeddings and head: only those of the tokens that stay, and the configs' ids with them."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig
 
 from secateurs.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # How configs call one id of a token or a list of them; lists of ids, and of phrases, that are not written.
 _NAMES = re.compile(r"_token_id$|_token_ids$|_token_index$")

@@ -1,9 +1,9 @@
 """The checkpoints of the pipeline, held against dvc.lock before they are loaded."""
 
-from pathlib import Path
+from __future__ import annotations
 
-import torch
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from secateurs.checkpoints import loading
 from secateurs.checkpoints.raw_config import CONFIG
@@ -11,6 +11,10 @@ from secateurs.errors import InputError
 from stages.common.hashes import check_hash, check_hashes
 from stages.common.paths import MODEL, PRUNED, RECOVERED
 from stages.common.stopwatch import spent
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # Bytes of the largest file of a tokenizer. Weights are much larger than what it is read from.
 MOST_OF_A_TOKENIZER = 2**26
@@ -27,6 +31,14 @@ def load_model(directory: Path, dtype: str) -> PreTrainedModel:
     _check_made(directory)
     check_hashes(directory)
     return loading.load_model(directory, dtype)
+
+
+@spent("load")
+def load_shapes(directory: Path) -> PreTrainedModel:
+    """As checkpoints.loading.load_shapes; InputError too where the config is not the one in dvc.lock."""
+    _check_made(directory)
+    check_hash(directory / CONFIG)
+    return loading.load_shapes(directory)
 
 
 def load_config(directory: Path) -> PretrainedConfig:

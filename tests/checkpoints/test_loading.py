@@ -8,7 +8,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from secateurs.checkpoints.dense import load_dense
-from secateurs.checkpoints.loading import load_model, load_tokenizer
+from secateurs.checkpoints.loading import load_model, load_shapes, load_tokenizer
 from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError
 from secateurs.kinds.sites import all_kept_masks, cut
@@ -31,6 +31,25 @@ def test_a_model_is_loaded_frozen_for_evaluation(dense_dir: Path) -> None:
     assert not model.training
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
     assert not any(weight.requires_grad for weight in model.parameters())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("widths", [16, 12])
+def test_shapes_are_those_of_the_weights_and_need_no_file_of_them(
+    tmp_path: Path, tied: bool, widths: int
+) -> None:
+    """Of a stock class, and of one whose layers differ in width."""
+    model = make_tiny_model(tie_word_embeddings=tied)
+    masks = all_kept_masks(model)
+    masks["1/mlp"][widths:] = False
+    cut(model, masks)
+    save_model(model, tmp_path)
+    expected = {name: weight.shape for name, weight in load_model(tmp_path, "float32").named_parameters()}
+    for file in tmp_path.glob("*.safetensors"):
+        file.unlink()
+    shapes = load_shapes(tmp_path)
+    assert {name: weight.shape for name, weight in shapes.named_parameters()} == expected
+    assert all(weight.is_meta and not weight.requires_grad for weight in shapes.parameters())
 
 
 def test_weights_that_are_not_finite_are_refused_by_name(dense_dir: Path, tmp_path: Path) -> None:

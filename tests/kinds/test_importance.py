@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from secateurs.errors import InputError
-from secateurs.kinds.importance import METRICS, mixed_scores, rank_agreement, unit_scores
+from secateurs.kinds.importance import METRICS, WEIGHT_METRICS, mixed_scores, rank_agreement, unit_scores
 
 WEIGHT = torch.tensor([[1.0, 2.0, 0.0], [2.0, -1.0, 3.0]])
 STATISTICS = {
@@ -27,6 +27,12 @@ STATISTICS = {
 )
 def test_metric_is_its_formula(metric: str, expected: list[float]) -> None:
     assert METRICS[metric](WEIGHT, STATISTICS, torch.Generator()).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_only_a_metric_of_weights_needs_more_than_their_shape(metric: str) -> None:
+    scores = METRICS[metric](torch.full_like(WEIGHT, torch.nan), STATISTICS, torch.Generator())
+    assert bool(scores.isnan().any()) == (metric in WEIGHT_METRICS)
 
 
 def test_random_repeats_for_a_seed_and_differs_between_sites() -> None:
