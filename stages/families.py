@@ -13,11 +13,12 @@ from secateurs.checkpoints.family_proof import unproved
 from secateurs.errors import InputError
 from secateurs.families.discover import family_of
 from secateurs.families.examples import example_config
+from secateurs.families.mixtures import NO_EXPERTS
 from secateurs.gguf.converter import COMPARED
 from stages.common.console import stage
 
 PAGE = Path("docs/families.md")
-KINDS = ("mlp", "attention", "query_heads")
+KINDS = ("mlp", "attention", "query_heads", "experts")
 HEAD = """\
 # Families
 
@@ -26,22 +27,29 @@ No list is kept by hand: `python -m stages.families` writes this page. For each 
 of an [example config](../secateurs/families/examples.py) is built. Its channels and heads are
 [found](../secateurs/families/discover.py) by what depends on what. A kind counts as pruned once cutting
 half of its units is [proved](../secateurs/checkpoints/family_proof.py): the cut model computes what the
-masked one does, the stock class loads what is saved, embeddings stay tied, and text comes out the same with
-the cache as without. Your own config is proved in the same way before anything runs; `python -m stages.plan`
-says what was found in it.
+masked one does (of experts, one whose router gives them minus infinity), the stock class loads what is
+saved, embeddings stay tied, and text comes out the same with the cache as without. Your own config is proved
+in the same way before anything runs; `python -m stages.plan` says what was found in it.
 
-**{mlp} of {count} are pruned by their mlp or experts**, {attention} by KV groups, {query_heads} by query
-heads (a model whose KV groups have one query head each, as some examples have, has none to give).
+**{mlp} of {count} are pruned by channels of mlps or experts**, {attention} by KV groups, {query_heads}
+by query heads (a model whose KV groups have one query head each, as some examples have, has none to give),
+{experts} by whole experts.
 
 `healed by`: *residual* corrects the error that the residual stream has gathered ([method](method.md));
 *least squares* where the place in the stream was not found; *nothing* where layers hand each other more
 than the stream. `GGUF`: whether an export was compared with llama.cpp, token by token.
 
-| model_type | mlp | attention | query_heads | healed by | GGUF |
-| --- | --- | --- | --- | --- | --- |
+| model_type | mlp | attention | query_heads | experts | healed by | GGUF |
+| --- | --- | --- | --- | --- | --- | --- |
 """
 REFUSED = """
 ## Not pruned
+
+| model_type | why |
+| --- | --- |
+"""
+EXPERTS_REFUSED = """
+## Mixtures whose experts cannot go
 
 | model_type | why |
 | --- | --- |
@@ -91,17 +99,19 @@ def page(rows: Sequence[Row]) -> str:
         gguf = "yes" if row.model_type in COMPARED else ""
         lines.append(f"| {row.model_type} | {kinds} | {row.healing} | {gguf} |\n")
     lines.append(REFUSED)
+    lines += [_refused(row, "mlp") for row in rows if row.reasons["mlp"] is not None]
+    lines.append(EXPERTS_REFUSED)
     lines += [
-        f"| {row.model_type} | {_shown(row.reasons['mlp'])} |\n"
+        _refused(row, "experts")
         for row in rows
-        if row.reasons["mlp"] is not None
+        if row.pruned and row.reasons["experts"] not in (None, NO_EXPERTS)
     ]
     return "".join(lines)
 
 
-def _shown(reason: str | None) -> str:
-    text = (reason or "").replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
-    return text if len(text) < 240 else f"{text[:240]} …"
+def _refused(row: Row, kind: str) -> str:
+    text = str(row.reasons[kind]).replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
+    return f"| {row.model_type} | {text if len(text) < 240 else f'{text[:240]} …'} |\n"
 
 
 @stage

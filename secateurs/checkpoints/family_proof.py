@@ -2,12 +2,15 @@
 
 What was found in a family (families/discover.py) is believed once cutting it on the twin shows that
 
-- the cut model computes what the whole one computes with the channels of the same units set to 0,
+- the cut model computes what the whole one computes with the same units masked: their channels set to 0,
+  the router's logits of experts to minus infinity,
 - what is saved is loaded by the stock class from its files, and computes the same,
 - embeddings and head are tied as they were,
 - it writes the same text with its cache as without, if the whole model does.
 """
 
+from contextlib import ExitStack
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,9 +23,7 @@ from transformers.utils import logging
 from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError
 from secateurs.families.experts import close_experts, open_experts
-from secateurs.families.hooks import hooked
 from secateurs.families.twins import VOCABULARY, auto_class, twin, twin_config
-from secateurs.kinds.channels import channel_site, output_projection
 from secateurs.kinds.kind import Masks, Site
 from secateurs.kinds.registry import kinds
 from secateurs.kinds.sites import cut, finish
@@ -93,23 +94,24 @@ def _prove(small: PretrainedConfig, name: str) -> None:
 
 
 def half_masks(sites: list[Site]) -> dict[str, Tensor]:
-    """Half of the units of each site, in every group equally many, other ones at each; one of one stays."""
+    """Half of the units of each site, in every group equally many, other ones at each; one of one stays.
+
+    Fewer go where a site cannot lose half.
+    """
     generator = torch.Generator().manual_seed(3)
     masks = {site.name: torch.ones(site.units, dtype=torch.bool) for site in sites}
     for site in sites:
         for units in masks[site.name].view(site.groups, -1):
-            units[torch.randperm(len(units), generator=generator)[: len(units) // 2]] = False
+            gone = min(len(units) // 2, len(units) - ceil(site.least / site.groups))
+            units[torch.randperm(len(units), generator=generator)[: max(0, gone)]] = False
     return masks
 
 
 def _masked(model: PreTrainedModel, sites: list[Site], masks: Masks, ids: Tensor) -> Tensor:
-    """The logits with the channels of the masked units set to 0."""
-
-    def silencing(kept: Tensor) -> Any:
-        return lambda _, arguments: (arguments[0] * kept,)
-
-    features = {site: channel_site(site).of_features(masks[site.name]) for site in sites}
-    with hooked((output_projection(model, site), silencing(kept)) for site, kept in features.items()):
+    """The logits of the whole model with the units masked."""
+    with ExitStack() as masked:
+        for site in sites:
+            masked.enter_context(site.kind.masked(model, site, masks[site.name]))
         return _logits(model, ids)
 
 

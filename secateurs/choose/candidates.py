@@ -20,7 +20,7 @@ class Candidate:
     scores: float64 [units]; kept: bool [units], the mask of the round before; cost: parameters per unit;
     groups: units stand in this many groups of equal length, each of which loses as many as the others;
     step: units by which the width changes. fills_up: as Kind.fills_up. pool: the sites that this one stands
-    for, of one unit each, where any of them may go. sized_by: as Site.sized_by.
+    for, of one unit each, where any of them may go. sized_by: as Site.sized_by. least: as Site.least.
     """
 
     name: str
@@ -33,11 +33,12 @@ class Candidate:
     fills_up: bool = False
     pool: tuple[str, ...] = ()
     sized_by: str = ""
+    least: int = 0
 
     def smallest(self, floor: float) -> int:
         """The smallest width that the site may have: the floor's share of its units, in whole steps."""
         units = len(self.kept)
-        return min(units, ceil(floor * units / self.step) * self.step)
+        return min(units, ceil(max(floor * units, self.least) / self.step) * self.step)
 
 
 def candidates_of(
@@ -57,7 +58,7 @@ def candidates_of(
             continue
         step, mask = kind.step(site, budget.width_multiple), kept_units(kept, site)
         one = Candidate(site.name, kind.name, scores[site.name], mask, cost, site.groups, step, kind.fills_up)
-        found.append(replace(one, sized_by=site.sized_by))
+        found.append(replace(one, sized_by=site.sized_by, least=site.least))
     for (kind_name, cost), sites in pools.items():
         names = tuple(site.name for site in sites)
         together = torch.cat([scores[name] for name in names])

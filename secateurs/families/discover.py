@@ -6,7 +6,7 @@ there are by building the model with other numbers (widths.py). That the result 
 it (checkpoints/family_proof.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from secateurs.families.decoder import layers_name
 from secateurs.families.experts import OpenExperts, open_experts
 from secateurs.families.family import Family, Layer, Sublayer
 from secateurs.families.hooks import hooked
+from secateurs.families.mixtures import mixtures_of
 from secateurs.families.residual import joined
 from secateurs.families.trace import Call, calls_of
 from secateurs.families.twins import VOCABULARY, twin, twin_config
@@ -47,7 +48,8 @@ def discover(model: PreTrainedModel) -> Family:
     """
     path = layers_name(model)
     layers: Any = open_experts(model).get_submodule(path)
-    seen = list(_layers_seen(model, layers))
+    calls = calls_of(model, layers, _ids(0))
+    seen = list(_layers_seen(layers, calls))
     refused = {}
     places = [(index, mlp) for index, one in enumerate(seen) for mlp in one.mlps]
     found_widths = Widths(model, path, places)
@@ -66,15 +68,18 @@ def discover(model: PreTrainedModel) -> Family:
         refused["attention"] = refused["query_heads"] = (
             reasons or ["no layer has an attention of plain projections"]
         )[0]
+    mixtures, reason = mixtures_of(model, path, places, calls)
+    if reason is not None:
+        refused["experts"] = reason
     own = tuple(
-        Layer(found, one.attention, one.heads, one.gives) for found, one in zip(mlps, seen, strict=True)
+        Layer(found, one.attention, one.heads, one.gives, mixtures.get(index))
+        for index, (found, one) in enumerate(zip(mlps, seen, strict=True))
     )
     return Family(path, own, refused, _run_apart(model, layers))
 
 
-def _layers_seen(model: PreTrainedModel, layers: nn.ModuleList) -> Iterator[_Seen]:
+def _layers_seen(layers: nn.ModuleList, calls: Sequence[Call | None]) -> Iterator[_Seen]:
     """Each layer's own; layers of the same modules are looked at once where the first and the last agree."""
-    calls = calls_of(model, layers, _ids(0))
     by_key: dict[Any, list[int]] = {}
     for index, layer in enumerate(layers):
         key = (calls[index] is None, *((name, type(one)) for name, one in layer.named_modules()))
@@ -148,9 +153,9 @@ def _of_experts(name: str, module: OpenExperts) -> Sublayer:
 
 
 def check_family(config: PretrainedConfig) -> None:
-    """Raise InputError for a model of which neither channels nor heads can go."""
+    """Raise InputError for a model of which neither channels nor heads nor experts can go."""
     refused = family_of(config).refused
-    if {"mlp", "attention"} <= refused.keys():
+    if {"mlp", "attention", "experts"} <= refused.keys():
         raise InputError(f"config.json: model_type: {config.model_type}: cannot be pruned: {refused['mlp']}")
 
 

@@ -8,7 +8,7 @@ Both only move weights: none changes. Router and shared experts stay as they are
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import MethodType
 from typing import Any, TypeVar
 
@@ -78,6 +78,20 @@ class OpenExperts(nn.Module):
         for name in [name for name, _ in stock.named_parameters(recurse=False)]:
             setattr(stock, name, None)
         self._stock = (stock,)
+
+    @property
+    def stock(self) -> nn.Module:
+        """The fused module, which knows how many experts there are."""
+        (module,) = self._stock
+        found: nn.Module = module
+        return found
+
+    def keep(self, numbers: Sequence[int]) -> None:
+        """Let the experts of these numbers stay, numbered anew in this order."""
+        kept = [self.get_submodule(str(number)) for number in numbers]
+        self._modules.clear()
+        for number, expert in enumerate(kept):
+            self.add_module(str(number), expert)
 
     def forward(self, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
         """hidden [..., d], the numbers of the chosen experts [tokens, k] and their weights -> [..., d]."""

@@ -60,8 +60,39 @@ class Sublayer:
 
 
 @dataclass(frozen=True)
+class Count:
+    """An int of a module that follows the number n of experts, per * n + more. module: "" is the layer."""
+
+    module: str
+    attribute: str
+    per: Fraction
+    more: int
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What in a layer depends on the number of its experts.
+
+    sublayer: the block of experts. entry: of the decoder's config, how many there are. chosen: the entry that
+    says how many a token is given to. groups, chosen_groups: the entries that say in how many groups of equal
+    length they stand, and how many of those a token is given to; None without groups. rows: weights and
+    buffers outside the block, as (module, name, axis), that have an entry for each expert along an axis;
+    there may be others behind those. counts: what modules know of the number.
+    """
+
+    sublayer: Sublayer
+    entry: str
+    chosen: str
+    groups: str | None
+    chosen_groups: str | None
+    rows: tuple[tuple[str, str, int], ...]
+    counts: tuple[Count, ...]
+
+
+@dataclass(frozen=True)
 class Layer:
     """mlps: the sublayers of channels, none in a layer without; attention: None where none was found.
+    mixture: of a layer whose experts can go.
     heads: whether the attention's heads can go; its inputs are known only then.
     gives: how many values the layer returns as a tuple, the stream being the first; 0 if the stream alone.
     """
@@ -70,6 +101,7 @@ class Layer:
     attention: Sublayer | None = None
     heads: bool = False
     gives: int = 0
+    mixture: Mixture | None = None
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,12 @@ WIDTHS = range(72, 72 + 8 * 16, 8)
 # With the stock 0.02 so small a model is nearly linear; wider weights make its channels differ.
 DEVIATION = 0.1
 NOISE = 0.1
+# What configs call the number of experts, how many of them a token is given to, in how many groups they
+# stand, and to how many groups a token is given.
+EXPERTS = r"^(num_local|num|n_routed|moe_num)_experts$"
+CHOSEN = r"^(num_experts_per_tok(en)?|moe_k|moe_topk|top_k_experts)$"
+EXPERT_GROUPS = r"^(n_group|num_expert_group)$"
+CHOSEN_GROUPS = r"^topk_group$"
 
 
 def _at_most(most: int, value: int) -> int:
@@ -40,10 +46,11 @@ _SIZES: tuple[tuple[str, Callable[[int], int | float]], ...] = (
     (r"^(max_position_embeddings|n_positions|n_ctx|max_seq_len|model_max_length|context_length)$",
      partial(_at_most, 128)),
     (r"window(_size)?$|^(local_attention|attention_chunk_size)$", partial(_at_most, 8)),
-    (r"^(num_local|num|n_routed|moe_num)_experts$", partial(_at_most, 4)),
-    (r"^(num_experts_per_tok(en)?|moe_k|moe_topk|top_k_experts)$", partial(_at_most, 2)),
-    (r"^(n_group|num_expert_group)$", partial(_at_most, 2)),
-    (r"^topk_group$", partial(_at_most, 1)),
+    # Half of them, in each of two groups, are as many as a token is given to and more.
+    (EXPERTS, partial(_at_most, 8)),
+    (CHOSEN, partial(_at_most, 2)),
+    (EXPERT_GROUPS, partial(_at_most, 2)),
+    (CHOSEN_GROUPS, partial(_at_most, 1)),
     (r"^(mamba_n_heads|n_mamba_heads|mamba_num_heads)$", lambda _: 2 * HIDDEN // HEAD),
     (r"^mamba_d_ssm$|^lru_width$", lambda _: 2 * HIDDEN),
     (r"^attention_hidden_size$", lambda _: 2 * HIDDEN),
@@ -99,7 +106,7 @@ def twin_config(config: PretrainedConfig) -> PretrainedConfig:
 
 
 def twin(config: PretrainedConfig, seed: int = 0) -> PreTrainedModel:
-    """A random float32 model of `config`, weights frozen; norms, biases and single numbers are random too."""
+    """A random float32 model of `config`, weights frozen; norms, biases and saved buffers are random too."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model: PreTrainedModel = auto_class(config).from_config(config)
@@ -110,8 +117,12 @@ def twin(config: PretrainedConfig, seed: int = 0) -> PreTrainedModel:
         # Buffers that are not saved are made anew where a model is loaded.
         saved = model.state_dict()
         for name, buffer in model.named_buffers():
-            if name in saved and buffer.numel() == 1 and buffer.is_floating_point():
+            if name not in saved or not buffer.is_floating_point():
+                continue
+            if buffer.numel() == 1:
                 buffer.mul_(1 + NOISE)
+            elif buffer.numel() == max(buffer.shape):  # a number for each expert
+                buffer.add_(torch.randn_like(buffer), alpha=NOISE)
     return model
 
 
@@ -135,7 +146,7 @@ def _shrunk(entries: Mapping[str, Any], width: Callable[[str], int]) -> dict[str
 def _sized(name: str, value: Any, width: Callable[[str], int]) -> Any:
     if isinstance(value, dict):
         return _shrunk(value, width) if name != "id2label" and name != "label2id" else value
-    if isinstance(value, list) and is_width(name):
+    if isinstance(value, list) and (is_width(name) or re.search(CHOSEN, name)):
         return [_sized(name, one, width) for one in value]
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
         return value

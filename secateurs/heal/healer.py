@@ -20,6 +20,7 @@ from secateurs.heal.watching import projection, watching
 from secateurs.inference.norms import fused_norms
 from secateurs.kinds.channels import ChannelSite
 from secateurs.kinds.kind import Masks, Site
+from secateurs.kinds.sites import kept_units
 from secateurs.settings.pruning import Surgery
 
 # The smallest squared length that an error is divided by.
@@ -86,9 +87,9 @@ class LayerHealer:
         weights = () if training.epochs else (*layer.parameters(), *layer.buffers())
         healed = copy.deepcopy(layer, {id(weight): weight for weight in weights})
         self.probes = {}
-        for site in (one for one in cut if not one.kind.healed):
+        for site in (one for one in cut if not isinstance(one, ChannelSite)):
             healed = site.kind.cut(healed, site, self.masks[site.name])
-        sites = healed_sites(cut)
+        sites = healed_sites(healed, cut)
         targets = self._dense_pass(index, layer) if self._ahead is None else self._ahead
         self._ahead = None
         refit = _nothing
@@ -126,7 +127,8 @@ class LayerHealer:
         if not self.method.dense:
             return {}
         # One site stands for all of its sublayer: they have one target.
-        first = {site.sublayer.result: site for site in reversed(healed_sites(self.by_layer.get(index, [])))}
+        sites = healed_sites(layer, self.by_layer.get(index, []))
+        first = {site.sublayer.result: site for site in reversed(sites)}
         weighted = self.surgery.reconstruct.epochs > 0
         targets = {result: Targets([], [] if weighted else None) for result in first}
         with fused_norms(layer):
@@ -154,10 +156,11 @@ class LayerHealer:
         follows, the projection's part of the output is exchanged and no further pass is needed.
         """
         projections = {site.name: projection(layer, site) for site in sites}
+        masks = {site.name: kept_units(self.masks, site) for site in sites}
         last = projections[sites[-1].name]
         moments, kept, removed = {}, {}, {}
         for name, site in ((site.name, site) for site in sites):
-            weight, mask = projections[name].weight, site.of_features(self.masks[name])
+            weight, mask = projections[name].weight, site.of_features(masks[name])
             kept[name] = mask.nonzero().squeeze(1).to(weight.device)
             removed[name] = (~mask).nonzero().squeeze(1).to(weight.device)
             probed = len(removed[name]) if self.probing else 0
@@ -185,7 +188,7 @@ class LayerHealer:
             for site in sites:
                 module = projections[site.name]
                 without = module.weight.detach().index_select(1, removed[site.name])
-                site.kind.cut(layer, site, self.masks[site.name])
+                site.kind.cut(layer, site, masks[site.name])
                 sums, cut = sums_of.pop(site.name)(), module.weight.detach()
                 before = missed(sums, cut)
                 if self.probing:
@@ -217,9 +220,9 @@ class LayerHealer:
                 yield hidden, target, token_weights
 
 
-def healed_sites(sites: Iterable[Site]) -> list[ChannelSite]:
-    """Those of some sites whose projections are refitted."""
-    return [site for site in sites if isinstance(site, ChannelSite)]
+def healed_sites(layer: nn.Module, sites: Iterable[Site]) -> list[ChannelSite]:
+    """The sites whose projections are refitted where some sites of a layer are cut."""
+    return [one for site in sites for one in site.kind.refits(layer, site)]
 
 
 def _together(site: ChannelSite) -> tuple[str, bool]:

@@ -158,12 +158,11 @@ class _Patient:
         refits: dict[str, Tensor] = {}
 
         def work(index: int, layer: nn.Module, following: Callable[[], nn.Module]) -> nn.Module:
-            sites, healed, probe = healed_sites(self.by_layer.get(index, [])), layer, layer
-            if index <= last:
-                healed = healer.layer(index, layer, following)
-                probe = copy.deepcopy(healed)
-                for site in sites:
-                    projection(probe, site).weight.data = healer.probes[site.name]
+            healed = healer.layer(index, layer, following) if index <= last else layer
+            sites = healed_sites(healed, self.by_layer.get(index, []))
+            probe = copy.deepcopy(healed) if sites else healed
+            for site in sites:
+                projection(probe, site).weight.data = healer.probes[site.name]
             versions = {name: healed if name == leading else probe for name in compared}
             comparison.advance(index, layer, list(versions.values()))
             refits.update({site.name: projection(healed, site).weight.data.to("cpu") for site in sites})
@@ -184,7 +183,7 @@ class _Patient:
         for index, sites in self.by_layer.items():
             for site in sites:
                 layers[index] = site.kind.cut(layers[index], site, self.masks[site.name])
-            for one in healed_sites(sites):
+            for one in healed_sites(layers[index], sites):
                 projection(layers[index], one).weight.data = refits[one.name]
         return Healed(best, divergences, tuple(healer.refits))
 

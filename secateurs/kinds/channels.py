@@ -7,6 +7,7 @@ enters W, and once units are gone W is refitted. A mixture of experts must have 
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from transformers import PreTrainedModel
 
 from secateurs.families.decoder import decoder_layers
 from secateurs.families.family import Family, Sublayer
+from secateurs.families.hooks import hooked
 from secateurs.kinds.importance import METRICS, unit_scores
 from secateurs.kinds.kind import Kind, Observer, Site, Statistics
 from secateurs.kinds.statistics import OBSERVED, ChannelSums
@@ -121,6 +123,15 @@ class ChannelKind(Kind):
         """The channels' scores (importance.METRICS), summed over those of each unit."""
         channels = METRICS[metric](output_projection(model, site).weight, statistics, seed)
         return unit_scores(channels, site.units)
+
+    def refits(self, layer: nn.Module, site: Site) -> Sequence[ChannelSite]:
+        """The site itself."""
+        return [channel_site(site)]
+
+    def masked(self, model: PreTrainedModel, site: Site, units: Tensor) -> AbstractContextManager[None]:
+        """In the context the channels of the units that are False are 0."""
+        kept = channel_site(site).of_features(units)
+        return hooked([(output_projection(model, site), lambda _, inputs: (inputs[0] * kept,))])
 
     def cut(self, layer: nn.Module, site: Site, units: Tensor) -> nn.Module:
         """The layer itself, its linear modules without the features of the units that go."""

@@ -5,6 +5,7 @@ Masks, budgets, rounds, capture, surgery, plans, figures and cards loop over kin
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -44,7 +45,8 @@ class Site:
 
     units: how many there are. groups: they stand in this many groups of equal length, each of which must keep
     equally many. number: of this site, where a layer has several of the kind (its experts). sized_by: the
-    entry of the config that counts the units, where sites of the kind have several.
+    entry of the config that counts the units, where sites of the kind have several. least: the fewest units
+    that it can keep, whatever the settings allow.
     """
 
     layer: int
@@ -53,6 +55,7 @@ class Site:
     groups: int = 1
     number: int | None = None
     sized_by: str = ""
+    least: int = 0
 
     @property
     def name(self) -> str:
@@ -80,8 +83,8 @@ class Kind(ABC):
     excludes: other kinds that cannot go with it, each with the reason; one of two that exclude each other
     says so. pooled: any of its sites may lose
     units; of others every layer loses as many under uniform widths. fills_up: it has units enough to make up
-    what other kinds leave of a budget. healed: its sites are refitted after the cut. metrics: its scores by
-    name. observed: the names of its statistics.
+    what other kinds leave of a budget. healed: projections are refitted after the cut (refits). metrics: its
+    scores by name. observed: the names of its statistics.
     """
 
     name: ClassVar[str]
@@ -150,6 +153,18 @@ class Kind(ABC):
     @abstractmethod
     def cut(self, layer: nn.Module, site: Site, units: Tensor) -> nn.Module:
         """The decoder layer without the units that are False: the same module, changed, or another."""
+
+    def refits(self, layer: nn.Module, site: Site) -> Sequence[Any]:
+        """The ChannelSites whose projections heal what goes from the site, in a layer that is cut or whole.
+
+        The site itself where it is one of channels, which are cut only after they have been observed.
+        """
+        return []
+
+    def masked(self, model: PreTrainedModel, site: Site, units: Tensor) -> AbstractContextManager[None]:
+        """In the context the whole model computes what it does without the units that are False: the
+        reference of a cut (checkpoints/family_proof.py)."""
+        raise NotImplementedError(f"{self.name} is not proved by masking")
 
     def sizes(self, config: PretrainedConfig, layer: int, kept: Sequence[int] | None) -> dict[str, Any]:
         """The sizes of one layer by the names that the config of the decoder has for them.

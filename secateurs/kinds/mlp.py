@@ -27,7 +27,13 @@ class Mlp(ChannelKind):
 
     def sites_of_layer(self, index: int, layer: nn.Module, family: Family) -> Sequence[ChannelSite]:
         """One site; in a mixture one for each expert, and then those of what is shared beside them."""
-        own = [one for mlp in _in_order(family.layers[index]) for one in _single(layer, mlp)]
+        return self.sites_of_sublayers(index, layer, _in_order(family.layers[index]))
+
+    def sites_of_sublayers(
+        self, index: int, layer: nn.Module, sublayers: Sequence[Sublayer]
+    ) -> Sequence[ChannelSite]:
+        """The sites of some mlps of a layer, one for each expert of a block."""
+        own = [one for mlp in sublayers for one in _single(layer, mlp)]
         return [
             self._site(index, layer, one, number if len(own) > 1 else None) for number, one in enumerate(own)
         ]

@@ -13,6 +13,7 @@ NAMES = (
     "attention",
     "query_heads",
     "mlp",
+    "experts",
     "blocks",
 )
 

@@ -7,7 +7,9 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from secateurs.kinds.registry import NAMES, exclusions
 from secateurs.settings.base import Count, Group, Name, Positive, Seed, Size
 
-Metric = Literal["fisher", "taylor", "wanda", "fluctuation", "magnitude", "influence", "random"]
+Metric = Literal[
+    "fisher", "taylor", "wanda", "fluctuation", "magnitude", "influence", "reap", "frequency", "random"
+]
 GRADIENT_METRICS: frozenset[str] = frozenset({"fisher", "taylor"})
 
 

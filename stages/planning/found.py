@@ -6,7 +6,8 @@ from transformers import PretrainedConfig
 
 from secateurs.checkpoints.family_proof import check_proved
 from secateurs.families.discover import family_of
-from secateurs.families.family import Sublayer
+from secateurs.families.family import Mixture, Sublayer
+from secateurs.families.mixtures import number_of
 
 
 def found_lines(config: PretrainedConfig, kinds: tuple[str, ...]) -> list[str]:
@@ -20,6 +21,8 @@ def found_lines(config: PretrainedConfig, kinds: tuple[str, ...]) -> list[str]:
     counts = Counter(_of_mlp(mlp) for layer in family.layers for mlp in layer.mlps)
     lines = [f"Found in {config.model_type}, of {len(family.layers)} layers:"]
     lines += [f"  {count} x {shown}" for shown, count in counts.items()]
+    mixtures = Counter(_of_mixture(config, one) for layer in family.layers if (one := layer.mixture))
+    lines += [f"  {count} x {shown}" for shown, count in mixtures.items()]
     lines.append(
         f"{', '.join(kinds)}: cutting a tiny random model of this config equals masking it, and it loads."
     )
@@ -32,6 +35,13 @@ def found_lines(config: PretrainedConfig, kinds: tuple[str, ...]) -> list[str]:
             f"Healed by least squares alone, because the stream that it joins was not found: {names}."
         )
     return lines
+
+
+def _of_mixture(config: PretrainedConfig, mixture: Mixture) -> str:
+    shown = f"{mixture.sublayer.block}, {number_of(config, mixture.entry)} experts counted by {mixture.entry}"
+    shown += f", of which a token is given to {number_of(config, mixture.chosen)} ({mixture.chosen})"
+    groups = 0 if mixture.groups is None else number_of(config, mixture.groups)
+    return f"{shown}, in {groups} groups ({mixture.groups})" if groups > 1 else shown
 
 
 def _of_mlp(mlp: Sublayer) -> str:
