@@ -9,6 +9,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 from gguf import GGUFReader, GGUFWriter
+from secateurs.gguf.vocabulary import write_tokenizer
+from secateurs.gguf.writing import Target, write_gguf
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
@@ -16,10 +18,11 @@ from secateurs.checkpoints.dense import load_dense
 from secateurs.checkpoints.gguf_pre_tokenizers import RULES
 from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError, SettingError
+from secateurs.families.experts import close_experts, open_experts
 from secateurs.gguf.converter import COMPARED, PROGRAM, find_converter
 from secateurs.gguf.gguf_file import Target, write_gguf
 from secateurs.gguf.tokenizer_metadata import write_tokenizer
-from secateurs.kinds.sites import all_kept_masks, cut
+from secateurs.kinds.sites import all_kept_masks, cut, finish
 from secateurs.settings.sources import PathModel
 from secateurs.text.documents import Sequence
 from secateurs.vocabulary.choose import trim_vocabulary
@@ -29,6 +32,7 @@ from stages import portability
 from stages.common.artifacts import write_sequences
 from tests.families.test_families import half_masks, tiny
 from tests.gguf.files import llama_file
+from tests.kinds.test_experts import half, mixture
 from tests.project import ROOT, run_make
 from tests.tiny import make_tiny_tokenizer
 
@@ -75,6 +79,25 @@ def test_a_trimmed_vocabulary_is_written_whole(tmp_path: Path) -> None:
     assert read(TEXT)["input_ids"] == trimmed(TEXT)["input_ids"] != tokenizer(TEXT)["input_ids"]
     tensors = {one.name: one.data.shape for one in GGUFReader(tmp_path / "model.gguf").tensors}
     assert tensors["token_embd.weight"][0] == 272
+
+
+@NEEDS_CONVERTER
+@pytest.mark.parametrize(("family", "architecture"), [("qwen3_moe", "qwen3moe"), ("olmoe", "olmoe")])
+def test_a_mixture_with_fewer_experts_is_written_whole(
+    family: str, architecture: str, tmp_path: Path
+) -> None:
+    model = open_experts(mixture(family, vocab_size=320))
+    masks = half(model)
+    cut(model, masks)
+    finish(close_experts(model), masks)
+    save_model(model, tmp_path)
+    trained_tokenizer().save_pretrained(tmp_path)
+    found, path = written(tmp_path)
+    assert (found, fields(path)[f"{found}.expert_count"]) == (architecture, 4)
+    tensors = {one.name: torch.tensor(one.data) for one in GGUFReader(path).tensors}
+    block = model.model.layers[1].mlp
+    assert torch.equal(tensors["blk.1.ffn_gate_inp.weight"], block.gate.weight)
+    assert torch.equal(tensors["blk.1.ffn_down_exps.weight"], block.experts.down_proj)
 
 
 def checkpoint(

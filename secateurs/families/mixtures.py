@@ -17,7 +17,6 @@ from secateurs.families.trace import Call
 from secateurs.families.twins import CHOSEN, CHOSEN_GROUPS, EXPERT_GROUPS, EXPERTS
 from secateurs.families.widths import Place, with_entry
 
-
 # Why a model that is no mixture cannot lose experts.
 NO_EXPERTS = "no layer has experts that a router chooses among"
 

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from secateurs.choose.target import decoder_share, whole_parameters
 from secateurs.evaluation.cost import macs_per_token
-from secateurs.families.decoder import decoder_parameters, text_config
+from secateurs.families.decoder import decoder_layers, decoder_parameters, text_config
 from secateurs.families.experts import open_experts
 from secateurs.kinds.sites import sites_of
 from secateurs.settings.sources import DIALOGUE_DOMAIN, SELF_DOMAIN
@@ -56,7 +56,8 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     decoder = decoder_parameters(model)
     weight_bytes = torch.finfo(getattr(torch, params.compute.dtype)).bits // 8
     # A copy, because multiply-adds are counted with the experts closed.
-    sites = sites_of(open_experts(copy.deepcopy(model)), tuple(params.prune.sites))
+    opened = open_experts(copy.deepcopy(model))
+    sites, layers = sites_of(opened, tuple(params.prune.sites)), decoder_layers(opened)
     channels = sum(site.features for site in sites)
     hidden = text_config(model.config).hidden_size
 
@@ -70,7 +71,8 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     healed = 0 if surgery.heal == "none" else used * surgery.sequences * corpus.sequence_length
     chosen_by = used * surgery.choice_sequences * corpus.sequence_length if auto else 0
     share = decoder_share(model, params.prune)
-    kept = [site.features * (1 - share) for site in sites if site.kind.healed]
+    refits = [one for site in sites for one in site.kind.refits(layers[site.layer], site)]
+    kept = [one.features * (1 - share) for one in refits]
     slower = 1 if params.compute.dtype == "float32" else 2
     streams = 1 + (surgery.heal != "least_squares") + 3 * surgery.reconstruct.epochs
     healing = 2.0 * streams * decoder + 2.0 * slower * sum(k * (k + (1 + auto) * hidden) for k in kept)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from secateurs.families.experts import close_experts, open_experts
 from secateurs.heal.layers import HealingText, cut_and_heal
 from secateurs.kinds.channels import ChannelSite, output_projection
 from secateurs.kinds.depth import depth_site
+from secateurs.kinds.experts import ExpertsSite
 from secateurs.kinds.sites import all_kept_masks, kept_units, sites_of
 from secateurs.measure.capture import capture
 from secateurs.settings.pruning import Capture, Reconstruct, Surgery
@@ -137,18 +139,21 @@ def logits(model: PreTrainedModel, ids: Tensor = IDS) -> Tensor:
 
 
 def masked_logits(model: PreTrainedModel, masks: dict[str, Tensor]) -> Tensor:
-    """The dense model's logits with the masked units set to zero: what a cut must compute."""
-    dense = opened(model)
+    """The dense model's logits with the masked units at zero, of experts their router's logits at -inf."""
+    dense, routers = opened(model), ExitStack()
     for site in sites_of(dense):
         kept, layer = kept_units(masks, site), decoder_layers(dense)[site.layer]
         if isinstance(site, ChannelSite):
             given = site.of_features(kept)
             projection = output_projection(dense, site)
             projection.register_forward_pre_hook(lambda _, args, given=given: (args[0] * given,))
+        elif isinstance(site, ExpertsSite):
+            routers.enter_context(site.kind.masked(dense, site, kept))
         elif not bool(kept):
             module = layer.get_submodule(depth_site(site).modules[-1])
             module.register_forward_hook(_stream_as_it_came if module is layer else _nothing)
-    return logits(dense)
+    with routers:
+        return logits(dense)
 
 
 def _stream_as_it_came(_: Any, inputs: tuple[Tensor, ...], output: Any) -> Any:
@@ -173,7 +178,8 @@ def choices(model: PreTrainedModel) -> list[tuple[str, ...]]:
     """Kinds that can go together, each kind in one of them, mlp beside all that do not hold it."""
     kinds = {site.kind.name for site in sites_of(opened(model))}
     beside = [kind for kind in ("attention", "query_heads", "attention_blocks") if kind in kinds]
-    return [("mlp",), ("blocks",), *((kind, "mlp") for kind in beside)]
+    experts = [("attention", "experts")] if "experts" in kinds else []
+    return [("mlp",), ("blocks",), *experts, *((kind, "mlp") for kind in beside)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -24,13 +24,13 @@ from secateurs.kinds.kind import Masks
 from secateurs.kinds.sites import cut, finish
 from secateurs.measure.capture import capture
 from secateurs.prune import prune_model
-from secateurs.recover.recovery import recover
+from secateurs.recover.distillation import recover
 from secateurs.recover.training import Texts
 from secateurs.settings.method import settings_of
 from secateurs.settings.pruning import Capture
-from secateurs.settings.recovery import Training
 from secateurs.text.rows import Text
 from stages.planning.found import found_lines
+from tests.recover.test_distillation import LEFT_OUT, SEQUENCES, TRAINING
 from tests.test_prune import tokens
 
 # Softmax and top-k renormalised; a bias in the logits; sigmoid, correction bias and groups; sorted experts.
@@ -303,18 +303,11 @@ def test_healing_brings_the_blocks_of_experts_nearer_to_the_dense_ones() -> None
 def test_a_recovery_of_all_weights_trains_the_router() -> None:
     student = mixture().requires_grad_(False)
     before = student.model.layers[0].mlp.gate.weight.clone()
-    generator = torch.Generator().manual_seed(5)
-    texts = [{"d": torch.randint(2, 258, (4, 12), generator=generator)} for _ in range(2)]
-    training = Training(
-        weights="all", steps=2, batch_size=2, micro_batch_size=2, learning_rate=0.01, warmup=0.0, clip=1.0,
-        seed=0, check_every=1, patience=9,
-    )  # fmt: skip
-    given = Texts(texts[0], texts[1], {"d": 1.0})
     recover(
         student,
         mixture(seed=1),
-        given,
-        training,
+        Texts(SEQUENCES, LEFT_OUT, {"news": 1.0, "self": 1.0}),
+        TRAINING,
         autocast=None,
         snapshot=None,
         on_step=lambda _: None,
