@@ -9,8 +9,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 from gguf import GGUFReader, GGUFWriter
-from secateurs.gguf.vocabulary import write_tokenizer
-from secateurs.gguf.writing import Target, write_gguf
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
