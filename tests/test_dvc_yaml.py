@@ -16,6 +16,7 @@ from secateurs.errors import InputError
 from secateurs.settings import base
 from stages.deps import main as deps
 from stages.params import file as params
+from stages.params.across import OVERLOOKED
 from stages.planning.dependencies import (
     CANNOT_CHANGE_A_RESULT,
     CODE,
@@ -188,6 +189,15 @@ def test_params_gives_every_key_although_the_library_has_defaults(key: str) -> N
     data = change(read_yaml(), {key: ...})
     with pytest.raises(InputError, match=rf"^params.yaml: {key}: missing$"):
         params.check_params(data, Path("params.yaml"))
+
+
+def keys_of(value: Any) -> set[str]:
+    """The keys of nested mappings, at any depth."""
+    return {*value, *(key for one in value.values() for key in keys_of(one))} if isinstance(value, dict) else set()
+
+
+def test_no_setting_has_a_name_whose_changes_dvc_overlooks() -> None:
+    assert not keys_of(read_yaml()) & {*OVERLOOKED}
 
 
 def test_every_group_of_params_is_tracked_by_a_stage() -> None:

@@ -7,6 +7,10 @@ from secateurs.settings.groups import Compute, Corpus, Evaluate, Sample
 from secateurs.settings.pruning import Capture, Mask, Surgery
 from secateurs.settings.sources import DIALOGUE_DOMAIN, GENERATED, SELF_DOMAIN
 
+# DVC leaves entries of these names, at any depth, out of what it knows an earlier run by: a change of one
+# would bring back what another value made.
+OVERLOOKED = ("size", "nfiles")
+
 
 def mixture_problems(domains: Collection[str], mixture: Mapping[str, float]) -> Iterator[str]:
     """A weight for each domain, and for nothing else."""
@@ -19,6 +23,9 @@ def mixture_problems(domains: Collection[str], mixture: Mapping[str, float]) -> 
     for name in GENERATED:
         if name in domains:
             yield f"domains.{name}: the name is taken by text sampled from the model"
+    for name in OVERLOOKED:
+        if name in domains:
+            yield f"domains.{name}: DVC would overlook a change of its weight; give it another name"
     if mixture and not any(mixture.values()):
         yield "mixture: all weights are 0; at least one domain must count"
     if not math.isfinite(sum(mixture.values())):

@@ -50,6 +50,9 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         {"domains": {"t" * 300: LINES}, "mixture": {"t" * 300: 1.0, "self": 1.0, "dialogues": 0.0}},
         f"mixture.{'t' * 110}…: '{'t' * 119}…: must be a name of at most 100 letters, digits, _ and -, beginning with a "
         "letter"),
+    "a domain whose changes DVC overlooks": (
+        {"domains": {"size": LINES | {"path": "*.jsonl"}}, "mixture": {"size": 1.0, "self": 1.0, "dialogues": 0.0}},
+        "domains.size: DVC would overlook a change of its weight; give it another name"),
     "an id on the hub that is none": ({"model__base_model": "nonsense"},
         "model.base_model: 'nonsense': must be an id on the hub, `owner/name`"),
     "bytes beyond all": ({"prune__memory": {"bytes": 2**63, "precision": "q4_0"}, "prune__sparsity": ...},
