@@ -193,7 +193,9 @@ def test_params_gives_every_key_although_the_library_has_defaults(key: str) -> N
 
 def keys_of(value: Any) -> set[str]:
     """The keys of nested mappings, at any depth."""
-    return {*value, *(key for one in value.values() for key in keys_of(one))} if isinstance(value, dict) else set()
+    if not isinstance(value, dict):
+        return set()
+    return {*value, *(key for one in value.values() for key in keys_of(one))}
 
 
 def test_no_setting_has_a_name_whose_changes_dvc_overlooks() -> None:
