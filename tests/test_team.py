@@ -35,7 +35,9 @@ def files(folder: Path) -> set[str]:
 @pytest.mark.usefixtures("quick_dvc")
 def test_a_team_shares_runs_through_a_remote_and_a_cache(tmp_path: Path) -> None:
     first, second, store, cache = (tmp_path / name for name in ("first", "second", "store", "dvc-cache"))
-    run(tmp_path, "git init --quiet --bare your-repository", f"git clone --quiet your-repository {first.name}")
+    run(
+        tmp_path, "git init --quiet --bare your-repository", f"git clone --quiet your-repository {first.name}"
+    )
     run(first, "dvc init --quiet")
     (first / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
     (first / "params.yaml").write_text("share: 1\n", encoding="utf-8")
