@@ -1,6 +1,6 @@
 """Stage: text that the dense model writes itself, to recover the pruned one by (optional pipeline)."""
 
-from secateurs.devices.placement import place
+from secateurs.devices.placement import place, resolve_device
 from secateurs.files.atomic import atomic
 from secateurs.text.dialogues import write_dialogues
 from secateurs.text.own import write_plain
@@ -11,7 +11,10 @@ from stages.common.console import stage, summary
 from stages.common.locks import hold
 from stages.common.paths import MODEL, OWN_TEXT
 from stages.params.file import read_params
+from stages.planning.architecture import read_shapes
 from stages.planning.early_checks import check_own_context
+from stages.planning.machine import this_machine
+from stages.planning.recovery_memory import check_recovery_memory
 
 
 @stage
@@ -24,6 +27,7 @@ def main() -> None:
     hold(OWN_TEXT)
     own, tokenizer = params.recover.own, load_tokenizer(MODEL)
     check_own_context(load_config(MODEL), params)
+    check_recovery_memory(params, read_shapes(MODEL), this_machine(resolve_device(params.compute.device)))
     # A tokenizer without a chat template is refused before anything is written.
     turns = turns_of(tokenizer, MODEL, NO_OWN_DIALOGUES) if own.dialogues else None
     model = place(load_model(MODEL, params.compute.dtype), params.compute.device)

@@ -37,6 +37,9 @@ from stages.common.console import stage, summary
 from stages.common.locks import hold
 from stages.common.paths import MODEL, PRUNED, RECOVERED, RECOVERY_TEXT
 from stages.params.file import Params, read_params
+from stages.planning.architecture import read_shapes
+from stages.planning.machine import this_machine
+from stages.planning.recovery_memory import check_recovery_memory
 from stages.recovering.curves import CURVES, following
 from stages.recovering.recovered_card import ALL, Recovery, recovered_card
 from stages.recovering.snapshots import Save, clear, read_snapshot, saving, snapshot_path
@@ -65,6 +68,7 @@ def main() -> None:
     params = read_params()
     hold(RECOVERED)
     _refuse_many(params)
+    check_recovery_memory(params, read_shapes(MODEL), this_machine(resolve_device(params.compute.device)))
     trainings = params.recover.trainings()
     training = trainings[-1]
     tokenizer, pruned_card = load_tokenizer(PRUNED), read_card(PRUNED)

@@ -8,6 +8,7 @@ from stages.planning.architecture import Architecture
 from stages.planning.estimate import EFFICIENCY, Work, estimate_work, measure_speed
 from stages.planning.machine import this_machine, warnings
 from stages.planning.memory_needs import memory_needs
+from stages.planning.recovery_memory import recovery_lines
 
 
 def costs(params: Params, found: Architecture) -> list[str]:
@@ -31,6 +32,7 @@ def costs(params: Params, found: Architecture) -> list[str]:
         f"  {'together':<41}{duration(sum(seconds)):>16}{size(disk):>12}",
         f"Memory: {size(memory[most].usual)} at once, in {most}{smaller}; this machine has "
         f"{size(machine.memory)} ({machine.kind}).",
+        *recovery_lines(params, found.model, machine),
         f"Weights to download: {fetched}. Text and tasks come on top.",
         f"Time rests on {speed / 1e9:,.0f} GFLOP/s, measured just now in {dtype} matrix products on "
         f"{device.type},",

@@ -1,0 +1,101 @@
+"""The memory that a recovery is said to need, and the error where it cannot fit."""
+
+import re
+
+import pytest
+import torch
+
+from secateurs.errors import InputError
+from stages.params.file import Params
+from stages.planning.machine import Machine
+from stages.planning.memory_needs import PROGRAM
+from stages.planning.recovery_memory import (
+    check_recovery_memory,
+    recovery_lines,
+    recovery_need,
+    trained_beside,
+)
+from tests.project import read_yaml
+from tests.stages.planning.test_estimate import params
+from tests.stages.planning.test_machine import SEVEN, shape
+from tests.tiny import make_tiny_model
+
+CARD = Machine("card", torch.device("cuda"), memory=80 * 10**9, free=10**12)
+
+
+def recovery(weights: str, micro: int = 4, answers: bool = False, rank: int = 64) -> Params:
+    how = read_yaml()["recover"]["on_policy"] | ({"share": 0.5} if answers else {})
+    changes = {"weights": weights, "micro_batch_size": micro, "on_policy": how}
+    return params(
+        compute={"dtype": "bfloat16"},
+        corpus={"sequence_length": 1024},
+        sample={"documents": 400},
+        recover=changes | {"low_rank": {"rank": rank, "targets": []}},
+    )
+
+
+def test_what_is_held_by_every_parameter_is_counted() -> None:
+    model = make_tiny_model(tie_word_embeddings=False)
+    settings = params(prune={"sparsity": 0.25}, recover={"weights": "all"})
+    ends = sum(one.numel() for name, one in model.named_parameters() if "layers" not in name)
+    decoder = sum(one.numel() for one in model.parameters()) - ends
+    # float32 on a CPU: the dense model, the other's ends, five numbers for each weight that is trained.
+    held = 4 * (ends + decoder) + 4 * ends + 20 * 0.75 * decoder
+    tokens = settings.recover.micro_batch_size * settings.corpus.sequence_length
+    active = tokens * 3 * (8 * 32 + 4 * 48) * 4 + 20 * 512 * 258
+    assert recovery_need(settings, model, "cpu") == pytest.approx(PROGRAM + 1.1 * (held + active))
+
+
+def test_the_parameters_beside_the_weights_are_counted() -> None:
+    model = make_tiny_model()
+    widths = 2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 48)
+    assert trained_beside(recovery("low_rank", rank=5).recover, model) == 5 * 3 * widths
+    assert trained_beside(recovery("all").recover, model) == 0
+    # A factor for each of the inputs of o_proj and down_proj.
+    assert trained_beside(recovery("scales").recover, model) == 3 * (32 + 48)
+
+
+def test_seven_billion_fit_one_card_of_80_by_low_rank_and_not_by_all_weights() -> None:
+    model = shape(*SEVEN)
+    assert recovery_need(recovery("low_rank"), model, "cuda") < 80e9
+    assert 120e9 < recovery_need(recovery("all", micro=1), model, "cuda") < 170e9
+
+
+def test_answers_need_room_for_a_copy_and_its_keys() -> None:
+    model = shape(*SEVEN)
+    for weights in ("low_rank", "all"):
+        without, with_answers = (
+            recovery_need(recovery(weights, micro=1, answers=answers), model, "cuda")
+            for answers in (False, True)
+        )
+        assert with_answers > without
+
+
+def test_the_plan_says_what_each_choice_needs_and_which_is_set() -> None:
+    head, *lines = recovery_lines(recovery("low_rank"), shape(*SEVEN), CARD)
+    assert head == "Memory of a recovery (`make recover`), of 80.0 GB here:"
+    named = [re.findall(r"^  recover.weights: (\w+) +[\d.]+ GB", line) for line in lines]
+    assert named == [["scales"], ["low_rank"], ["all"]]
+    assert [line.endswith("GB, as it is set") for line in lines] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("settings", "memory", "remedy"),
+    [
+        (recovery("low_rank", micro=16), 80, r"recover.micro_batch_size: 1 needs \d+.\d GB"),
+        (recovery("all"), 80, r"recover.weights: low_rank, recover.micro_batch_size: 1 needs \d+.\d GB"),
+        (recovery("all"), 16, r"with all that saves memory it still needs \d+.\d GB; use a larger machine"),
+    ],
+)
+def test_what_cannot_fit_is_one_error_with_the_numbers(settings: Params, memory: int, remedy: str) -> None:
+    machine = Machine("card", torch.device("cuda"), memory=memory * 10**9, free=10**12)
+    start = f"params.yaml: recover.weights: {settings.recover.weights}: needs about "
+    what = rf"{start}[\d.]+ GB of memory at once and card has {memory}.0 GB; "
+    with pytest.raises(InputError, match=what):
+        check_recovery_memory(settings, shape(*SEVEN), machine)
+    with pytest.raises(InputError, match=remedy):
+        check_recovery_memory(settings, shape(*SEVEN), machine)
+
+
+def test_what_fits_is_no_error() -> None:
+    check_recovery_memory(recovery("low_rank"), shape(*SEVEN), CARD)
