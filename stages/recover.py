@@ -9,21 +9,22 @@ from typing import Any
 
 import click
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.checkpoints.processor import copy_processor
 from secateurs.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
 from secateurs.devices import optimizer, precision
-from secateurs.devices.placement import SHARDED, place, resolve_device
-from secateurs.errors import InputError
+from secateurs.devices.placement import SHARDED, process_group, resolve_device
+from secateurs.errors import InputError, SettingError
 from secateurs.files.atomic import atomic
 from secateurs.files.json_file import write_json
 from secateurs.inference import divergence, writing
-from secateurs.progress import counter
+from secateurs.progress import counter, is_first
 from secateurs.recover import budget, distillation, drawing, low_rank, rollouts, scales, state, steps
 from secateurs.recover import training as course_of_training
-from secateurs.recover.distillation import recover, trainable, trained_parameters
+from secateurs.recover.distillation import check_processes, recover, trainable, trained_parameters
+from secateurs.recover.sharding import sharded, whole_weights
 from secateurs.recover.sharing import share_equal
 from secateurs.recover.training import Check, Course, Snapshot, Texts, together
 from secateurs.settings.recovery import OWN_KINDS, Training
@@ -34,6 +35,7 @@ from secateurs.vocabulary.shared import cut_like, in_tokens_of
 from stages.common.artifacts import read_card, read_sequences
 from stages.common.checkpoints import load_model, load_tokenizer, saved_dtype
 from stages.common.console import stage, summary
+from stages.common.launching import launch
 from stages.common.locks import hold
 from stages.common.paths import MODEL, PRUNED, RECOVERED, RECOVERY_TEXT
 from stages.params.file import Params, read_params
@@ -67,10 +69,11 @@ def main() -> None:
     """Write data/recovered: the pruned checkpoint after a short distillation from the dense model."""
     params = read_params()
     hold(RECOVERED)
-    _refuse_many(params)
-    check_recovery_memory(params, read_shapes(MODEL), this_machine(resolve_device(params.compute.device)))
     trainings = params.recover.trainings()
     training = trainings[-1]
+    _start(params, trainings)
+    device = resolve_device(params.compute.device)
+    check_recovery_memory(params, read_shapes(MODEL), this_machine(device), _processes())
     tokenizer, pruned_card = load_tokenizer(PRUNED), read_card(PRUNED)
     dense = load_tokenizer(MODEL)
     sequences = read_sequences(RECOVERY_TEXT)
@@ -84,12 +87,12 @@ def main() -> None:
         questions = own_questions(tokenizer, sequences, len(trained[OWN_KINDS["dialogues"]]))
     texts = Texts(trained, left_out, mixture, questions)
     check = torch.cat([ids[:1] for ids in left_out.values()])
-    student, teacher, autocast = _models(params)
-    if not same_cut(dense, tokenizer):
-        # Both then choose among the same tokens.
-        cut_like(teacher, dense, tokenizer)
-    share_equal(student, teacher, () if training.weights == "low_rank" else trainable(student))
-    parts = _train(student, teacher, texts, trainings, autocast, params.compute.dtype)
+    with process_group(device):
+        student, teacher, autocast = _models(params, dense, tokenizer)
+        parts = _train(student, teacher, texts, trainings, autocast, params.compute.dtype)
+        parameters, result = trained_parameters(student, training), _whole(student)
+    if not is_first():
+        return
     course = together(parts)
     made = len(course.losses)
     done = Recovery(
@@ -98,13 +101,12 @@ def main() -> None:
         steps=len(parts[-1].losses),
         kept=parts[-1].best.steps,
         tokens=sum(course.tokens),
-        parameters=trained_parameters(student, training),
+        parameters=parameters,
         shares=shares_of_kinds(mixture),
         before=_by_kind(course.checks[0], mixture),
         after=_by_kind(parts[-1].best, mixture),
     )
-    moved: Any = student  # transformers' types leave out the arguments of `to`
-    result = in_precision(moved.to("cpu"), saved_dtype(PRUNED))
+    result = in_precision(result, saved_dtype(PRUNED))
     with atomic(RECOVERED) as directory:
         save_model(result, directory)
         save_tokenizer(tokenizer, directory)
@@ -128,14 +130,37 @@ def main() -> None:
     )
 
 
-def _models(params: Params) -> tuple[PreTrainedModel, PreTrainedModel, torch.dtype | None]:
-    """The pruned model in float32, the dense one, and the dtype of the pruned one's matrix products."""
-    device, frozen = params.compute.device, params.recover.weights == "low_rank"
+def _models(
+    params: Params, dense: PreTrainedTokenizerBase, tokenizer: PreTrainedTokenizerBase
+) -> tuple[PreTrainedModel, PreTrainedModel, torch.dtype | None]:
+    """The pruned model, the dense one, and the dtype of the pruned one's matrix products."""
+    device, frozen = resolve_device(params.compute.device), params.recover.weights == "low_rank"
     # float16 would need its loss scaled, and on a CPU half precision is no faster.
-    half = params.compute.dtype == "bfloat16" and resolve_device(device).type != "cpu"
-    dtype = "bfloat16" if half else "float32"
-    student = place(load_model(PRUNED, dtype if frozen else "float32"), device)
-    return student, place(load_model(MODEL, dtype), device), torch.bfloat16 if half else None
+    half = params.compute.dtype == "bfloat16" and device.type != "cpu"
+    dtype, autocast = ("bfloat16", torch.bfloat16) if half else ("float32", None)
+    student, teacher = load_model(PRUNED, dtype if frozen else "float32"), load_model(MODEL, dtype)
+    if not same_cut(dense, tokenizer):
+        # Both then choose among the same tokens.
+        cut_like(teacher, dense, tokenizer)
+    student, teacher = sharded(student, device, autocast), sharded(teacher, device, autocast)
+    if _processes() == 1:
+        share_equal(student, teacher, () if frozen else trainable(student))
+    return student, teacher, autocast
+
+
+def _whole(student: PreTrainedModel) -> PreTrainedModel:
+    """The trained model in host memory; of several processes, in the first one."""
+    moved: Any = student  # transformers' types leave out the arguments of `to`
+    if _processes() == 1:
+        alone: PreTrainedModel = moved.to("cpu")
+        return alone
+    weights = whole_weights(student)
+    if not is_first():
+        return student
+    result = load_model(PRUNED, "float32")
+    for name, weight in result.named_parameters():
+        weight.data.copy_(weights[name])
+    return result
 
 
 def _train(
@@ -151,7 +176,9 @@ def _train(
     asked = [OWN_DIALOGUES] if texts.questions else []
     inputs = [MODEL, PRUNED, RECOVERY_TEXT, *asked, *CODE]
     begun, read = time.monotonic(), 0
-    follow, courses = following(CURVES), list[Course]()
+    # Of several processes the first one tells how it goes.
+    follow: Callable[[Course], None] = following(CURVES) if is_first() else lambda _: None
+    courses, tell = list[Course](), click.echo if is_first() else lambda _: None
     with counter("recover", "step", sum(one.steps for one in trainings)) as bar:
         for number, training in enumerate(trainings):
             before = [one.model_dump() for one in trainings[:number]]
@@ -166,7 +193,7 @@ def _train(
             made = 0
             if snapshot is not None:
                 made, planned = len(snapshot.course.losses), snapshot.course.steps
-                click.echo(f"recover: {training.weights}: goes on after step {made} of {planned}")
+                tell(f"recover: {training.weights}: goes on after step {made} of {planned}")
                 bar.update(made)
             elif training.minutes is not None:
                 # What the scales before took is part of the time.
@@ -189,7 +216,7 @@ def _train(
                 )
             )
             read += sum(courses[-1].tokens[made:])
-    click.echo(f"recover: {read / (time.monotonic() - begun):,.0f} tokens a second, with writing and looks")
+    tell(f"recover: {read / (time.monotonic() - begun):,.0f} tokens a second, with writing and looks")
     # Where no step was made, or none was left to make, the tables are still empty.
     follow(together(courses))
     return courses
@@ -209,13 +236,30 @@ def _by_kind(check: Check, mixture: dict[str, float]) -> dict[str, float]:
     return {ALL: check.divergence, **by_kind(check.by_domain, mixture)}
 
 
-def _refuse_many(params: Params) -> None:
-    """Raise InputError unless there is one process with one device, which must hold optimizer and models."""
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _start(params: Params, trainings: list[Training]) -> None:
+    """Start the processes of `compute.launch` where they can train together; refuse those that cannot.
+
+    What one process alone can do is done by one, whatever capture and surgery are started by.
+    """
     if params.compute.device == SHARDED:
-        raise InputError(f"params.yaml: compute.device: {SHARDED}: recover needs one device; use auto")
-    processes = os.environ.get("WORLD_SIZE", "1")
-    if processes != "1":
-        raise InputError(f"recover: {processes} processes; run it as one: `python -m stages.recover`")
+        raise InputError(
+            f"params.yaml: compute.device: {SHARDED}: recover needs one device a process; use auto"
+        )
+    for training in trainings:
+        check_processes(training, _processes())
+    try:
+        for training in trainings:
+            # Two stand for any number: only a batch that cannot be divided is known later.
+            check_processes(training.changed(batch_size=2 * training.batch_size), 2)
+    except SettingError as error:
+        if params.compute.launch != "python":
+            click.echo(f"recover: one process, because of {error}")
+        return
+    launch(params.compute, "stages.recover")
 
 
 if __name__ == "__main__":

@@ -7,14 +7,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from ruamel.yaml import YAML
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from secateurs.checkpoints.proof import Proof
 from secateurs.checkpoints.saving import save_model
@@ -22,12 +24,25 @@ from secateurs.files.json_file import write_json
 from secateurs.heal.healed import Healed
 from secateurs.kinds.sites import all_kept_masks, cut
 from secateurs.recover.training import Check, Course, Snapshot
+from secateurs.settings.recovery import OWN_KINDS
+from secateurs.text.documents import Document
+from secateurs.text.turns import Dialogue, to_json
 from stages import recover, recovered
-from stages.common.artifacts import write_sequences
+from stages.common.artifacts import read_sequences, write_documents, write_sequences
 from stages.params.file import read_params
 from stages.recovering import snapshots
+from stages.recovering.text import own_questions
 from stages.reporting.model_card import Measures, model_card
-from tests.project import ROOT, TINY, change, random_sequences, read_yaml, write_params
+from tests.project import (
+    ROOT,
+    TINY,
+    change,
+    random_sequences,
+    read_yaml,
+    under_torchrun,
+    write_params,
+)
+from tests.project import run as run_command
 from tests.recover.test_distillation import TRAINING
 from tests.stages.reporting.evidence import evaluation, history, write_evaluation, write_evidence
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
@@ -42,8 +57,22 @@ CHANGES = TINY | {
     "recover.left_out": 1,
     "recover.mixture": {"calibration": 0.6, "plain": 0.4, "dialogues": 0.0},
 }
+# Half of each step's sequences are answers of the model in training.
+ANSWERS = {
+    "recover__batch_size": 4,
+    "recover__mixture": {"calibration": 0.5, "plain": 0.2, "dialogues": 0.3},
+    "recover__on_policy": {
+        **{"share": 0.5, "every": 2, "batch_size": 3, "first_tokens": 4, "tokens": 12, "grown": 0.5},
+        **{"temperature": 1.0, "min_p": 0.02, "divergence": "js"},
+    },
+}
 WEIGHTS = Path("data/recovered/model.safetensors")
-# Runs the stage, keeps every step, and dies in the middle of the run as if the machine had.
+OWN_DIALOGUES = OWN_KINDS["dialogues"]
+CHAT = (
+    "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+# Runs the stage and keeps every step; if asked, dies in the middle of the run as if the machine had.
 KILLED = """
 import os, signal
 from stages import recover
@@ -54,7 +83,7 @@ write = snapshots.write_snapshot
 
 def write_and_die(path, snapshot):
     write(path, snapshot)
-    if len(snapshot.course.losses) == 3:
+    if len(snapshot.course.losses) == 3 and "DIE" in os.environ:
         os.kill(os.getpid(), signal.SIGKILL)
 
 snapshots.write_snapshot = write_and_die
@@ -77,14 +106,24 @@ def project(here: Path, dense_dir: Path) -> Callable[..., Path]:
             masks[f"{layer}/mlp"][width:] = False
         cut(model, masks)
         save_model(model, Path("data/pruned"))
-        make_tiny_tokenizer().save_pretrained("data/pruned")
+        make_tiny_tokenizer_with_chat().save_pretrained("data/pruned")
         measures, proof = Measures(1000, 1500, 5.0), Proof("5", type(model).__name__, 48, 1e-6)
         prune = {"widths": "uniform", "width_multiple": 1, "sites": ["mlp"]}
         rounds = [{**entry, "prune": prune, "sequences": {"news": 2}} for entry in history()]
         card = model_card(read_params(), rounds, 24, measures, measures, Healed("residual", {}), proof)
         Path("data/pruned/README.md").write_text(card, encoding="utf-8")
         generator = torch.Generator().manual_seed(0)
-        rows = random_sequences(("news", "self", "own text"), 24, generator)
+        domains = ["news", "self", "own text"]
+        if "recover.on_policy" in more:
+            domains.append(OWN_DIALOGUES)
+            texts = [to_json(Dialogue(f"What is {n}?", "A number.", True)) for n in range(9)]
+            named = [Document(f"dialogue-{n}", text, chat=True) for n, text in enumerate(texts)]
+            write_documents(Path("data/own/dialogues.parquet"), named)
+        rows = random_sequences(domains, 24, generator)
+        # Each row of dialogues has the end of one and the beginning of the next; the last row is left out.
+        for number, row in enumerate(row for row in rows if row.domain == OWN_DIALOGUES):
+            names = (f"dialogue-{number}", f"dialogue-{number + 1}")
+            rows[rows.index(row)] = replace(row, documents=names)
         write_sequences(Path("data/corpus/recovery.parquet"), rows, {})
         return here
 
@@ -96,6 +135,12 @@ def unproved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Saves the seconds of a fresh process where the checkpoint itself is looked at."""
     proof = Proof("5", "LlamaForCausalLM", 48, 1e-6)
     monkeypatch.setattr(recover, "prove_load", lambda *arguments: proof)
+
+
+def make_tiny_tokenizer_with_chat() -> PreTrainedTokenizerFast:
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.chat_template = CHAT
+    return tokenizer
 
 
 def run() -> Result:
@@ -219,12 +264,13 @@ def test_the_result_has_the_dtype_of_its_source_whatever_it_is_computed_in(
 
 
 @pytest.mark.usefixtures("unproved")
-def test_a_killed_run_goes_on_to_the_same_bits(project: Callable[..., Path]) -> None:
-    project()
+@pytest.mark.parametrize("changes", [{}, ANSWERS], ids=["text", "answers"])
+def test_a_killed_run_goes_on_to_the_same_bits(changes: dict[str, Any], project: Callable[..., Path]) -> None:
+    project(**changes)
     run()
     whole, losses = WEIGHTS.read_bytes(), table("loss")
     WEIGHTS.unlink()
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "DIE": "yes"}
     died = subprocess.run([sys.executable, "-c", KILLED], env=environment, capture_output=True, check=False)
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert not WEIGHTS.exists()
@@ -237,6 +283,90 @@ def test_a_killed_run_goes_on_to_the_same_bits(project: Callable[..., Path]) -> 
     assert WEIGHTS.read_bytes() == whole
     assert table("loss") == losses
     assert not snapshots.SCRATCH.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, ANSWERS], ids=["text", "answers"])
+def test_a_run_killed_under_dvc_goes_on_to_the_same_bits(
+    changes: dict[str, Any], project: Callable[..., Path]
+) -> None:
+    here = project(**changes)
+    assert run().exit_code == 0
+    whole = content(Path("data/recovered"))
+    for made in ("data/recovered", "data/recovery"):
+        shutil.rmtree(made)
+    (here / "stage.py").write_text(KILLED, encoding="utf-8")
+    pipeline = read_yaml(ROOT / "stages/recovering/pipeline.yaml")
+    stage = pipeline["stages"]["recover"]
+    stage |= {"wdir": ".", "cmd": f"{sys.executable} stage.py"}
+    # As it stands, with what is there of it: the code is imported from elsewhere.
+    stage["deps"] = [path for path in stage["deps"] if Path(path).exists()]
+    stage["plots"] = [next(iter(plot)) for plot in stage["plots"]]
+    with (here / "dvc.yaml").open("w", encoding="utf-8") as file:
+        YAML().dump({"stages": {"recover": stage}}, file)
+    dvc(here, "init", "--no-scm", "--quiet")
+    died = dvc(here, "repro", DIE="yes", status=255)
+    assert "goes on" not in died
+    assert "failed to run" in died
+    assert len(list(snapshots.SCRATCH.iterdir())) == 1
+    assert "goes on after step 3 of 5" in dvc(here, "repro")
+    assert content(Path("data/recovered")) == whole
+    assert len(table("loss")) == 5
+    assert "didn't change, skipping" in dvc(here, "repro")
+
+
+def dvc(directory: Path, *command: str, status: int = 0, **environment: str) -> str:
+    return run_command(directory, "dvc", *command, status=status, **environment)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.usefixtures("unproved")
+def test_answers_are_trained_on_and_the_card_says_so(project: Callable[..., Path]) -> None:
+    project(**ANSWERS)
+    result = run()
+    assert result.exit_code == 0, result.output
+    assert " tokens a second, with writing and looks" in result.output
+    fit = json.loads(Path("data/recovered/recovery.json").read_text())
+    assert fit["after"]["all"] < fit["before"]["all"]
+    # Two rows of 24 tokens a step, and two answers with their questions.
+    assert all(tokens > 48 + 2 * len("<user>What is 0?<assistant>") for tokens in fit["course"]["tokens"])
+    card = Path("data/recovered/README.md").read_text(encoding="utf-8")
+    assert "- 2 of each step's 4 sequences were answers that it wrote itself, of 4 tokens at first" in card
+    assert "trained by the Jensen-Shannon divergence" in card
+
+
+def test_questions_of_dialogues_that_are_left_out_are_not_asked(project: Callable[..., Path]) -> None:
+    project(**ANSWERS)
+    rows = read_sequences(Path("data/corpus/recovery.parquet"))
+    found = own_questions(make_tiny_tokenizer_with_chat(), rows, trained=3)
+    texts = [make_tiny_tokenizer().decode(list(ids)) for ids in found.prompts]
+    # Of rows 0 to 3 the last one is left out, and with it dialogues 3 and 4.
+    assert texts == [f"<user>What is {n}?<assistant>" for n in range(3)]
+
+
+@pytest.mark.usefixtures("unproved")
+def test_matrices_of_low_rank_are_part_of_the_weights_in_the_end(project: Callable[..., Path]) -> None:
+    project(recover__weights="low_rank", recover__low_rank={"rank": 4, "targets": ["down_proj"]})
+    result = run()
+    assert result.exit_code == 0, result.output
+    before, after = load_file("data/pruned/model.safetensors"), load_file(WEIGHTS)
+    changed = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
+    assert changed == {f"model.layers.{layer}.mlp.down_proj.weight" for layer in range(3)}
+    fit = json.loads(Path("data/recovered/recovery.json").read_text())
+    assert fit["parameters"] == 3 * 4 * (32 + 32)
+    assert "matrices of rank 4 beside projections" in Path("data/recovered/README.md").read_text("utf-8")
+
+
+@pytest.mark.usefixtures("unproved")
+def test_a_budget_of_minutes_takes_no_more_steps_than_there_are(project: Callable[..., Path]) -> None:
+    project(recover__minutes=60.0)
+    result = run()
+    assert result.exit_code == 0, result.output
+    fit = json.loads(Path("data/recovered/recovery.json").read_text())
+    assert fit["course"]["steps"] == 5
 
 
 def test_a_run_goes_on_from_its_own_snapshot_only(project: Callable[..., Path]) -> None:
@@ -275,7 +405,7 @@ def test_snapshots_are_rare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     ("changes", "environment", "message"),
     [
         ({"compute__device": "sharded"}, {}, "compute.device: sharded: recover needs one device"),
-        ({}, {"WORLD_SIZE": "2"}, "recover: 2 processes; run it as one"),
+        ({}, {"WORLD_SIZE": "2"}, "recover.weights: scales: 2 processes train all weights"),
     ],
 )
 def test_several_devices_or_processes_are_refused(
@@ -291,6 +421,23 @@ def test_several_devices_or_processes_are_refused(
     result = run()
     assert result.exit_code == 1
     assert message in result.output
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unproved")
+def test_two_processes_write_what_one_does(project: Callable[..., Path]) -> None:
+    project(recover__weights="all", recover__batch_size=4, recover__learning_rate=0.001)
+    assert run().exit_code == 0
+    whole, losses = load_file(WEIGHTS), table("loss")
+    for made in ("data/recovered", "data/recovery"):
+        shutil.rmtree(made)
+    under_torchrun(2, "-m", "stages.recover")
+    found = load_file(WEIGHTS)
+    assert found.keys() == whole.keys()
+    assert all(torch.allclose(weight, whole[name], atol=1e-4) for name, weight in found.items())
+    assert [step for step, _ in table("loss")] == [step for step, _ in losses]
+    assert [loss for _, loss in table("loss")] == pytest.approx([loss for _, loss in losses], abs=1e-5)
+    assert not snapshots.SCRATCH.exists()
 
 
 def test_a_pruned_model_that_is_missing_is_one_message(project: Callable[..., Path]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from secateurs.devices.optimizer import adamw, learning_rate_factor
+from secateurs.devices.parallel import processes
 from secateurs.errors import InputError, SettingError
 from secateurs.inference.norms import fused_norms
 from secateurs.recover.budget import Cost, seconds_of, steps_that_fit
@@ -19,6 +20,7 @@ from secateurs.recover.drawing import draws
 from secateurs.recover.low_rank import low_rank
 from secateurs.recover.rollouts import Answer, from_tensor, longest_answer, to_write_with, write_answers
 from secateurs.recover.scales import scaled
+from secateurs.recover.sharding import agreed, whole
 from secateurs.recover.state import copies, restore, take_snapshot
 from secateurs.recover.steps import Pair, add_answers, add_text, left_out_divergences
 from secateurs.recover.training import Check, Course, Questions, Snapshot, Texts
@@ -54,19 +56,21 @@ def recover(
     With `training.minutes` a few steps are tried and timed first, and undone; as many are then made as fit,
     `training.steps` at most, and the learning rate follows its course over these.
 
-    Both models are on one device, in evaluation mode (no dropout), the student in float32; but with `weights:
-    low_rank` its own weights are frozen, so they may be in half precision and shared with the teacher's
-    (sharing.share_equal). `autocast` is the dtype in which the
-    student multiplies matrices, None for float32 (TF32 on CUDA); in that dtype it writes. With a `snapshot`
-    of the same run, the run goes on from there with as many steps as it had planned, on the CPU to the same
-    bits as without the stop. `on_step` is called after each step with a function that takes a snapshot.
-    Raises InputError where a divergence or a gradient is not finite, where settings do not go together, and
-    where there are no questions to answer or no step fits.
+    Both models are on one device, or over the processes of a group (sharding.sharded), in evaluation mode (no
+    dropout), the student in float32; but with `weights: low_rank` its own weights are frozen, so they may be
+    in half precision and shared with the teacher's (sharing.share_equal). `autocast` is the dtype in which
+    the student multiplies matrices, None for float32 (TF32 on CUDA); in that dtype it writes. With a
+    `snapshot` of the same run, the run goes on from there with as many steps as it had planned, on one CPU to
+    the same bits as without the stop. `on_step` is called after each step with a function that takes a
+    snapshot. Raises InputError where a divergence or a gradient is not finite, where settings do not go
+    together, and where there are no questions to answer or no step fits.
     """
     begun = time.monotonic()
     questions = _questions(texts, training)
     pair = Pair(student, teacher, autocast)
-    with _trained(student, training) as weights, fused_norms(student, teacher):
+    # Norms of which each process has a part keep their own code, which runs when they are whole.
+    norms = fused_norms(*((student, teacher) if processes() == 1 else ()))
+    with _trained(student, training) as weights, norms:
         optimizer = adamw(weights.values(), training.learning_rate)
         if snapshot is None:
             first = _check(pair, texts, training, 0)
@@ -79,7 +83,7 @@ def recover(
             if training.minutes is not None and steps:
                 cost = _cost(pair, texts, training, optimizer)
                 left = 60 * training.minutes - (time.monotonic() - begun)
-                steps = steps_that_fit(training, left, cost)
+                steps = agreed(steps_that_fit(training, *agreed((left, cost))))
             course = Course((), (first,), steps)
         else:
             course, best = snapshot.course, restore(weights, optimizer, snapshot)
@@ -94,7 +98,7 @@ def recover(
             now, answers = answers[: training.answers()], answers[training.answers() :]
             rows = _rows(texts, drawn[step])
             loss = _add_gradients(pair, rows, now, training)
-            norm = float(nn.utils.clip_grad_norm_(weights.values(), training.clip))
+            norm = float(whole(nn.utils.clip_grad_norm_(weights.values(), training.clip)))
             _check_finite(norm if math.isfinite(loss) else loss, step, training)
             factor = learning_rate_factor(step, training.steps, training.warmup)
             _update(optimizer, training.learning_rate * factor)
@@ -116,6 +120,7 @@ def _questions(texts: Texts, training: Training) -> Questions | None:
     """The questions that are answered, if any; raises InputError where they or settings are wrong."""
     if problems := training.problems():
         raise SettingError("\n".join(problems))
+    check_processes(training, processes())
     if not training.on_policy.share:
         return None
     if texts.questions is None or not texts.questions.prompts:
@@ -124,6 +129,27 @@ def _questions(texts: Texts, training: Training) -> Questions | None:
             "some, or set it to 0"
         )
     return texts.questions
+
+
+def check_processes(training: Training, count: int) -> None:
+    """Raise SettingError for what so many processes cannot do together."""
+    if count == 1:
+        return
+    if training.weights != "all":
+        raise SettingError(
+            f"recover.weights: {training.weights}: {count} processes train all weights; set it to all, and "
+            "recover.scales_first.steps to 0, or use one process"
+        )
+    if training.on_policy.share:
+        raise SettingError(
+            f"recover.on_policy.share: {training.on_policy.share}: answers are written by one process, and "
+            f"there are {count}; set it to 0, or use one process"
+        )
+    if training.batch_size % count:
+        raise SettingError(
+            f"recover.batch_size: {training.batch_size}: cannot be divided among {count} processes; give a "
+            "multiple"
+        )
 
 
 def _drawn(texts: Texts, training: Training) -> list[list[tuple[str, int]]]:
@@ -163,7 +189,7 @@ def _update(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
 
 
 def _check(pair: Pair, texts: Texts, training: Training, steps: int) -> Check:
-    found = left_out_divergences(pair, texts.left_out, training.micro_batch_size)
+    found = agreed(left_out_divergences(pair, texts.left_out, training.micro_batch_size))
     whole = sum(texts.mixture[domain] for domain in found)
     mean = sum(texts.mixture[domain] * value for domain, value in found.items()) / whole
     return Check(steps, mean, found)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from secateurs.recover.rollouts import Answer, to_tensor
+from secateurs.recover.sharding import like
 from secateurs.recover.training import Course, Snapshot
 
 
@@ -36,11 +37,11 @@ def restore(
     """Put weights and optimizer back as they were; return the weights of the best check."""
     state = {}
     for number, (name, weight) in enumerate(weights.items()):
-        weight.data.copy_(snapshot.tensors[f"weight/{name}"])
+        weight.data.copy_(like(snapshot.tensors[f"weight/{name}"], weight))
         state[number] = {
             "step": torch.tensor(float(len(snapshot.course.losses))),
-            "exp_avg": snapshot.tensors[f"first/{name}"],
-            "exp_avg_sq": snapshot.tensors[f"second/{name}"],
+            "exp_avg": like(snapshot.tensors[f"first/{name}"], weight),
+            "exp_avg_sq": like(snapshot.tensors[f"second/{name}"], weight),
         }
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return {name: snapshot.tensors[f"best/{name}"].to(weight.device) for name, weight in weights.items()}
+    return {name: like(snapshot.tensors[f"best/{name}"], weight) for name, weight in weights.items()}

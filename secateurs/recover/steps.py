@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from secateurs.devices.parallel import own_rows, processes, summed
 from secateurs.devices.precision import tensor_cores
 from secateurs.inference.attention_kernels import many_shapes
 from secateurs.inference.divergence import Kind, divergences, divergences_where
@@ -38,8 +39,10 @@ class Pair:
 def add_text(pair: Pair, rows: Tensor, at_once: int, weight: float) -> float:
     """Add the gradient of weight * the mean divergence on rows to the student's; return that value.
 
-    rows: int64 [count, tokens]; at_once: how many run together.
+    rows: int64 [count, tokens]; at_once: how many run together. Of several processes each runs its own rows,
+    equally many, and the mean of all their gradients is what each adds to its part.
     """
+    rows = own_rows(rows)
     total = torch.zeros((), device=pair.device)
     with tensor_cores():
         for part in rows.to(pair.device).split(at_once):
@@ -47,7 +50,7 @@ def add_text(pair: Pair, rows: Tensor, at_once: int, weight: float) -> float:
                 loss = weight * divergences(pair.student, pair.teacher, part).sum() / len(rows)
             loss.backward()
             total += loss.detach()
-    return float(total)
+    return float(summed(total)) / processes()
 
 
 def add_answers(pair: Pair, answers: Sequence[Answer], tokens: int, kind: Kind, weight: float) -> float:

@@ -24,8 +24,11 @@ from stages.planning.memory_needs import FLOAT, PROGRAM
 TRAINED = 20
 
 
-def recovery_need(params: Params, model: PreTrainedModel, device: str) -> float:
+def recovery_need(params: Params, model: PreTrainedModel, device: str, processes: int = 1) -> float:
     """Bytes of the device at the peak of a recovery as params.yaml has it. device: its type, cpu or cuda.
+
+    processes: how many share decoders and what trains them, with weights: all; each then gathers one layer of
+    either model and the next one.
 
     model: the dense one, on the meta device or with weights. For a dense model of P parameters, D of them in
     the decoder, of b bytes (of compute.dtype on an accelerator, 4 on a CPU), E = P - D, a pruned one with
@@ -55,6 +58,10 @@ def recovery_need(params: Params, model: PreTrainedModel, device: str) -> float:
         "scales": FLOAT * (ends + pruned) + casts,
         "low_rank": each * pruned,
     }[recover.weights] + TRAINED * factors
+    held = each * whole + weights
+    if processes > 1:
+        gathered = 2 * each * (decoder + pruned) / layers
+        held = (each * decoder + TRAINED * pruned) / processes + (each + FLOAT) * ends + gathered
     tokens = recover.micro_batch_size * params.corpus.sequence_length
     active = tokens * layers * (8 * own.hidden_size + 4 * inner) * each + 20 * CHUNK_TOKENS * own.vocab_size
     writing = 0.0
@@ -63,7 +70,7 @@ def recovery_need(params: Params, model: PreTrainedModel, device: str) -> float:
         read = params.sample.dialogues.question.tokens + recover.on_policy.tokens
         writing = copied + recover.on_policy.batch_size * read * layers * 2 * _keys(own) * each
     # What writes is gone when activations come.
-    return float(PROGRAM + 1.1 * (each * whole + weights + max(active, writing)))
+    return float(PROGRAM + 1.1 * (held + max(active, writing)))
 
 
 def trained_beside(recover: Recover, model: PreTrainedModel) -> int:
@@ -100,17 +107,25 @@ def recovery_lines(params: Params, model: PreTrainedModel, machine: Machine) -> 
         need = recovery_need(_with(params, weights=weights), model, machine.device.type)
         chosen = ", as it is set" if weights == params.recover.weights else ""
         yield f"  recover.weights: {weights:<9}{size(need):>10}{chosen}"
+    for processes in (2, 8):
+        need = recovery_need(_with(params, weights="all"), model, machine.device.type, processes)
+        yield f"  {f'... on each of {processes} devices':<26}{size(need):>10}"
 
 
-def check_recovery_memory(params: Params, model: PreTrainedModel, machine: Machine) -> None:
-    """Raise InputError, with the numbers, where a recovery cannot fit in this machine's memory."""
+def check_recovery_memory(
+    params: Params, model: PreTrainedModel, machine: Machine, processes: int = 1
+) -> None:
+    """Raise InputError, with the numbers, where a recovery cannot fit in this machine's memory.
+
+    processes: over so many, each of which has a device like this machine's.
+    """
     kind, recover = machine.device.type, params.recover
-    need = recovery_need(params, model, kind)
+    need = recovery_need(params, model, kind, processes)
     if need <= machine.memory:
         return
     ways: list[dict[str, object]] = [{"micro_batch_size": 1}, {"weights": "low_rank", "micro_batch_size": 1}]
     for way in ways:
-        less = recovery_need(_with(params, **way), model, kind)
+        less = recovery_need(_with(params, **way), model, kind, 1 if "weights" in way else processes)
         if less <= machine.memory:
             changes = ", ".join(f"recover.{key}: {value}" for key, value in way.items())
             remedy = f"{changes} needs {size(less)}"

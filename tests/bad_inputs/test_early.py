@@ -180,6 +180,9 @@ def test_a_stretched_context_counts_from_what_it_was_before(
     ("changes", "message"),
     [
         ({"recover__own__tokens": 512}, f"recover.own.tokens: 512: {LONG}"),
+        ({"recover__own__plain": 0, "recover__on_policy__share": 0.5,
+            "recover__mixture": {"calibration": 0.5, "plain": 0.0, "dialogues": 0.5}},
+            f"recover.on_policy.tokens: 512: with sample.dialogues.question.tokens: 128: {LONG}"),
         ({"recover__own__plain": 0, "sample__dialogues__question__tokens": 193},
             f"sample.dialogues.question.tokens: 193: with sample.dialogues.answer.tokens: 320: {LONG}"),
     ],
@@ -191,7 +194,9 @@ def test_a_recoverys_own_text_fits_the_context(
     dialogues = 4 if "recover__own__plain" in changes else 0
     make_project(
         here,
-        local_params(dense_dir, recover__mixture=shares, **{"recover__own__dialogues": dialogues} | changes),
+        local_params(
+            dense_dir, **{"recover__mixture": shares, "recover__own__dialogues": dialogues} | changes
+        ),
     )
     assert run(model.main).exit_code == 0
     assert said(own_text.main) == P + message

@@ -93,6 +93,21 @@ ZERO = {
         ({"recover.steps": -1}, "recover.steps: -1: "),
         ({"recover.learning_rate": 0}, "recover.learning_rate: 0: "),
         ({"recover.warmup": 1.0}, "recover.warmup: 1.0: Input should be less than 1"),
+        ({"recover.minutes": 0.0}, "recover.minutes: 0.0: "),
+        ({"recover.low_rank.rank": 0}, "recover.low_rank.rank: 0: "),
+        (
+            {"recover.on_policy.share": 0.01},
+            "recover.on_policy.share: 0.01: no sequence of recover.batch",
+        ),
+        (
+            {"recover.on_policy.first_tokens": 600},
+            "recover.on_policy.first_tokens: 600: more than recover.on_policy.tokens: 512",
+        ),
+        (
+            {"recover.on_policy.share": 0.5, "recover.mixture.dialogues": 0.0},
+            "recover.on_policy.share: 0.5: the questions are those of own dialogues, of which "
+            "recover.mixture.dialogues: 0 reads none",
+        ),
         ({"compute.device": "tpu"}, "compute.device: 'tpu': "),
     ],
 )

@@ -1,6 +1,7 @@
 """The memory that a recovery is said to need, and the error where it cannot fit."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -61,6 +62,13 @@ def test_seven_billion_fit_one_card_of_80_by_low_rank_and_not_by_all_weights() -
     assert 120e9 < recovery_need(recovery("all", micro=1), model, "cuda") < 170e9
 
 
+def test_all_weights_of_seven_billion_fit_two_cards_of_80_with_one_sequence_at_a_time() -> None:
+    model, settings = shape(*SEVEN), recovery("all", micro=1)
+    two, eight = (recovery_need(settings, model, "cuda", processes) for processes in (2, 8))
+    assert eight < two < 80 * 2**30
+    check_recovery_memory(settings, model, replace(CARD, memory=80 * 2**30), 2)
+
+
 def test_answers_need_room_for_a_copy_and_its_keys() -> None:
     model = shape(*SEVEN)
     for weights in ("low_rank", "all"):
@@ -72,7 +80,7 @@ def test_answers_need_room_for_a_copy_and_its_keys() -> None:
 
 
 def test_the_plan_says_what_each_choice_needs_and_which_is_set() -> None:
-    head, *lines = recovery_lines(recovery("low_rank"), shape(*SEVEN), CARD)
+    head, *lines, _two, _eight = recovery_lines(recovery("low_rank"), shape(*SEVEN), CARD)
     assert head == "Memory of a recovery (`make recover`), of 80.0 GB here:"
     named = [re.findall(r"^  recover.weights: (\w+) +[\d.]+ GB", line) for line in lines]
     assert named == [["scales"], ["low_rank"], ["all"]]
