@@ -58,8 +58,9 @@ KILLS: list[tuple[str, Callable[[Path], bool], float, bool]] = [
 
 
 def content(folder: Path) -> dict[str, str]:
-    """The hash of every file of a folder, by its path there."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".gitignore")
+    """The hash of every file of a folder, by its path there; notes of the time that stages took left out."""
+    there = (path for path in folder.rglob("*") if path.is_file() and ".times" not in path.parts)
+    files = sorted(path for path in there if path.name != ".gitignore")
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

@@ -76,8 +76,14 @@ _PROCESSOR = ("user", "system", "children_user", "children_system")
 
 
 def read_times() -> list[dict[str, Any]]:
-    """The notes of all stages, of the last time that each one ran, in the order in which they ended."""
-    notes = [json.loads(file.read_text(encoding="utf-8")) for file in TIMES.glob("[!.]*.json")]
+    """The notes of all stages, of the last time that each one ran, in the order in which they ended.
+
+    A note that a crash of the machine left unreadable is as good as none: the next run writes it anew.
+    """
+    notes = []
+    for file in TIMES.glob("[!.]*.json"):
+        with contextlib.suppress(ValueError):
+            notes.append(json.loads(file.read_text(encoding="utf-8")))
     return sorted(notes, key=lambda one: float(one["end"]))
 
 

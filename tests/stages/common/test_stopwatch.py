@@ -96,6 +96,7 @@ def test_the_table_has_a_row_for_each_stage_and_their_sum(
     monkeypatch.chdir(tmp_path)
     write_note("surgery", 200.0, None)
     write_note("model", 100.0, 2.25)
+    (TIMES / "sample.json").write_text("", encoding="utf-8")  # what a crash of the machine may leave
     assert CliRunner().invoke(times.main, []).output.splitlines() == [
         "stage, seconds        DVC     import       load    compute      write        all  processor",
         "model                 2.2        4.0        1.0       20.0        0.5       27.8       40.0",
