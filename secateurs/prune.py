@@ -15,7 +15,7 @@ from secateurs.checkpoints.family_proof import check_proved
 from secateurs.checks import checked
 from secateurs.choose.round import choose
 from secateurs.devices.placement import copied
-from secateurs.families.experts import close_experts, open_experts
+from secateurs.families.fused_experts import close_experts, open_experts
 from secateurs.heal.heal import heal
 from secateurs.heal.healed import Healed
 from secateurs.kinds.kind import Masks

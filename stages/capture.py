@@ -3,7 +3,7 @@
 import click
 
 from secateurs.devices.placement import process_group, resolve_device
-from secateurs.families.experts import open_experts
+from secateurs.families.fused_experts import open_experts
 from secateurs.measure.measure import measure
 from secateurs.progress import counter, is_first
 from secateurs.settings.method import unread_gradients

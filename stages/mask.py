@@ -5,7 +5,7 @@ import click
 from secateurs.choose.round import choose
 from secateurs.choose.target import coarse_steps, decoder_share
 from secateurs.errors import InputError
-from secateurs.families.experts import open_experts
+from secateurs.families.fused_experts import open_experts
 from secateurs.files.json_file import write_json
 from secateurs.kinds.importance import WEIGHT_METRICS
 from secateurs.text.parts import spread

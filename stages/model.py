@@ -3,7 +3,7 @@
 from secateurs.checkpoints.dense import add_processor, load_dense
 from secateurs.checkpoints.family_proof import check_proved
 from secateurs.families.decoder import text_config
-from secateurs.families.experts import close_experts, open_experts
+from secateurs.families.fused_experts import close_experts, open_experts
 from secateurs.files.atomic import atomic
 from secateurs.files.json_file import write_json
 from secateurs.kinds.sites import all_kept_masks, chosen_sites

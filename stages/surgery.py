@@ -11,7 +11,7 @@ from secateurs.checkpoints.saving import in_precision, save_model, save_tokenize
 from secateurs.devices.placement import passing_through, process_group, resolve_device
 from secateurs.evaluation.perplexity import score_domains
 from secateurs.families.decoder import decoder_layers, decoder_parameters
-from secateurs.families.experts import close_experts, open_experts
+from secateurs.families.fused_experts import close_experts, open_experts
 from secateurs.files.atomic import atomic
 from secateurs.files.json_file import write_json
 from secateurs.heal.heal import heal

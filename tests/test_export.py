@@ -16,7 +16,7 @@ from secateurs.checkpoints.dense import load_dense
 from secateurs.checkpoints.gguf_pre_tokenizers import RULES
 from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError, SettingError
-from secateurs.families.experts import close_experts, open_experts
+from secateurs.families.fused_experts import close_experts, open_experts
 from secateurs.gguf.converter import COMPARED, PROGRAM, find_converter
 from secateurs.gguf.gguf_file import Target, write_gguf
 from secateurs.gguf.tokenizer_metadata import write_tokenizer

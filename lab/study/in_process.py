@@ -21,7 +21,7 @@ from secateurs.devices.placement import place
 from secateurs.errors import InputError
 from secateurs.evaluation.perplexity import score_domains
 from secateurs.families.decoder import decoder_parameters
-from secateurs.families.experts import close_experts, open_experts
+from secateurs.families.fused_experts import close_experts, open_experts
 from secateurs.kinds.kind import Masks
 from secateurs.measure.capture import DomainCapture
 from secateurs.prune import prune_model, take_round_of_a_copy

@@ -22,7 +22,7 @@ from transformers.utils import logging
 
 from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError
-from secateurs.families.experts import close_experts, open_experts
+from secateurs.families.fused_experts import close_experts, open_experts
 from secateurs.families.twins import VOCABULARY, auto_class, twin, twin_config
 from secateurs.kinds.kind import Masks, Site
 from secateurs.kinds.registry import kinds

@@ -18,8 +18,8 @@ from secateurs.errors import InputError
 from secateurs.families.attention_heads import heads_of
 from secateurs.families.chains import Refusal, chains_of
 from secateurs.families.decoder import layers_name
-from secateurs.families.experts import OpenExperts, open_experts
 from secateurs.families.family import Family, Layer, Sublayer
+from secateurs.families.fused_experts import OpenExperts, open_experts
 from secateurs.families.hooks import hooked
 from secateurs.families.mixtures import mixtures_of
 from secateurs.families.residual import joined

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from secateurs.families.decoder import text_config
-from secateurs.families.experts import OpenExperts, open_experts
 from secateurs.families.family import Count, Mixture, Sublayer
+from secateurs.families.fused_experts import OpenExperts, open_experts
 from secateurs.families.hooks import hooked
 from secateurs.families.trace import Call
 from secateurs.families.twins import CHOSEN, CHOSEN_GROUPS, EXPERT_GROUPS, EXPERTS

@@ -9,8 +9,8 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from secateurs.families.decoder import text_config
-from secateurs.families.experts import open_experts
 from secateurs.families.family import Sublayer, Width
+from secateurs.families.fused_experts import open_experts
 from secateurs.families.twins import is_width
 
 # Even, because some widths are half of their entry, and rows of 16 bytes, which kernels for experts want.

@@ -2,7 +2,7 @@
 
 A unit owns features of the linear modules that make the channels, and columns of W. It is observed by what
 enters W, and once units are gone W is refitted. A mixture of experts must have been opened
-(families/experts.py), because every channel is taken to be a feature of an nn.Linear.
+(families/fused_experts.py), because every channel is taken to be a feature of an nn.Linear.
 """
 
 from abc import abstractmethod

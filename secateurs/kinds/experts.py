@@ -1,7 +1,7 @@
 """Whole experts of a mixture: their weights, their rows of the router, and all else that there is for each.
 
 Layers keep equally many, which the config says in one number. Experts that share all tokens stay, and so do
-as many as a token is given to. A mixture must have been opened (families/experts.py).
+as many as a token is given to. A mixture must have been opened (families/fused_experts.py).
 """
 
 import copy
@@ -19,8 +19,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 from secateurs.devices.parallel import summed
 from secateurs.families.decoder import decoder_layers, text_config
 from secateurs.families.discover import family_of
-from secateurs.families.experts import OpenExperts
 from secateurs.families.family import Family, Mixture
+from secateurs.families.fused_experts import OpenExperts
 from secateurs.families.mixtures import knowing, number_of
 from secateurs.kinds.channels import ChannelSite
 from secateurs.kinds.importance import taken

@@ -25,7 +25,7 @@ def measure(
 ) -> dict[str, DomainCapture]:
     """Cut the dense model, in place, by the masks of the round before, and take a round's statistics of it.
 
-    model: its experts opened (families.experts). text: all calibration text; the round reads its part.
+    model: its experts opened (families.fused_experts). text: all calibration text; the round reads its part.
     `on_sequences` is called with the number of sequences of each batch done. With `mask.left_out`, what the
     cut model has lost is taken too. Returns captures by domain, over the dense model's features. Raises
     InputError where an activation or a loss is not finite.

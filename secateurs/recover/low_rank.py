@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from secateurs.errors import SettingError
 from secateurs.families.decoder import layers_name
-from secateurs.families.experts import close_experts, open_experts
+from secateurs.families.fused_experts import close_experts, open_experts
 from secateurs.settings.recovery import LowRank
 
 

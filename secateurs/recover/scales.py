@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from secateurs.families.experts import close_experts, open_experts
+from secateurs.families.fused_experts import close_experts, open_experts
 from secateurs.families.hooks import hooked
 from secateurs.kinds.channels import ChannelSite, output_projection
 from secateurs.kinds.sites import sites_of

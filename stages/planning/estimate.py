@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from secateurs.choose.target import decoder_share, whole_parameters
 from secateurs.evaluation.cost import macs_per_token
 from secateurs.families.decoder import decoder_layers, decoder_parameters, text_config
-from secateurs.families.experts import open_experts
+from secateurs.families.fused_experts import open_experts
 from secateurs.kinds.sites import sites_of
 from secateurs.settings.sources import DIALOGUE_DOMAIN, SELF_DOMAIN
 from stages.params.file import Params

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from secateurs.choose.target import decoder_share
 from secateurs.families.decoder import decoder_layers, decoder_parameters, text_config
-from secateurs.families.experts import open_experts
+from secateurs.families.fused_experts import open_experts
 from secateurs.inference.loss import CHUNK_TOKENS
 from secateurs.kinds.sites import sites_of
 from stages.params.file import Params

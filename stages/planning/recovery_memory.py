@@ -10,7 +10,7 @@ from secateurs.choose.target import decoder_share, whole_parameters
 from secateurs.errors import InputError
 from secateurs.evaluation.units import size
 from secateurs.families.decoder import decoder_layers, decoder_parameters, text_config
-from secateurs.families.experts import open_experts
+from secateurs.families.fused_experts import open_experts
 from secateurs.inference.loss import CHUNK_TOKENS
 from secateurs.kinds.channels import ChannelSite, output_projection
 from secateurs.kinds.sites import sites_of

@@ -15,7 +15,7 @@ from secateurs.choose.target import (
 )
 from secateurs.choose.weight_bytes import weight_bytes
 from secateurs.families.decoder import decoder_parameters
-from secateurs.families.experts import open_experts
+from secateurs.families.fused_experts import open_experts
 from secateurs.vocabulary.embedding_rows import vocabulary_rows
 from stages.params.file import Params
 

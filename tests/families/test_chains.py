@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from secateurs.families.chains import Chain, Refusal, chains_of
-from secateurs.families.experts import open_experts
+from secateurs.families.fused_experts import open_experts
 from secateurs.families.trace import Call
 
 HIDDEN, WIDTH = 6, 8

@@ -15,7 +15,7 @@ from secateurs.checkpoints.loading import load_model
 from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_layers, decoder_parameters
-from secateurs.families.experts import close_experts, open_experts
+from secateurs.families.fused_experts import close_experts, open_experts
 from secateurs.heal.layers import HealingText, cut_and_heal
 from secateurs.kinds.channels import ChannelSite, output_projection
 from secateurs.kinds.depth import depth_site

@@ -22,7 +22,7 @@ from secateurs.checkpoints.loading import load_model
 from secateurs.checkpoints.processor import copy_processor
 from secateurs.checkpoints.saving import save_model
 from secateurs.families.decoder import decoder_layers, text_config
-from secateurs.families.experts import close_experts, open_experts
+from secateurs.families.fused_experts import close_experts, open_experts
 from secateurs.heal.layers import HealingText, cut_and_heal
 from secateurs.kinds.sites import sites_of
 from secateurs.settings.pruning import Surgery

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateurs.errors import InputError
-from secateurs.families.experts import close_experts
+from secateurs.families.fused_experts import close_experts
 from secateurs.heal.healed import Healed
 from secateurs.heal.layers import HealingText, cut_and_heal
 from secateurs.kinds.sites import all_kept_masks

@@ -17,7 +17,7 @@ from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
 from secateurs.families.examples import example_config
-from secateurs.families.experts import close_experts, open_experts
+from secateurs.families.fused_experts import close_experts, open_experts
 from secateurs.families.twins import twin
 from secateurs.kinds.experts import KIND
 from secateurs.kinds.kind import Masks

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from secateurs.families.experts import open_experts
+from secateurs.families.fused_experts import open_experts
 from secateurs.kinds.channels import ChannelSite, output_projection
 from secateurs.kinds.sites import sites_of
 from secateurs.recover.scales import scaled

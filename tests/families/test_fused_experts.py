@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from secateurs.families.examples import example_config
-from secateurs.families.experts import OpenExperts, close_experts, open_experts
+from secateurs.families.fused_experts import OpenExperts, close_experts, open_experts
 from secateurs.families.twins import twin, twin_config
 
 # Concatenated, interleaved with biases, transposed, called sorted, without gates, with a gate of their own.
