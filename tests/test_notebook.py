@@ -17,10 +17,13 @@ def code(notebook: Any) -> list[Any]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_it_is_committed_without_outputs() -> None:
+def test_it_is_committed_as_one_run_left_it_and_small() -> None:
     cells = code(nbformat.read(FILE, as_version=4))
-    assert len(cells) > 5
-    assert all(not cell.outputs and cell.execution_count is None for cell in cells)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    shown = [one for cell in cells for one in cell.outputs]
+    assert sum("image/png" in one.get("data", {}) for one in shown) == 2
+    assert all(one.get("name") != "stderr" and one.output_type != "error" for one in shown)
+    assert FILE.stat().st_size < 150_000
 
 
 @pytest.fixture(scope="module")
