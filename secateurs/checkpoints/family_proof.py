@@ -77,6 +77,11 @@ def _prove(small: PretrainedConfig, name: str) -> None:
     if all(bool(mask.all()) for mask in masks.values()):
         raise InputError(f"no layer has more than one of its {kinds()[name].unit} in a group")
     dense, expected = _logits(model, ids), _masked(model, sites, masks, ids)
+    if not bool(dense.isfinite().all()):
+        raise InputError(
+            "what a small model of it computes is not finite; correct the numbers of its rope, norms and "
+            "scales"
+        )
     if _apart(expected, dense) < OTHER:
         raise InputError("it hardly changes what a small model of it computes, so that nothing is shown")
     tied, writes = _is_tied(model), _writes_the_same(model, ids)

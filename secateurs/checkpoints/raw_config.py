@@ -37,6 +37,8 @@ def check_raw(config: Mapping[str, Any]) -> None:
             raise InputError(f"{CONFIG}: {key!r}: {value!r:.60}: has control characters; fetch it again")
         if name in {"dtype", "torch_dtype"} and not _is_dtype(value):
             raise InputError(f"{CONFIG}: {key}: {value!r:.60}: must be one of {', '.join(DTYPES)}")
+        if name == "model_type" and not isinstance(value, str):
+            raise InputError(f"{CONFIG}: {key}: {value!r:.60}: must be the name of a family; fetch it again")
         if not isinstance(value, int) or isinstance(value, bool):
             continue
         most = _MOST_COUNTED if _COUNTS.fullmatch(name) else _MOST if _SIZES.fullmatch(name) else None
@@ -62,9 +64,7 @@ def check_inside(where: str, name: str) -> None:
 
 
 def _is_dtype(value: Any) -> bool:
-    if value is None or isinstance(value, Mapping):
-        return True
-    return isinstance(value, str) and value.removeprefix("torch.") in DTYPES
+    return value is None or (isinstance(value, str) and value.removeprefix("torch.") in DTYPES)
 
 
 def _entries(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -27,6 +27,8 @@ PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 _MISTRALS = "consolidated.safetensors"
 # Of each format: the file with all weights, the index of several files, and which files are of the format.
 _FORMATS = ((WEIGHTS, INDEX, "*.safetensors"), (PICKLE, PICKLE_INDEX, "pytorch_model*.bin"))
+# What safetensors calls the numbers that weights may be.
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 # What other programs read: TensorFlow, Flax, Rust, ONNX, Meta's own, llama.cpp.
 _OTHERS = frozenset({".h5", ".msgpack", ".ot", ".onnx", ".pth", ".gguf"})
 
@@ -60,6 +62,29 @@ def check_parts(folder: Path, config: Mapping[str, Any]) -> None:
         )
     if not (folder / main).is_file():
         raise InputError("it holds no weights; put model.safetensors beside the config")
+    for name in sorted(read):
+        if name.endswith(".safetensors"):
+            _check_header(folder / name)
+
+
+def _check_header(path: Path) -> None:
+    """Raise InputError where a file is cut short or damaged, or holds weights that are no numbers to prune.
+
+    Integers would be read as the numbers that they are not: what scales them is elsewhere, or nowhere.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = list(file.keys())
+            kinds = {name: file.get_slice(name).get_dtype() for name in names}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path.name}: damaged ({error}); fetch it again") from None
+    for name, kind in kinds.items():
+        # Buffers, which are no weights, may be what they like.
+        if name.endswith(".weight") and kind not in _FLOATS:
+            raise InputError(
+                f"{path.name}: {name}: {kind}, no floating-point numbers, as in quantised weights, which "
+                "cannot be cut; give the checkpoint in bfloat16, float16 or float32"
+            )
 
 
 def is_read(folder: Path, name: str) -> bool:

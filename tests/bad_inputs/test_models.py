@@ -19,6 +19,11 @@ from tests.tiny import make_tiny_model
 
 START = "params.yaml: model.path: model: "
 WEIGHTS, CONFIG, INDEX = "model.safetensors", "config.json", "model.safetensors.index.json"
+UP = "model.layers.0.mlp.up_proj.weight"
+NO_FLOATS = (
+    "no floating-point numbers, as in quantised weights, which cannot be cut; give the checkpoint in bfloat16, "
+    "float16 or float32"
+)
 PART = "model-00001-of-00006.safetensors"
 ADAPTER = json.dumps({"peft_type": "LORA", "base_model_name_or_path": "some/base"}).encode()
 BIN = (
@@ -64,6 +69,35 @@ def parts(change: Callable[[Path], object]) -> Callable[[Path], None]:
         change(folder)
 
     return save
+
+
+def changed(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """Change tensors of the weights, by name."""
+
+    def save(folder: Path) -> None:
+        tensors = load_file(folder / WEIGHTS)
+        change(tensors)
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+    return save
+
+
+def as_kind(dtype: torch.dtype) -> Callable[[Path], None]:
+    return changed(lambda tensors: tensors.update({UP: tensors[UP].to(dtype)}))
+
+
+def one_weight(value: float) -> Callable[[Path], None]:
+    return changed(lambda tensors: tensors[UP].view(-1)[3].fill_(value))
+
+
+def one_more(name: str) -> Callable[[Path], None]:
+    return changed(lambda tensors: tensors.update({name: torch.ones(1)}))
+
+
+def says_twice(folder: Path) -> None:
+    text = (folder / CONFIG).read_text(encoding="utf-8")
+    again = text.replace('"hidden_size": 32', '"hidden_size": 32,\n  "hidden_size": 64')
+    (folder / CONFIG).write_text(again, encoding="utf-8")
 
 
 def other_shape(folder: Path) -> None:
@@ -160,8 +194,47 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
     "no tokenizer": (files(tokenizer__json=None),
         "it holds no tokenizer; put tokenizer.json, or tokenizer.model, beside the weights"),
     "weights cut short": (half_the_weights,
-        "cannot be loaded: a .safetensors file of it is damaged (Error while deserializing header: incomplete "
-        "metadata, file not fully covered); fetch it again"),
+        "model.safetensors: damaged (Error while deserializing header: incomplete metadata, file not fully covered); "
+        "fetch it again"),
+    "weights of no length": (files(model__safetensors=b""),
+        "model.safetensors: damaged (Error while deserializing header: header too small); fetch it again"),
+    "a header longer than its file": (files(model__safetensors=b"\x00\x00\x00\x00\x00\x01\x00\x00{}"),
+        "model.safetensors: damaged (Error while deserializing header: header too large); fetch it again"),
+    "a header of no JSON": (files(model__safetensors=b"\x05" + bytes(7) + b"[[[[["),
+        "model.safetensors: damaged (Error while deserializing header: invalid JSON in header: invalid type: sequence, "
+        "expected struct HashMetadata at line 1 column 0); fetch it again"),
+    "integers for weights": (as_kind(torch.int8), f"model.safetensors: {UP}: I8, {NO_FLOATS}"),
+    "truths for weights": (as_kind(torch.bool), f"model.safetensors: {UP}: BOOL, {NO_FLOATS}"),
+    "complex weights": (as_kind(torch.complex64), f"model.safetensors: {UP}: C64, {NO_FLOATS}"),
+    "a weight that is no number": (one_weight(float("nan")), f"weights are not finite: {UP}"),
+    "an infinite weight": (one_weight(float("inf")), f"weights are not finite: {UP}"),
+    "a scale beside a weight": (one_more("model.layers.0.mlp.up_proj.weight_scale"),
+        "its config does not tell of weights in its files: model.layers.0.mlp.up_proj.weight_scale; without them it "
+        "would be another model"),
+    "a folder for weights": (after(files(model__safetensors=None), lambda folder: (folder / WEIGHTS).mkdir()),
+        "it holds no weights; put model.safetensors beside the config"),
+    "a config that leads to itself": (
+        after(files(config__json=None), lambda folder: (folder / CONFIG).symlink_to(CONFIG)),
+        "there is no config.json in it; give the folder that transformers saved"),
+    "a config that says a size twice": (says_twice,
+        "weights have other shapes than its config tells: model.embed_tokens.weight [258, 32], not [258, 64], "
+        "model.layers.0.input_layernorm.weight [32], not [64], model.layers.0.mlp.down_proj.weight [32, 48], not "
+        "[64, 48] and 26 more"),
+    "a mapping for a dtype": (config(dtype={"": "float32"}), f"config.json: dtype: {{'': 'float32'}}: {FLOATS}"),
+    "a dtype of safetensors": (config(dtype="F32"), f"config.json: dtype: 'F32': {FLOATS}"),
+    "a list for a family": (config(model_type=["llama"]),
+        "config.json: model_type: ['llama']: must be the name of a family; fetch it again"),
+    "a number for a family": (config(model_type=5), "config.json: model_type: 5: must be the name of a family; fetch it again"),
+    "layers by halves": (config(num_hidden_layers=3.0),
+        "cannot be loaded: config.json: TypeError: Field 'num_hidden_layers' expected int, got float (value: 3.0)"),
+    "heads that do not divide": (config(num_attention_heads=5),
+        "cannot be loaded: config.json: ValueError: The hidden size (32) is not a multiple of the number of attention "
+        "heads (5)."),
+    "a base of angles in words": (config(rope_parameters={"rope_type": "default", "rope_theta": "1e4"}),
+        "config.json: model_type: llama: a small model of it does not run: unsupported operand type(s) for ** or pow(): "
+        "'str' and 'Tensor'"),
+    "an unknown rope": (config(rope_parameters={"rope_type": "mystery", "rope_theta": 1e4}),
+        "config.json: model_type: llama: a small model of it does not run: 'mystery'"),
     "a pointer for weights": (files(model__safetensors=POINTER),
         "model.safetensors: a pointer of Git LFS, not the file itself; run `git lfs pull` in its repository"),
     "a pointer for a tokenizer": (files(tokenizer__json=POINTER),
