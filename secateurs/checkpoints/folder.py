@@ -20,6 +20,14 @@ _OBJECTS = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "generation_config.json"),
 )
+_TOKENIZER_CONFIG, _TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
+# Of the tokenizer's config: what a value may be.
+_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "model_max_length": ((int, float), "a number"),
+    "tokenizer_class": ((str,), "the name of a class"),
+    "chat_template": ((str, list, dict), "a template"),
+    "added_tokens_decoder": ((dict,), "a mapping of tokens"),
+}
 # Any one of them makes a tokenizer.
 _TOKENIZERS = (
     *("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
@@ -29,6 +37,10 @@ _TOKENIZERS = (
 
 def check_folder(folder: Path) -> None:
     """Raise InputError where a local folder is no checkpoint of plain weights that transformers can open."""
+    lost = sorted(path.name for path in folder.iterdir() if path.is_symlink() and not path.exists())
+    if lost:
+        # As a cache of the hub leaves them, from which files were deleted.
+        raise InputError(f"{lost[0]}: a link to nothing; fetch it again, or remove it")
     for file in sorted(path for path in folder.iterdir() if path.is_file() and is_read(folder, path.name)):
         with file.open("rb") as stream:
             if is_pointer(stream.read(64)):
@@ -43,6 +55,9 @@ def check_folder(folder: Path) -> None:
         check_named_files(name, content)
     config = read[CONFIG]
     check_raw(config)
+    _check_tokenizer_config(read.get(_TOKENIZER_CONFIG, {}))
+    if (folder / _TEMPLATE).is_file():
+        decode(_TEMPLATE, (folder / _TEMPLATE).read_bytes())
     if "auto_map" in config and not _is_known(config.get("model_type")):
         raise InputError(
             f"{CONFIG}: model_type: {config.get('model_type')}: not known to transformers, and code that "
@@ -50,8 +65,16 @@ def check_folder(folder: Path) -> None:
         )
     check_config(config)
     check_parts(folder, config)
-    if not any((folder / name).exists() for name in _TOKENIZERS):
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
         raise InputError("it holds no tokenizer; put tokenizer.json, or tokenizer.model, beside the weights")
+
+
+def _check_tokenizer_config(content: Mapping[str, Any]) -> None:
+    """Raise InputError for a value that transformers takes as it is, and fails at later or elsewhere."""
+    for key, (kinds, wanted) in _KINDS.items():
+        value = content.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+            raise InputError(f"{_TOKENIZER_CONFIG}: {key}: {value!r:.60}: must be {wanted}; correct it")
 
 
 def _read_object(file: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ _MOST_COUNTED, _MOST = 10_000, 2**31 - 1
 _NEEDED = frozenset(
     {
         *("hidden_size", "intermediate_size", "vocab_size", "num_hidden_layers"),
-        *("num_attention_heads", "num_key_value_heads"),
+        *("num_attention_heads", "num_key_value_heads", "max_position_embeddings", "head_dim"),
     }
 )
 # Files that transformers opens in a folder because another one names them.

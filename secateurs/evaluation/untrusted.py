@@ -70,6 +70,9 @@ def numbers(tree: Any) -> tuple[dict[str, Any], list[str]]:
         if count >= MOST_ENTRIES:
             left_out.append("all further ones")
             break
+        if isinstance(value, Mapping) and not value:
+            # A group of nothing: the accuracy of a run without tasks.
+            continue
         if not _is_number(value):
             left_out.append(name)
             continue

@@ -158,6 +158,14 @@ def index_that_names(part: str) -> Callable[[Path], None]:
     return parts(change)
 
 
+def tokenizer_config(**changes: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / "tokenizer_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+    return change
+
+
 def tokenizer_files(*names: str) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         path = folder / "tokenizer_config.json"
@@ -215,7 +223,13 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
         "it holds no weights; put model.safetensors beside the config"),
     "a config that leads to itself": (
         after(files(config__json=None), lambda folder: (folder / CONFIG).symlink_to(CONFIG)),
-        "there is no config.json in it; give the folder that transformers saved"),
+        "config.json: a link to nothing; fetch it again, or remove it"),
+    "weights that a cache has lost": (
+        after(files(model__safetensors=None), lambda folder: (folder / WEIGHTS).symlink_to("../blobs/gone")),
+        "model.safetensors: a link to nothing; fetch it again, or remove it"),
+    "a folder for a tokenizer": (
+        after(files(tokenizer__json=None), lambda folder: (folder / "tokenizer.json").mkdir()),
+        "it holds no tokenizer; put tokenizer.json, or tokenizer.model, beside the weights"),
     "a config that says a size twice": (says_twice,
         "weights have other shapes than its config tells: model.embed_tokens.weight [258, 32], not [258, 64], "
         "model.layers.0.input_layernorm.weight [32], not [64], model.layers.0.mlp.down_proj.weight [32, 48], not "
@@ -225,6 +239,21 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a list for a family": (config(model_type=["llama"]),
         "config.json: model_type: ['llama']: must be the name of a family; fetch it again"),
     "a number for a family": (config(model_type=5), "config.json: model_type: 5: must be the name of a family; fetch it again"),
+    "a length in words": (tokenizer_config(model_max_length="many"),
+        "tokenizer_config.json: model_max_length: 'many': must be a number; correct it"),
+    "a number for a template": (tokenizer_config(chat_template=3),
+        "tokenizer_config.json: chat_template: 3: must be a template; correct it"),
+    "a list for a class": (tokenizer_config(tokenizer_class=["a"]),
+        "tokenizer_config.json: tokenizer_class: ['a']: must be the name of a class; correct it"),
+    "a list of added tokens": (tokenizer_config(added_tokens_decoder=[1]),
+        "tokenizer_config.json: added_tokens_decoder: [1]: must be a mapping of tokens; correct it"),
+    "a template in latin-1": (lambda folder: (folder / "chat_template.jinja").write_bytes(b"d\xe9j\xe0"),
+        "chat_template.jinja:1: not UTF-8 text: invalid continuation byte; save the file as UTF-8"),
+    "heads of no size": (config(head_dim=0), "config.json: head_dim: 0: must be 1 or more; correct it"),
+    "no context": (config(max_position_embeddings=0),
+        "config.json: max_position_embeddings: 0: must be 1 or more; correct it"),
+    "an epsilon in words": (config(rms_norm_eps="1e-6"),
+        "cannot be loaded: config.json: TypeError: Field 'rms_norm_eps' expected float, got str (value: '1e-6')"),
     "layers by halves": (config(num_hidden_layers=3.0),
         "cannot be loaded: config.json: TypeError: Field 'num_hidden_layers' expected int, got float (value: 3.0)"),
     "heads that do not divide": (config(num_attention_heads=5),

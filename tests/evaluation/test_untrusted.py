@@ -86,3 +86,7 @@ def test_a_comment_never_holds_more_than_it_may() -> None:
     for what in ("settings", "measures", "figures"):
         assert f"more {what} are left out, because a comment holds no more." in text
     assert "3000 measures worse" in text
+
+
+def test_a_group_of_nothing_is_no_entry_that_is_left_out() -> None:
+    assert numbers({"dense": {"accuracy": {}, "parameters": 3}}) == ({"dense": {"parameters": 3}}, [])
