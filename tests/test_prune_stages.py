@@ -329,20 +329,23 @@ def test_scores_add_up_over_the_rounds(project: Callable[..., Path]) -> None:
     assert all(torch.allclose(last[name], 3 * first[name]) for name in first)
 
 
-def two_processes(*stage: str) -> None:
-    """Run a stage as two processes."""
-    printed = under_torchrun(2, "-m", *stage)
+def as_processes(count: int, *stage: str) -> None:
+    """Run a stage as so many processes."""
+    printed = under_torchrun(count, "-m", *stage)
     assert printed.count(stage[0].split(".")[1]) == 1, "one process alone prints the summary"
 
 
 @pytest.mark.usefixtures("quick_programs")
-def test_two_processes_say_what_one_does(project: Callable[..., Path]) -> None:
-    """Three sequences a domain, so that the shares are of different size."""
+@pytest.mark.parametrize(
+    "processes", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(4, marks=pytest.mark.slow)]
+)
+def test_several_processes_say_what_one_does(processes: int, project: Callable[..., Path]) -> None:
+    """Three sequences a domain, so that the shares are of different size, or one has none."""
     directory = project(capture__sequences=3, prune__sites=["mlp", "attention"])
     run_all()
     one = read_captures(directory / "data/rounds/r1/statistics.safetensors")
     weights = load_file(directory / "data/pruned/model.safetensors")
-    two_processes("stages.capture", "r1")
+    as_processes(processes, "stages.capture", "r1")
     two = read_captures(directory / "data/rounds/r1/statistics.safetensors")
     for domain, capture_of_one in one.items():
         assert two[domain].loss == pytest.approx(capture_of_one.loss, rel=1e-6)
@@ -352,7 +355,7 @@ def test_two_processes_say_what_one_does(project: Callable[..., Path]) -> None:
                 found = two[domain].statistics[site][name]
                 assert torch.allclose(found, values, rtol=1e-4, atol=1e-12), (domain, site, name)
     chosen = read_json(directory / "data/pruned/healing.json")
-    two_processes("stages.surgery")
+    as_processes(processes, "stages.surgery")
     again = read_json(directory / "data/pruned/healing.json")
     assert again["method"] == chosen["method"]
     assert again["divergences"] == pytest.approx(chosen["divergences"], rel=1e-3)
