@@ -18,6 +18,7 @@ from secateurs.inference.norms import fused_norms
 from secateurs.recover.budget import Cost, seconds_of, steps_that_fit
 from secateurs.recover.drawing import draws
 from secateurs.recover.low_rank import low_rank
+from secateurs.recover.rerunning import rerunning
 from secateurs.recover.rollouts import Answer, from_tensor, longest_answer, to_write_with, write_answers
 from secateurs.recover.scales import scaled
 from secateurs.recover.sharding import agreed, whole
@@ -70,7 +71,8 @@ def recover(
     pair = Pair(student, teacher, autocast)
     # Norms of which each process has a part keep their own code, which runs when they are whole.
     norms = fused_norms(*((student, teacher) if processes() == 1 else ()))
-    with _trained(student, training) as weights, norms:
+    again = rerunning(student, training.checkpointing)
+    with _trained(student, training) as weights, norms, again:
         optimizer = adamw(weights.values(), training.learning_rate)
         if snapshot is None:
             first = _check(pair, texts, training, 0)

@@ -76,6 +76,7 @@ class Training(Group):
     minutes: of wall time, in which the training chooses how many of the steps it makes; None: all of them.
     batch_size: sequences of a step.
     micro_batch_size: how many of them run at once; their gradients are added up.
+    checkpointing: whether a backward pass runs each decoder layer again (rerunning.rerunning).
     learning_rate: at its peak.
     warmup: the fraction of the steps over which the learning rate rises to its peak.
     clip: the largest norm of a gradient.
@@ -91,6 +92,7 @@ class Training(Group):
     on_policy: OnPolicy
     batch_size: Positive
     micro_batch_size: Positive
+    checkpointing: bool = False
     learning_rate: Annotated[float, Field(gt=0)]
     warmup: Annotated[float, Field(ge=0, lt=1)]
     clip: Annotated[float, Field(gt=0)]

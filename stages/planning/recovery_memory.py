@@ -39,7 +39,8 @@ def recovery_need(params: Params, model: PreTrainedModel, device: str, processes
         + 4 E + 20 d + 2 d                      weights all; 2 d: casts to half precision, on an accelerator
         + 4 (E + d) + 20 F + 2 d                scales
         + d b + 20 F                            low_rank: embeddings and head are the dense model's
-        + T L (8 h + 4 f) b + 20 C V            activations of L layers of hidden size h and widest site f
+        + T L (8 h + 4 f) b + 20 C V            activations of L layers of hidden size h and widest site f;
+                                                with checkpointing T (L h + 8 h + 4 f) b
         + 2 (E + d) or d b, and keys and values while answers are written, a copy that writes
 
     A tenth comes on top for what allocators keep, and the program itself. Estimated, not measured.
@@ -63,7 +64,9 @@ def recovery_need(params: Params, model: PreTrainedModel, device: str, processes
         gathered = 2 * each * (decoder + pruned) / layers
         held = (each * decoder + TRAINED * pruned) / processes + (each + FLOAT) * ends + gathered
     tokens = recover.micro_batch_size * params.corpus.sequence_length
-    active = tokens * layers * (8 * own.hidden_size + 4 * inner) * each + 20 * CHUNK_TOKENS * own.vocab_size
+    inside = 8 * own.hidden_size + 4 * inner
+    kept = layers * own.hidden_size + inside if recover.checkpointing else layers * inside
+    active = tokens * kept * each + 20 * CHUNK_TOKENS * own.vocab_size
     writing = 0.0
     if recover.on_policy.share:
         copied = (each * pruned if recover.weights == "low_rank" else 2 * (ends + pruned)) if half else 0.0
@@ -123,11 +126,12 @@ def check_recovery_memory(
     need = recovery_need(params, model, kind, processes)
     if need <= machine.memory:
         return
-    ways: list[dict[str, object]] = [{"micro_batch_size": 1}, {"weights": "low_rank", "micro_batch_size": 1}]
+    small: dict[str, object] = {"micro_batch_size": 1, "checkpointing": True}
+    ways: list[dict[str, object]] = [{"micro_batch_size": 1}, small, {"weights": "low_rank", **small}]
     for way in ways:
         less = recovery_need(_with(params, **way), model, kind, 1 if "weights" in way else processes)
         if less <= machine.memory:
-            changes = ", ".join(f"recover.{key}: {value}" for key, value in way.items())
+            changes = ", ".join(f"recover.{key}: {str(value).lower()}" for key, value in way.items())
             remedy = f"{changes} needs {size(less)}"
             break
     else:

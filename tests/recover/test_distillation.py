@@ -217,6 +217,17 @@ def test_small_batches_add_up_to_the_whole_one() -> None:
     assert all(torch.allclose(ours, theirs, atol=1e-4) for ours, theirs in pairs)
 
 
+@pytest.mark.parametrize("training", [TRAINING, SCALES], ids=["all", "scales"])
+def test_layers_that_run_again_train_to_the_same_weights(training: Training) -> None:
+    teacher = make_tiny_model()
+    one, other = pruned(teacher), pruned(teacher)
+    course = run(one, teacher, training)
+    forward = other.model.layers[0].forward
+    assert run(other, teacher, training.changed(checkpointing=True)) == course
+    assert same_weights(one, other)
+    assert other.model.layers[0].forward == forward
+
+
 def test_the_parameters_that_are_trained_are_counted() -> None:
     student = pruned(make_tiny_model())
     before = copy.deepcopy(student)
