@@ -27,9 +27,11 @@ No list is kept by hand: `python -m stages.families` writes this page. For each 
 of an [example config](../secateurs/families/examples.py) is built. Its channels and heads are
 [found](../secateurs/families/discover.py) by what depends on what. A kind counts as pruned once cutting
 half of its units is [proved](../secateurs/checkpoints/family_proof.py): the cut model computes what the
-masked one does (of experts, one whose router gives them minus infinity), the stock class loads what is
-saved, embeddings stay tied, and text comes out the same with the cache as without. Your own config is proved
-in the same way before anything runs; `python -m stages.plan` says what was found in it.
+masked one does (of experts, one whose router gives them minus infinity), what is saved loads,
+embeddings stay tied, and text comes out the same with the cache as without. The stock class loads it, but
+where it fixes the width of its mlp (BLOOM, MPT, GPT-NeoX Japanese): there a modelling file comes with it.
+Your own config is proved in the same way before anything runs; `python -m stages.plan` says what was found
+in it.
 
 **{mlp} of {count} are pruned by channels of mlps or experts**, {attention} by KV groups, {query_heads}
 by query heads (a model whose KV groups have one query head each, as some examples have, has none to give),

@@ -4,7 +4,8 @@ What was found in a family (families/discover.py) is believed once cutting it on
 
 - the cut model computes what the whole one computes with the same units masked: their channels set to 0,
   the router's logits of experts to minus infinity,
-- what is saved is loaded by the stock class from its files, and computes the same,
+- what is saved is loaded from its files, by the stock class where its config can tell the sizes, and
+  computes the same,
 - embeddings and head are tied as they were,
 - it writes the same text with its cache as without, if the whole model does.
 """
@@ -90,7 +91,9 @@ def _prove(small: PretrainedConfig, name: str) -> None:
     finish(close_experts(model), masks)
     with TemporaryDirectory(prefix="secateurs-") as scratch:
         save_model(model, Path(scratch))
-        loaded = auto_class(small).from_pretrained(scratch, local_files_only=True).eval()
+        # Code of its own is what was just written.
+        options = {"local_files_only": True, "trust_remote_code": True}
+        loaded = auto_class(small).from_pretrained(scratch, **options).eval()
     _same(_logits(loaded, ids), expected, "a small model of it, cut and loaded, computes something else")
     if _is_tied(loaded) != tied:
         raise InputError("a small model of it, cut and loaded, does not tie embeddings and head as before")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import transformers
 
+from secateurs.families.family import LINEAR_SIZES
+
 MODELLING_FILE = "modeling_pruned.py"
 
 # A stock class builds every layer from the config's own (dense) numbers; the mixin then replaces each layer
@@ -45,7 +47,7 @@ from transformers import {base}, {body}
             for key, value in sizes.get(index, {{}}).items():
                 setattr(resized, key, value)
             layers[index] = type(layer)(resized, index)
-{removal}        config.per_layer_config = sizes
+{resizing}{removal}        config.per_layer_config = sizes
         self.post_init()
 
     def set_attn_implementation(self, *arguments, **options):
@@ -79,6 +81,13 @@ class NoAttention(torch.nn.Module):
 
 
 """
+# Only where a class makes some linear modules in sizes that no entry of the config tells.
+RESIZING = """\
+            for name, size in sizes.get(index, {}).get("linear_sizes", {}).items():
+                stock = layers[index].get_submodule(name)
+                size = {"in_features": stock.in_features, "out_features": stock.out_features, **size}
+                layers[index].set_submodule(name, torch.nn.Linear(bias=stock.bias is not None, **size))
+"""
 REMOVAL = """\
             for name in sizes.get(index, {}).get("without", ()):
                 is_attention = hasattr(layers[index].get_submodule(name), "layer_idx")
@@ -90,7 +99,8 @@ REMOVAL = """\
 class OwnCode:
     """The file of one model. base: its stock class; body: that of the model without its head; inside: what
     the first calls the second; layers: what that one calls its layers; version: of transformers;
-    without: whether some layers are without a sublayer.
+    without: whether some layers are without a sublayer; resized: whether some linear modules have other sizes
+    than the class makes them in.
     """
 
     base: str
@@ -99,13 +109,15 @@ class OwnCode:
     layers: str
     version: str
     without: bool = False
+    resized: bool = False
 
     @property
     def text(self) -> str:
         """What the file holds."""
         parts = {
-            "imports": "import torch\nimport transformers" if self.without else "import transformers",
+            "imports": "import torch\n" * (self.without or self.resized) + "import transformers",
             "stand_ins": STAND_INS if self.without else "",
+            "resizing": RESIZING if self.resized else "",
             "removal": REMOVAL if self.without else "",
         }
         return TEMPLATE.format(**asdict(self), **parts)
@@ -133,6 +145,7 @@ def known_code(text: str) -> OwnCode | None:
     version = re.search(r"was saved by transformers ([\w.+-]+); use", text)
     if classes is None or path is None or version is None:
         return None
-    own = OwnCode(classes[1], classes[2], path[1], path[2], version[1], "class NoAttention" in text)
+    parts = ("class NoAttention" in text, LINEAR_SIZES in text)
+    own = OwnCode(classes[1], classes[2], path[1], path[2], version[1], *parts)
     known = all(hasattr(transformers, name) for name in (own.base, own.body))
     return own if known and text == own.text else None

@@ -12,6 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from secateurs.checkpoints.modelling_file import MODELLING_FILE, OwnCode
 from secateurs.families.decoder import layers_name
+from secateurs.families.family import LINEAR_SIZES
 from secateurs.families.old_names import old_names
 from secateurs.files.atomic import make_readable
 from secateurs.files.json_file import write_json
@@ -42,7 +43,10 @@ def save_model(model: PreTrainedModel, directory: Path) -> None:
             model.base_model_prefix,
             _layers_name(model),
             transformers.__version__,
-            any("without" in sizes for sizes in config.to_dict()["per_layer_config"].values()),
+            *(
+                any(key in sizes for sizes in config.to_dict()["per_layer_config"].values())
+                for key in ("without", LINEAR_SIZES)
+            ),
         )
         (directory / MODELLING_FILE).write_text(own.text, encoding="utf-8")
         config.auto_map = own.auto_map

@@ -57,6 +57,11 @@ def discover(model: PreTrainedModel) -> Family:
         tuple(replace(mlp, width=width) for mlp in one.mlps if (width := found_widths.of((index, mlp))))
         for index, one in enumerate(seen)
     ]
+    if not any(mlps) and not found_widths.reasons:
+        mlps = [
+            tuple(replace(mlp, width=found_widths.fixed[index, mlp]) for mlp in one.mlps)
+            for index, one in enumerate(seen)
+        ]
     if not any(mlps):
         found = [refusal.reason for one in seen for refusal in one.refusals]
         reasons = [*found_widths.reasons, *(() if places else found)] or [

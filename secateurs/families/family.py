@@ -4,17 +4,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
+LINEAR_SIZES = "linear_sizes"
+"""What a layer says in `per_layer_config` of linear modules that its class makes in other sizes: by their
+names {"in_features": …} or {"out_features": …}."""
+
 
 @dataclass(frozen=True)
 class Width:
     """The entry of the decoder's config that says how many channels a sublayer has: factor * entry.
 
-    listed: the entry is a list with a number for each layer.
+    listed: the entry is a list with a number for each layer. fixed: the entry is that of the stream, of whose
+    width the class makes that of the channels, so that no other number of channels can be told there.
     """
 
     attribute: str
     factor: Fraction = Fraction(1)
     listed: bool = False
+    fixed: bool = False
 
 
 @dataclass(frozen=True)

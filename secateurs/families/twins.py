@@ -138,7 +138,7 @@ def _shrunk(entries: Mapping[str, Any], width: Callable[[str], int]) -> dict[str
         new[groups] = new[heads]
     rope = new.get("rope_parameters")
     if isinstance(rope, dict):
-        size = new.get("qk_rope_head_dim") or new.get("head_dim") or HEAD
+        size = new.get("qk_rope_head_dim") or new.get("head_dim") or (HIDDEN // new[heads] if heads else HEAD)
         new["rope_parameters"] = _rope(rope, size)
     return new
 

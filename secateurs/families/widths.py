@@ -25,12 +25,14 @@ class Widths:
     """The widths of sublayers, tried out one entry of the config after the other.
 
     model: its experts opened; layers: the name of its list of decoder layers; places: all sublayers whose
-    channels were found. reasons: why some have no width.
+    channels were found. reasons: why some have no width. fixed: the widths of those whose class makes them of
+    the width of the stream, and no entry of their own.
     """
 
     def __init__(self, model: PreTrainedModel, layers: str, places: Sequence[Place]) -> None:
         self.config, self.layers, self.places = model.config, layers, places
         self.reasons: dict[str, None] = {}
+        self.fixed: dict[Place, Width] = {}
         self._class: Any = type(model)
         self._entries = text_config(self.config).to_dict()
         self._base = self._model(self.config)
@@ -49,16 +51,19 @@ class Widths:
         if not any(
             f" {attribute} " in reason for attribute in self._candidates(size) for reason in self.reasons
         ):
-            output = place[1].output
-            self.reasons[f"no entry of its config says how wide {output} is: {self._computed(size)}"] = None
+            width = self._computed(size)
+            if width is None or place[1].routed:
+                self.reasons[f"no entry of its config says how wide {place[1].output} is"] = None
+            else:
+                self.fixed[place] = width
         return None
 
-    def _computed(self, size: int) -> str:
+    def _computed(self, size: int) -> Width | None:
         for factor in FACTORS:
             for name, value in self._entries.items():
                 if name in ("hidden_size", "d_model", "n_embd") and value * factor == size:
-                    return f"its class makes it {factor} * {name}"
-        return "its class computes it"
+                    return Width(name, factor, fixed=True)
+        return None
 
     def _candidates(self, size: int) -> Iterator[str]:
         """The entries that may say how wide a sublayer of this size is, the likelier ones first."""

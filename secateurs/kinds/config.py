@@ -9,6 +9,7 @@ from transformers import PretrainedConfig
 from secateurs.errors import InputError
 from secateurs.families.decoder import text_config
 from secateurs.families.discover import family_of
+from secateurs.families.family import LINEAR_SIZES
 from secateurs.kinds.names import kept_by_layer, parse_name, pruned_kinds
 from secateurs.kinds.registry import exclusions, kinds
 
@@ -17,9 +18,10 @@ def resize_config(config: PretrainedConfig, masks: Mapping[str, Tensor]) -> None
     """Write the sizes that `masks` leave of a dense model into its config.
 
     Where all layers agree they are the config's own numbers, and stock classes load the result. Otherwise,
-    and where the config's class refuses the new number of heads (some want it to divide hidden_size), they
-    go into transformers' `per_layer_config`, next to the dense numbers; checkpoints/saving.py writes the
-    class that reads it. What could be derived from the dense numbers only becomes explicit (Kind.explicit).
+    where the config's class refuses the new number of heads (some want it to divide hidden_size), and where
+    it makes the sizes of others, they go into transformers' `per_layer_config`, next to the dense numbers;
+    checkpoints/saving.py writes the class that reads it. What could be derived from the dense numbers only
+    becomes explicit (Kind.explicit).
     """
     own = text_config(config)
     dense: list[dict[str, Any]] = [{} for _ in family_of(config).layers]
@@ -41,7 +43,8 @@ def resize_config(config: PretrainedConfig, masks: Mapping[str, Tensor]) -> None
     # What layers say that have such a size at all; what dense ones do not have, all must say.
     alike = {name: value for sizes in layers for name, value in sizes.items()}
     added = alike.keys() - whole.keys()
-    if all(sizes == {name: alike[name] for name in sizes.keys() | added} for sizes in layers):
+    by_config = LINEAR_SIZES not in alike
+    if by_config and all(sizes == {name: alike[name] for name in sizes.keys() | added} for sizes in layers):
         for name, value in alike.items():
             setattr(own, name, value)
         if _accepted(own):

@@ -10,7 +10,7 @@ from transformers import PretrainedConfig
 from secateurs.errors import InputError
 from secateurs.families.decoder import text_config
 from secateurs.families.discover import family_of
-from secateurs.families.family import Family, Layer, Sublayer, Width
+from secateurs.families.family import LINEAR_SIZES, Family, Layer, Sublayer, Width
 from secateurs.kinds.channels import ChannelKind, ChannelSite, channel_site, linear
 from secateurs.kinds.kind import Site
 
@@ -65,28 +65,41 @@ class Mlp(ChannelKind):
 
     def step(self, site: Site, multiple: int) -> int:
         """The entry of the config that sizes the site is a multiple of `prune.width_multiple`."""
-        return max(1, int(multiple * width_of(site).factor))
+        width = width_of(site)
+        return multiple if width.fixed else max(1, int(multiple * width.factor))
 
     def sizes(self, config: PretrainedConfig, layer: int, kept: Sequence[int] | None) -> dict[str, Any]:
         """The widths, by the config's own names for them."""
         mlps = _in_order(family_of(config).layers[layer])
         if kept is None:
-            names = [mlp.width.attribute for mlp in mlps if mlp.width is not None]
+            names = [mlp.width.attribute for mlp in mlps if mlp.width is not None and not mlp.width.fixed]
             dense = {name: getattr(text_config(config), name) for name in names}
             return {name: one[layer] if isinstance(one, list) else one for name, one in dense.items()}
         found: dict[str, set[Fraction]] = {}
         # Experts are counted from the first; what is shared has a number each behind them.
         experts = len(kept) - sum(not mlp.routed for mlp in mlps)
         left = iter(kept)
+        modules: dict[str, dict[str, int]] = {}
         for mlp in mlps:
             assert mlp.width is not None, f"{mlp.output} has a width"
+            if mlp.width.fixed:
+                channels = next(left)
+                if channels != mlp.width.factor * getattr(text_config(config), mlp.width.attribute):
+                    modules |= _modules(mlp, channels)
+                continue
             own = found.setdefault(mlp.width.attribute, set())
             own |= {next(left) / mlp.width.factor for _ in range(experts if mlp.routed else 1)}
         for name, values in found.items():
             if len(values) > 1 or max(values).denominator > 1:
                 shown = sorted(map(str, values))
                 raise InputError(f"{name} sizes several mlps of a layer, which need one width, not {shown}")
-        return {name: int(max(values)) for name, values in found.items()}
+        sizes: dict[str, Any] = {name: int(max(values)) for name, values in found.items()}
+        return sizes | ({LINEAR_SIZES: modules} if modules else {})
+
+    def explicit(self, config: PretrainedConfig) -> dict[str, Any]:
+        """That a layer which does not say so has its class's modules, where some may have others."""
+        mlps = [mlp for layer in family_of(config).layers for mlp in layer.mlps]
+        return {LINEAR_SIZES: {}} if any(mlp.width and mlp.width.fixed for mlp in mlps) else {}
 
 
 def width_of(site: Site) -> Width:
@@ -94,6 +107,15 @@ def width_of(site: Site) -> Width:
     width = channel_site(site).sublayer.width
     assert width is not None, f"{site.name} has a width"
     return width
+
+
+def _modules(mlp: Sublayer, channels: int) -> dict[str, dict[str, int]]:
+    """The sizes of the linear modules around so many channels."""
+    made: dict[str, int] = {}
+    for name, block in zip(mlp.inputs, mlp.blocks, strict=True):
+        made[name] = made.get(name, 0) + channels * block
+    sizes = {name: {"out_features": features} for name, features in made.items()}
+    return sizes | {mlp.output: {"in_features": channels}}
 
 
 def _in_order(layer: Layer) -> list[Sublayer]:

@@ -49,4 +49,5 @@ def _of_mlp(mlp: Sublayer) -> str:
     width = "" if mlp.width is None else mlp.width.attribute
     if mlp.width is not None and mlp.width.factor != 1:
         width = f"{mlp.width.factor} * {width}"
-    return f"{mlp.output}, channels made by {makers}, counted by {width}"
+    counted = "made by its class as" if mlp.width is not None and mlp.width.fixed else "counted by"
+    return f"{mlp.output}, channels made by {makers}, {counted} {width}"

@@ -48,7 +48,7 @@ def test_heads_are_pruned_where_queries_keys_and_values_are_plain(kind: str) -> 
 @pytest.mark.parametrize(
     ("model_type", "kind", "reason"),
     [
-        ("bloom", "mlp", "its class makes it 4 [*] hidden_size"),
+        ("inkling_text", "mlp", "its config's moe_intermediate_size sizes model.layers.0.mlp.shared_experts"),
         ("gpt2", "attention", "its config has no number of KV groups"),
         ("gpt_oss", "attention", "cut, a small model of it does not run"),
         ("llama", "query_heads", "no layer has more than one of its query heads in a group"),

@@ -312,10 +312,12 @@ def test_head_counts_that_the_stock_config_refuses_load_through_the_modelling_fi
 
 
 def test_a_width_that_no_config_can_say_is_refused_by_name() -> None:
-    model = AutoModelForCausalLM.from_config(
-        AutoConfig.for_model("bloom", hidden_size=16, n_head=2, n_layer=1, vocab_size=16)
-    )
-    with pytest.raises(InputError, match=r"prune.sites: mlp: not for bloom: no entry of its config says"):
+    config = AutoConfig.for_model(
+        "gpt_neox_japanese", hidden_size=16, num_attention_heads=2, num_hidden_layers=1, vocab_size=16,
+        intermediate_multiple_size=10,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(InputError, match=r"prune.sites: mlp: not for gpt_neox_japanese: no entry of its con"):
         sites_of(model, ("mlp",))
 
 

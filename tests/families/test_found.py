@@ -7,12 +7,16 @@ import pytest
 import torch
 from transformers import AutoConfig, PreTrainedModel
 
+from secateurs.checkpoints.loading import load_model
+from secateurs.checkpoints.modelling_file import MODELLING_FILE
+from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
 from secateurs.families.discover import family_of
 from secateurs.families.examples import example_config
 from secateurs.families.twins import twin, twin_config
 from secateurs.heal import layers
+from secateurs.kinds.sites import all_kept_masks
 from secateurs.prune import prune_model
 from secateurs.settings.method import settings_of
 from secateurs.text.rows import Text
@@ -60,6 +64,29 @@ def test_layers_of_different_widths_save_and_load(model_type: str, tmp_path: Pat
         masks[name] |= name.startswith("0/")
     smaller = pruned(model, masks, "residual")
     assert torch.allclose(logits(reloaded(smaller, tmp_path)), logits(smaller), atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model_type", ["bloom", "mpt", "gpt_neox_japanese"])
+def test_widths_that_a_class_makes_of_the_stream_are_in_the_modelling_file(
+    model_type: str, tmp_path: Path
+) -> None:
+    model = small(model_type)
+    smaller = pruned(model, half_masks(opened(model), ("mlp",)), "residual")
+    loaded = reloaded(smaller, tmp_path)
+    assert torch.allclose(logits(loaded), logits(smaller), atol=1e-5)
+    assert loaded.num_parameters() == smaller.num_parameters() < model.num_parameters()
+    assert torch.equal(logits(load_model(tmp_path, "float32")), logits(loaded))
+    save_model(loaded, tmp_path / "twice")
+    assert torch.equal(logits(load_model(tmp_path / "twice", "float32")), logits(loaded))
+
+
+@torch.no_grad()
+def test_where_nothing_goes_the_stock_class_stays(tmp_path: Path) -> None:
+    model = small("bloom")
+    same = pruned(model, all_kept_masks(opened(model)), "residual")
+    save_model(same, tmp_path)
+    assert not (tmp_path / MODELLING_FILE).exists()
 
 
 @torch.no_grad()
