@@ -1,13 +1,11 @@
-"""The GGUF file, read back by transformers' own GGUF reader, by gguf's, and (portability) by llama.cpp."""
+"""The GGUF file, read back by transformers' own GGUF reader and by gguf's."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import gguf
 import pytest
 import torch
-from click.testing import CliRunner
 from gguf import GGUFReader, GGUFWriter
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
@@ -17,19 +15,16 @@ from secateurs.checkpoints.gguf_pre_tokenizers import RULES
 from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError, SettingError
 from secateurs.families.fused_experts import close_experts, open_experts
-from secateurs.gguf.converter import COMPARED, PROGRAM, find_converter
+from secateurs.gguf.converter import PROGRAM, find_converter
 from secateurs.gguf.gguf_file import Target, write_gguf
 from secateurs.gguf.tokenizer_metadata import write_tokenizer
 from secateurs.kinds.sites import all_kept_masks, cut, finish
 from secateurs.settings.sources import PathModel
-from secateurs.text.documents import Sequence
 from secateurs.vocabulary.choose import trim_vocabulary
 from secateurs.vocabulary.pieces import read_pieces
 from secateurs.vocabulary.ranking import kept_tokens, removal_order
-from stages import portability
-from stages.common.artifacts import write_sequences
 from tests.families.test_families import half_masks, tiny
-from tests.gguf.files import llama_file
+from tests.gguf.files import llama_file, twin_checkpoint
 from tests.kinds.test_experts import half, mixture
 from tests.project import ROOT, run_make
 from tests.tiny import make_tiny_tokenizer
@@ -84,7 +79,8 @@ def test_a_trimmed_vocabulary_is_written_whole(tmp_path: Path) -> None:
 def test_a_mixture_with_fewer_experts_is_written_whole(
     family: str, architecture: str, tmp_path: Path
 ) -> None:
-    model = open_experts(mixture(family, vocab_size=320))
+    # As llama.cpp weighs experts in these architectures.
+    model = open_experts(mixture(family, vocab_size=320, norm_topk_prob=family == "qwen3_moe"))
     masks = half(model)
     cut(model, masks)
     finish(close_experts(model), masks)
@@ -285,6 +281,35 @@ def test_what_the_converter_drops_is_refused(
     assert not list(tmp_path.glob(".*.tmp"))
 
 
+# Of twins: the model_type, its config, and the message.
+DROPPED_OF_OTHERS: list[tuple[str, dict[str, Any], str]] = [
+    ("qwen3_moe", {"norm_topk_prob": False}, "norm_topk_prob: False: has no place in llama.cpp's"),
+    (
+        "deepseek_v2",
+        {"topk_method": "group_limited_greedy", "n_group": 2, "topk_group": 1, "num_experts_per_tok": 2},
+        "topk_method: group_limited_greedy: has no place in llama.cpp's architecture deepseek2",
+    ),
+    (
+        "phi",
+        {},
+        r"ffn_down\.weight: has \d+ channels, but llama.cpp's converter writes feed_forward_length: 256",
+    ),
+    ("phi3", {"sliding_window": 6}, "sliding_window: .: has no place in llama.cpp's architecture phi3"),
+    ("deepseek_v3", {"num_experts_per_tok": 2}, "scoring_func: not there; llama.cpp's converter needs it"),
+]
+
+
+@NEEDS_CONVERTER
+@pytest.mark.parametrize(("model_type", "changes", "message"), DROPPED_OF_OTHERS)
+def test_what_the_converter_writes_otherwise_is_refused(
+    model_type: str, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    twin_checkpoint(tmp_path, model_type, **changes)
+    trained_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=message):
+        written(tmp_path)
+
+
 def test_without_the_converter_the_message_says_how_to_get_it(tmp_path: Path) -> None:
     message = r"^export\.converter: .*: no convert_hf_to_gguf\.py in it; `make export` puts it there, or give"
     with pytest.raises(SettingError, match=message):
@@ -320,73 +345,3 @@ def test_make_export_runs_its_own_pipeline() -> None:
     commands = "python -m stages.enable exporting\ndvc repro stages/exporting/dvc.yaml\n"
     assert commands in run_make("export", "--dry-run")
     assert (ROOT / "stages/exporting/pipeline.yaml").exists()
-
-
-LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}
-LONGER = YARN | {"factor": 4.0, "original_max_position_embeddings": 128}
-# By family: what the sizes must be for llama.cpp, and the kinds of its architecture.
-SLIDING = ["sliding_attention"]
-SHAPE: dict[str, Any] = {"hidden_size": 64, "head_dim": 16}
-# Of this family the converter leaves out the rows that no token has, so here each has one.
-GEMMA3 = SHAPE | {"query_pre_attn_scalar": 16, "layer_types": SLIDING * 2, "vocab_size": 300}
-PORTABLE: list[tuple[str, str, dict[str, Any], str]] = [
-    ("llama", "mlp", SHAPE, "llama"),
-    ("llama", "all", SHAPE | {"rope_parameters": LLAMA3}, "llama"),
-    ("llama", "all", SHAPE | {"rope_parameters": LINEAR}, "llama"),
-    ("llama", "all", SHAPE | {"rope_parameters": LONGER}, "llama"),
-    ("llama", "unequal", SHAPE, "deci"),
-    ("llama", "attention", SHAPE, "llama"),
-    ("llama", "one group", SHAPE, "deci"),
-    ("qwen2", "mlp", SHAPE | {"num_attention_heads": 4, "num_key_value_heads": 2}, "qwen2"),
-    ("qwen2", "all", {"hidden_size": 64, "rope_parameters": LINEAR}, "qwen2"),
-    ("qwen2", "all", {"hidden_size": 64, "rope_parameters": LLAMA3}, "deci"),
-    ("qwen2", "unequal", SHAPE, "deci"),
-    ("qwen2", "query_heads", SHAPE, "deci"),
-    ("mistral", "mlp", SHAPE | {"sliding_window": None}, "llama"),
-    ("mistral", "unequal", SHAPE | {"sliding_window": None}, "deci"),
-    ("qwen3", "mlp", SHAPE | {"attention_bias": False}, "qwen3"),
-    ("gemma2", "mlp", SHAPE | {"query_pre_attn_scalar": 16}, "gemma2"),
-    ("gemma3_text", "mlp", GEMMA3, "gemma3"),
-    ("olmo2", "mlp", {}, "olmo2"),
-    ("smollm3", "mlp", SHAPE | {"no_rope_layers": None}, "smollm3"),
-]
-
-
-def test_the_families_that_were_compared_are_those_of_the_page() -> None:
-    assert {family for family, *_ in PORTABLE} == COMPARED
-
-
-@pytest.mark.portability
-@pytest.mark.parametrize(("family", "choice", "changes", "architecture"), PORTABLE)
-def test_llama_cpp_says_what_transformers_says(
-    family: str,
-    choice: str,
-    changes: dict[str, Any],
-    architecture: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    masks = {
-        "all": lambda: {},
-        "mlp": lambda: half_masks(tiny(family, **changes), ("mlp",)),
-        "unequal": lambda: unequal(family),
-        "attention": lambda: half_masks(tiny(family), ("mlp", "attention")),
-        "query_heads": lambda: half_masks(tiny(family), ("mlp", "query_heads")),
-        "one group": lambda: {f"{layer}/attention": torch.arange(4) != layer for layer in range(2)},
-    }[choice]()
-    directory = checkpoint(tmp_path, family, masks, **changes)
-    found, path = written(directory)
-    assert found == architecture
-    ids = AutoTokenizer.from_pretrained(directory)(TEXT)["input_ids"]
-    write_sequences(tmp_path / "heldout.parquet", [Sequence("d", ("d",), tuple(ids))], {})
-    monkeypatch.setattr(portability, "HELDOUT", tmp_path / "heldout.parquet")
-    command = [
-        "--python",
-        os.environ["LLAMA_CPP_PYTHON"],
-        "--checkpoint",
-        str(directory),
-        "--gguf",
-        str(path),
-    ]
-    result = CliRunner().invoke(portability.main, command)
-    assert result.exit_code == 0, result.output

@@ -17,7 +17,7 @@ from secateurs.checkpoints.gguf_rope import FREQUENCIES
 from secateurs.choose.weight_bytes import GGUF_PRECISIONS, WHOLE, stored_format
 from secateurs.gguf import deci
 from secateurs.gguf.checking import check_written
-from secateurs.gguf.converter import check_converted, convert
+from secateurs.gguf.converter import COMPARED, check_converted, convert
 from secateurs.gguf.copying import copy_metadata
 from secateurs.gguf.tokenizer_metadata import write_tokenizer
 
@@ -65,7 +65,10 @@ def write_gguf(
         own = ("general.name", "general.file_type", "general.quantization_version")
         copy_metadata(reader, writer, lambda key: key not in own and not key.startswith("tokenizer."))
         tensors = ((tensor.name, np.array(tensor.data)) for tensor in reader.tensors)
-        return architecture, store(writer, tokenizer, target, tensors)
+        left_out = store(writer, tokenizer, target, tensors)
+        if config.model_type not in COMPARED:
+            left_out.append("a comparison of this family with llama.cpp")
+        return architecture, left_out
     finally:
         converted.unlink(missing_ok=True)
 
