@@ -36,11 +36,6 @@ def longest_answer(how: OnPolicy, step: int, steps: int) -> int:
     return round(how.first_tokens + (how.tokens - how.first_tokens) * grown)
 
 
-def mean_share(how: OnPolicy) -> float:
-    """The mean of longest_answer over a training's steps, as a share of `tokens`."""
-    return 1 - how.grown / 2 * (1 - how.first_tokens / how.tokens)
-
-
 def write_answers(
     model: PreTrainedModel, questions: Questions, training: Training, step: int, tokens: int
 ) -> list[Answer]:
