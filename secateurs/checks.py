@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from secateurs.devices.placement import SHARDED, resolve_device
-from secateurs.errors import InputError
+from secateurs.errors import InputError, SettingError
 from secateurs.kinds.registry import kinds
 from secateurs.settings.method import Settings
+from secateurs.settings.pruning import AUTO
 from secateurs.text.parts import spread
 from secateurs.text.portions import choice_text
 from secateurs.text.rows import Text
@@ -19,6 +20,8 @@ def checked(settings: Settings, text: Text, vocabulary: int) -> Settings:
     vocabulary: the number of token ids that the model knows. Raises InputError with a line for each value
     that is out of its range, and for text that is not the model's.
     """
+    if settings.prune.sites == AUTO:
+        raise SettingError("prune.sites: auto: has no kinds yet; kind_trials.choose_kinds finds them")
     problems = [*_text_problems(text, vocabulary), *_answers_problems(text)]
     if not problems:
         mixture = spread(settings.mixture, {domain: text.times(domain) for domain in text.ids})

@@ -14,6 +14,7 @@ from stages.common.dvc import key_of_stage
 from stages.common.launching import launch
 from stages.common.locks import hold
 from stages.common.paths import CALIBRATION, MODEL, ROUNDS
+from stages.common.settled import settled_params
 from stages.params.file import PARAMS_FILE, read_params
 from stages.params.method_settings import method_settings
 from stages.rounds.captures import write_captures
@@ -24,7 +25,7 @@ from stages.rounds.tensors import read_masks
 @click.argument("round_name", metavar="ROUND", required=False)
 def main(round_name: str | None) -> None:
     """Capture the channel statistics that ROUND prunes by."""
-    params = read_params()
+    params = settled_params(read_params())
     round_name = key_of_stage(round_name, "ROUND")
     before = params.round(round_name).after
     launch(params.compute, "stages.capture", round_name)

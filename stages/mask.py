@@ -15,6 +15,7 @@ from stages.common.console import stage, summary
 from stages.common.dvc import key_of_stage
 from stages.common.locks import hold
 from stages.common.paths import MODEL, ROUNDS
+from stages.common.settled import settled_params
 from stages.params.file import PARAMS_FILE, read_params
 from stages.params.method_settings import method_settings
 from stages.rounds.captures import read_captures
@@ -25,7 +26,7 @@ from stages.rounds.tensors import check_kept, read_masks, read_scores, write_mas
 @click.argument("round_name", metavar="ROUND", required=False)
 def main(round_name: str | None) -> None:
     """Choose what ROUND removes, on top of the round it follows."""
-    params = read_params()
+    params = settled_params(read_params())
     round_name = key_of_stage(round_name, "ROUND")
     hold(ROUNDS / round_name / "masks.safetensors")
     before, here = ROUNDS / params.round(round_name).after, ROUNDS / round_name

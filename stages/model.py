@@ -7,6 +7,7 @@ from secateurs.families.fused_experts import close_experts, open_experts
 from secateurs.files.atomic import atomic
 from secateurs.files.json_file import write_json
 from secateurs.kinds.sites import all_kept_masks, chosen_sites
+from secateurs.settings.pruning import AUTO
 from stages.common.console import stage, summary
 from stages.common.locks import hold
 from stages.common.paths import MODEL, ROUNDS
@@ -35,9 +36,10 @@ def main() -> None:
     masks = all_kept_masks(open_experts(model))
     # What is written does not depend on `prune`, so neither does the stage; but a kind of site that
     # the model's family refuses is refused here, before text is made and read.
-    chosen_sites(model, params.prune.sites, params.prune.widths, params.prune.width_multiple)
-    for name in params.prune.sites:
-        check_proved(model.config, name)
+    if params.prune.sites != AUTO:
+        chosen_sites(model, params.prune.sites, params.prune.widths, params.prune.width_multiple)
+        for name in params.prune.sites:
+            check_proved(model.config, name)
     check_vocabulary(tokenizer, text_config(model.config).vocab_size, params.model.name)
     check_template(tokenizer, params)
     close_experts(model)

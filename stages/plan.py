@@ -2,6 +2,7 @@
 
 import click
 
+from secateurs.settings.pruning import AUTO
 from secateurs.settings.sources import PackageModel, PathModel
 from stages.common.console import stage
 from stages.params.file import PARAMS_FILE, Params, read_params
@@ -50,6 +51,7 @@ def _check_model(params: Params, estimate: bool) -> None:
     from stages.planning.architecture import configured_architecture, placed_architecture
     from stages.planning.costs import costs
     from stages.planning.found import found_lines
+    from stages.planning.kind_options import option_lines, standing_in, tried
     from stages.planning.target_lines import check_budget, target_lines
 
     if there or isinstance(params.model, PackageModel):
@@ -57,9 +59,14 @@ def _check_model(params: Params, estimate: bool) -> None:
     else:
         found = configured_architecture(params.model)
     check_context(found.model.config, params)
-    check_budget(params, found.model)
-    lines = ["", *found_lines(found.model.config, tuple(params.prune.sites))]
-    lines += ["", *target_lines(params, found.model)]
+    if params.prune.sites == AUTO:
+        lines = ["", *found_lines(found.model.config, tuple(tried(params, found.model).decoder))]
+        lines += ["", *option_lines(params, found.model)]
+        params = standing_in(params, found.model)
+    else:
+        check_budget(params, found.model)
+        lines = ["", *found_lines(found.model.config, tuple(params.prune.sites))]
+        lines += ["", *target_lines(params, found.model)]
     if estimate:
         click.echo("\n".join([*lines, "", *costs(params, found)]))
 

@@ -28,6 +28,7 @@ from stages.common.console import stage, summary
 from stages.common.launching import launch
 from stages.common.locks import hold
 from stages.common.paths import CALIBRATION, HEALING, MODEL, PRUNED, ROUNDS, VOCABULARY
+from stages.common.settled import settled_params
 from stages.common.stopwatch import spent
 from stages.params.file import read_params
 from stages.params.method_settings import method_settings
@@ -38,7 +39,7 @@ from stages.rounds.tensors import check_kept, read_masks
 @stage
 def main() -> None:
     """Write data/pruned: a complete checkpoint, cut by the masks, healed, and proved to load."""
-    params = read_params()
+    params = settled_params(read_params())
     launch(params.compute, "stages.surgery")
     hold(PRUNED)
     last = ROUNDS / params.surgery.after

@@ -3,18 +3,16 @@
 from transformers import GenerationConfig
 
 from secateurs.files.json_file import write_json
-from secateurs.settings.sources import GENERATED
-from secateurs.text.corpus import split_documents
-from secateurs.text.words import words_of
-from secateurs.vocabulary.choose import choose_tokens
+from secateurs.vocabulary.choose import rank_tokens
 from secateurs.vocabulary.ranking import Scripts, count_tokens
 from secateurs.vocabulary.trimming import new_ids, trim_tokenizer
-from stages.common.artifacts import read_documents
+from stages.common.calibration_words import words_by_split
 from stages.common.checkpoints import load_config, load_tokenizer
 from stages.common.console import stage, summary
 from stages.common.locks import hold
-from stages.common.paths import MODEL, SOURCES, VOCABULARY
-from stages.params.file import Params, read_params
+from stages.common.paths import MODEL, VOCABULARY
+from stages.common.settled import settled_params
+from stages.params.file import read_params
 
 
 @stage
@@ -24,7 +22,7 @@ def main() -> None:
     Tokens are counted over the calibration documents of every domain that `mixture` counts, so that held-out
     text says what the others' going costs.
     """
-    params = read_params()
+    params = settled_params(read_params())
     hold(VOCABULARY)
     wanted = params.prune.vocabulary
     if not wanted.rows:
@@ -34,10 +32,10 @@ def main() -> None:
     config, tokenizer = load_config(MODEL), load_tokenizer(MODEL)
     named = (MODEL / "generation_config.json").is_file()
     configs = [config, *([GenerationConfig.from_pretrained(MODEL, local_files_only=True)] if named else [])]
-    calibration, heldout = _texts(params)
+    calibration, heldout = words_by_split(params)
     counts = {domain: count_tokens(tokenizer, texts) for domain, texts in calibration.items()}
     scripts = Scripts(tuple(wanted.keep), tuple(wanted.leave))
-    kept = choose_tokens(tokenizer, configs, counts, params.mixture, wanted.rows, scripts)
+    kept = rank_tokens(tokenizer, configs, counts, params.mixture, scripts).kept(wanted.rows)
     rows = config.get_text_config().vocab_size
     trimmed = trim_tokenizer(tokenizer, new_ids(tokenizer, kept, rows))
     lengths = {
@@ -50,18 +48,6 @@ def main() -> None:
         "vocabulary",
         f"{len(kept):,} of {rows:,} rows stay; held-out text has {now / dense:.4f} times as many tokens",
     )
-
-
-def _texts(params: Params) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """What is calibrated on, and what is held out, of each domain that has text."""
-    calibration, heldout = {}, {}
-    for domain in [*params.domains, *GENERATED]:
-        read, left = split_documents(domain, read_documents(SOURCES / f"{domain}.parquet"), params.corpus)
-        if read and params.mixture[domain]:
-            calibration[domain] = words_of(read)
-        if left:
-            heldout[domain] = words_of(left)
-    return calibration, heldout
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Which units go: scores and a budget in, masks out. Masks are nested: what is gone stays gone."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil
+from math import ceil, fsum
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -11,14 +12,21 @@ from torch import Tensor
 from secateurs.choose.candidates import Candidate
 from secateurs.errors import InputError, SettingError
 
+Shares = Mapping[str, float]
+"""How much each kind gives of what goes, relative to each other; where there are none, scores decide."""
 
-def uniform_masks(candidates: list[Candidate], budget: int, floor: float) -> dict[str, Tensor]:
+NONE: Shares = MappingProxyType({})
+
+
+def uniform_masks(
+    candidates: list[Candidate], budget: int, floor: float, shares: Shares = NONE
+) -> dict[str, Tensor]:
     """Remove the same number of units from every layer, per kind, until `budget` parameters are gone.
 
     The budget counts from the dense model. It is met or exceeded by less than one step of the kind that fills
     up, in every layer. Every number of units of the other kinds that can go is tried, that kind makes up the
-    rest, and the choice with the lowest total score removed wins. floor: the smallest fraction of its units
-    that a site keeps.
+    rest, and the choice with the lowest total score removed wins; with shares the one that is nearest to
+    them. floor: the smallest fraction of its units that a site keeps.
 
     Raises InputError where the floors do not leave enough to remove.
     """
@@ -40,8 +48,28 @@ def uniform_masks(candidates: list[Candidate], budget: int, floor: float) -> dic
         fitting.append(option.masks | {site.name: _best(site, width) for site, width in sized})
     if not fitting:
         raise _too_much(candidates, budget, floor)
-    # Options come by rising removal, and of equal scores the first is taken: the one that removes least.
+    # Options come by rising removal, and of equal ones the first is taken: the one that removes least.
+    if shares:
+        wanted = parts(shares, budget)
+        return min(fitting, key=lambda masks: _off(wanted, removed_by_kind(candidates, masks)))
     return min(fitting, key=lambda masks: _score_removed(candidates, masks))
+
+
+def removed_by_kind(candidates: Sequence[Candidate], masks: Mapping[str, Tensor]) -> dict[str, int]:
+    """Parameters that masks remove of each kind, counted from the dense model."""
+    found: dict[str, int] = {}
+    for one in candidates:
+        found[one.kind] = found.get(one.kind, 0) + one.cost * int((~masks[one.name]).sum())
+    return found
+
+
+def parts(shares: Shares, budget: int) -> dict[str, float]:
+    """The parameters that each kind is to give: budget * share / sum of the shares."""
+    return {kind: budget * share / fsum(shares.values()) for kind, share in shares.items()}
+
+
+def _off(wanted: Mapping[str, float], removed: Mapping[str, int]) -> float:
+    return fsum(abs(wanted[kind] - removed[kind]) for kind in wanted)
 
 
 @dataclass(frozen=True)
@@ -120,13 +148,33 @@ def _steps_at(site: Candidate, share: Fraction) -> Fraction:
     return Fraction(min(width, kept), site.step)
 
 
-def per_layer_masks(candidates: list[Candidate], budget: int, floor: float) -> dict[str, Tensor]:
+def per_layer_masks(
+    candidates: list[Candidate], budget: int, floor: float, shares: Shares = NONE
+) -> dict[str, Tensor]:
     """Rank the units of all sites together by score per parameter and remove the least until `budget`.
 
     Units leave a site in steps, the first being what brings the width to a multiple of a step, each ranked by
-    its total score per parameter. The budget is met or exceeded by less
-    than one step. Raises InputError where the floors do not leave enough to remove.
+    its total score per parameter. The budget is met or exceeded by less than one step. With shares each kind
+    is ranked by itself, coarse ones first, and the one with the smallest steps makes up the rest. Raises
+    InputError where the floors do not leave enough to remove.
     """
+    if not shares:
+        return _ranked_masks(candidates, budget, floor)
+    coarse = {kind: max(one.step * one.cost for one in candidates if one.kind == kind) for kind in shares}
+    *others, finest = sorted(shares, key=lambda kind: (-coarse[kind], kind))
+    masks: dict[str, Tensor] = {}
+    left = budget
+    for kind in (*others, finest):
+        own = [one for one in candidates if one.kind == kind]
+        # check_target lets a share be a little more than the kind can give.
+        part = min(round(parts(shares, budget)[kind]), removable(own, floor))
+        found = _ranked_masks(own, left if kind == finest else part, floor)
+        masks |= found
+        left -= removed_by_kind(own, found)[kind]
+    return masks
+
+
+def _ranked_masks(candidates: list[Candidate], budget: int, floor: float) -> dict[str, Tensor]:
     steps: list[tuple[float, int, int, list[int], int]] = []
     gone = 0
     for index, site in enumerate(candidates):

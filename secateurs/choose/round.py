@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateurs.choose.allocation import per_layer_masks, uniform_masks
+from secateurs.choose.allocation import per_layer_masks, removed_by_kind, uniform_masks
 from secateurs.choose.candidates import Candidate, by_site, candidates_of
 from secateurs.choose.mixing import mixed, reweighted
 from secateurs.choose.target import check_target, decoder_share
@@ -95,9 +95,9 @@ def choose(
     if candidates:
         _check_scores(candidates, settings)
         allocate = uniform_masks if budget.widths == "uniform" else per_layer_masks
-        cut = allocate(candidates, round(progress * share * total), budget.floor)
+        cut = allocate(candidates, round(progress * share * total), budget.floor, budget.shares)
     matrix = rank_agreement(list(by_domain.values()))
-    removed = sum(one.cost * int((~cut[one.name]).sum()) for one in candidates)
+    removed = removed_by_kind(candidates, cut)
     chosen = {**masks, **by_site(candidates, cut)}
     history = {
         "round": round_name,
@@ -105,12 +105,14 @@ def choose(
         "metric": settings.mask.metric,
         "prune": budget.written(),
         "sequences": {domain: captures[domain].sequences for domain in domains},
-        "sparsity": removed / total,
+        "sparsity": sum(removed.values()) / total,
         "loss": {domain: captures[domain].loss for domain in domains},
         "kept": {kind: widths(chosen, kind) for kind in budget.sites},
         "full": full,
         "agreement": {"domains": domains if matrix else [], "matrix": matrix},
     }
+    if len(budget.sites) > 1:
+        history["removed"] = removed
     if settings.mask.reweight:
         history |= {"weights": weights, "lost": {name: captures[name].lost for name in domains}}
     return Choice(chosen, summed, weights, history)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateurs.choose.allocation import per_layer_masks, removable, uniform_masks
+from secateurs.choose.allocation import parts, per_layer_masks, removable, uniform_masks
 from secateurs.choose.candidates import candidates_of
 from secateurs.choose.weight_bytes import FORMATS, PRECISIONS, bound, weight_bytes
 from secateurs.errors import SettingError
@@ -62,7 +62,7 @@ def check_target(model: PreTrainedModel, budget: Prune) -> None:
     whole = whole_parameters(model, budget)
     if not budget.sites:
         return
-    total, most = decoder_parameters(model), _most_removable(model, budget)
+    total, most = decoder_parameters(model), most_removable(model, budget)
     asked = round(decoder_share(model, budget) * total)
     where, memory = f"prune.{written(budget)}", budget.memory
     held = whole if memory is None else weight_bytes(model, memory.precision, budget.vocabulary.rows)
@@ -80,6 +80,14 @@ def check_target(model: PreTrainedModel, budget: Prune) -> None:
             f"prune.floor: {budget.floor} leave at most {most:,} to remove; {_nearest(model, budget, most)}; "
             f"or lower the floor, or add a site{rows_remedy(model, budget)}"
         )
+    for kind, part in parts(budget.shares, asked).items():
+        own = most_removable(model, budget.changed(sites=[kind], shares={}))
+        if part > own * (1 + _MUCH):
+            raise SettingError(
+                f"prune.shares: {kind}: {budget.shares[kind]:g}: asks for {round(part):,} of the {asked:,} "
+                f"parameters that go, but prune.floor: {budget.floor} leaves at most {own:,} of {kind} to "
+                "remove; lower the share or the floor"
+            )
 
 
 def rows_remedy(model: PreTrainedModel, budget: Prune) -> str:
@@ -104,7 +112,7 @@ def reached_share(model: PreTrainedModel, budget: Prune) -> float:
     scores = {site.name: torch.zeros(site.units, dtype=torch.float64) for site in sites}
     candidates = candidates_of(model, budget, scores, {})
     allocate = uniform_masks if budget.widths == "uniform" else per_layer_masks
-    masks = allocate(candidates, round(decoder_share(model, budget) * total), budget.floor)
+    masks = allocate(candidates, round(decoder_share(model, budget) * total), budget.floor, budget.shares)
     return sum(one.cost * int((~masks[one.name]).sum()) for one in candidates) / total
 
 
@@ -142,8 +150,8 @@ def _nearest(model: PreTrainedModel, budget: Prune, most: int) -> str:
     return f"{found}sparsity: {floor(most / decoder_parameters(model) * 10_000) / 10_000}"
 
 
-def _most_removable(model: PreTrainedModel, budget: Prune) -> int:
-    """Parameters that go when every site of the budget is cut to its floor."""
+def most_removable(model: PreTrainedModel, budget: Prune) -> int:
+    """Parameters that go when every site of the budget is cut to its floor. model: its experts opened."""
     # Sizes do not ask what units are worth.
     scores: Mapping[str, Tensor] = defaultdict(lambda: torch.zeros(1))
     return removable(candidates_of(model, budget, scores, {}), budget.floor)

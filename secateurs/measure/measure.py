@@ -33,7 +33,7 @@ def measure(
     budget = settings.prune
     chosen = chosen_sites(model, budget.sites, budget.widths, budget.width_multiple)
     kept = {site.name: site.of_features(kept_units(masks, site)) for site in chosen}
-    left_out = left_out_text(text, settings) if settings.mask.left_out else None
+    left_out = left_out_text(text, settings.mask.left_out) if settings.mask.left_out else None
     if left_out is not None:
         place(model, settings.device)
         before = look(model, left_out, settings.capture.batch_size)

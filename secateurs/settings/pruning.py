@@ -2,7 +2,14 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_serializer,
+)
 
 from secateurs.kinds.registry import NAMES, exclusions
 from secateurs.settings.base import Count, Group, Name, Positive, Seed, Size
@@ -13,11 +20,24 @@ Metric = Literal[
 GRADIENT_METRICS: frozenset[str] = frozenset({"fisher", "taylor"})
 
 
-# As the registry has them.
+# The rows of the vocabulary among the kinds of `prune.auto`: they go from the model's ends, not from a layer.
+VOCABULARY = "vocabulary"
+AUTO: Literal["auto"] = "auto"
+
+
+def _auto_or(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    return AUTO if value == AUTO else check(value)
+
+
+# As the registry has them. A union would say of a wrong kind that it is not `auto` either.
 if TYPE_CHECKING:
     KindName = str
+    CandidateName = str
+    Sites = list[str] | Literal["auto"]
 else:
     KindName = Literal[NAMES]
+    CandidateName = Literal[(VOCABULARY, *NAMES)]
+    Sites = Annotated[list[KindName], WrapValidator(_auto_or), PlainSerializer(lambda sites: sites)]
 
 
 class Capture(Group):
@@ -83,14 +103,32 @@ class Vocabulary(Group):
         return problems
 
 
+class Auto(Group):
+    """How `sites: auto` finds what costs least (secateurs/kind_trials.py).
+
+    kinds: among which it chooses. trials: how many amounts of each kind are tried, up to the whole target.
+    sequences: of each domain, to heal every trial by. left_out: of each domain, its last ones, on which is
+    taken what a trial lost. over: whether the mean over domains decides, or the domain that lost most.
+    """
+
+    kinds: Annotated[list[CandidateName], Field(min_length=1)] = Field(
+        default_factory=lambda: [VOCABULARY, "mlp", "attention", "experts", "blocks"]
+    )
+    trials: Positive = 3
+    sequences: Positive = 8
+    left_out: Positive = 2
+    over: Literal["mean", "worst"] = "mean"
+
+
 class Prune(Group):
     """How much goes, and of what. Exactly one of TARGETS is given; the others are None.
 
     sparsity: share of the decoder layers' parameters to remove. parameters: how many the whole model may
     have left. widths: one width for all layers, or each its own. width_multiple: kept mlp widths are
-    multiples of it. floor: the smallest fraction of its units that a site keeps. sites: the kinds that go;
-    none, and then no target, where only rows of the vocabulary do. Targets of the whole model count without
-    those rows.
+    multiples of it. floor: the smallest fraction of its units that a site keeps. sites: the kinds that go,
+    or AUTO, of which kind_trials.choose_kinds makes such a list; none, and then no target, where only rows of
+    the vocabulary do. shares: how much each of several kinds gives of what goes, relative to each other;
+    empty: what their scores say. Targets of the whole model count without the rows that go.
     """
 
     sparsity: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -99,7 +137,9 @@ class Prune(Group):
     widths: Literal["uniform", "per_layer"] = "uniform"
     width_multiple: Positive = 32
     floor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    sites: list[KindName] = Field(default_factory=lambda: ["mlp"])
+    sites: Sites = Field(default_factory=lambda: ["mlp"])
+    shares: dict[KindName, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    auto: Auto = Auto()
     vocabulary: Vocabulary = Vocabulary()
 
     @model_serializer(mode="wrap")
@@ -107,8 +147,9 @@ class Prune(Group):
         return {name: value for name, value in write(self).items() if value is not None}
 
     def written(self) -> dict[str, Any]:
-        """What a round's history says of it; of the vocabulary the rows that are left, where some go."""
-        given = self.model_dump(exclude={"vocabulary"})
+        """What a round's history says of it; shares where they are given, rows where some go."""
+        left_out = {"vocabulary", "auto", *(() if self.shares else ("shares",))}
+        given = self.model_dump(exclude=left_out)
         return given | ({"rows": self.vocabulary.rows} if self.vocabulary.rows else {})
 
     def problems(self) -> list[str]:
@@ -125,10 +166,16 @@ class Prune(Group):
         if len(targets) > 1:
             given = ", ".join(f"prune.{name}: {self.model_dump()[name]}" for name in targets)
             problems.append(f"{given}: only one target can be given; remove the others (`-S '~prune.KEY'`)")
-        if len(set(self.sites)) != len(self.sites):
-            problems.append(f"prune.sites: {self.sites}: a site is named twice")
-        if len(self.sites) > 1:
-            problems += [f"prune.sites: {self.sites}: {reason}" for reason in exclusions(self.sites)]
+        if self.sites != AUTO:
+            if len(set(self.sites)) != len(self.sites):
+                problems.append(f"prune.sites: {self.sites}: a site is named twice")
+            if len(self.sites) > 1:
+                problems += [f"prune.sites: {self.sites}: {reason}" for reason in exclusions(self.sites)]
+        if self.shares and (self.sites == AUTO or set(self.shares) != set(self.sites)):
+            problems.append(
+                f"prune.shares: {self.shares}: must have a share for each of prune.sites: {self.sites}, and "
+                "for nothing else; with auto, or to go by scores, set it to {}"
+            )
         return [*problems, *self.vocabulary.problems()]
 
 

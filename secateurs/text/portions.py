@@ -1,5 +1,7 @@
 """Which part of the calibration text each step reads."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -27,15 +29,27 @@ def round_text(text: Text, settings: Settings, round_name: str) -> Text:
     )
 
 
-def left_out_text(text: Text, settings: Settings) -> Text:
-    """The last sequences of each domain, on which a round looks at what was lost."""
+def left_out_text(text: Text, count: int) -> Text:
+    """The last sequences of each domain, on which is taken what was lost; count: as settings ask of each."""
+    return _parts(text, lambda domain: slice(-count * text.times(domain), None))
 
-    def last(domain: str, rows: Tensor) -> Tensor:
-        return rows[-settings.mask.left_out * text.times(domain) :]
 
+def without_left_out(text: Text, count: int) -> Text:
+    """What left_out_text leaves. Raises InputError for a domain of which that is nothing."""
+    rest = _parts(text, lambda domain: slice(None, -count * text.times(domain)))
+    for domain, ids in rest.ids.items():
+        if not len(ids):
+            raise InputError(
+                f"text: {domain}: has {len(text.ids[domain])} sequences, of which "
+                f"{count * text.times(domain)} are left out; give it more"
+            )
+    return rest
+
+
+def _parts(text: Text, rows_of: Callable[[str], slice]) -> Text:
     return Text(
-        {domain: last(domain, rows) for domain, rows in text.ids.items()},
-        {domain: last(domain, rows) for domain, rows in text.answers.items()},
+        {domain: rows[rows_of(domain)] for domain, rows in text.ids.items()},
+        {domain: rows[rows_of(domain)] for domain, rows in text.answers.items()},
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from secateurs.vocabulary.embedding_rows import cut_vocabulary, named_ids, vocabulary_rows
-from secateurs.vocabulary.pieces import read_pieces
+from secateurs.vocabulary.pieces import Pieces, read_pieces
 from secateurs.vocabulary.ranking import ALL_RANKED, Scripts, kept_tokens, removal_order, token_weights
 from secateurs.vocabulary.template import template_ids
 from secateurs.vocabulary.trimming import new_ids, trim_tokenizer
@@ -15,25 +16,42 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def choose_tokens(
+@dataclass(frozen=True)
+class Ranked:
+    """The tokens of a model, and the order in which they go (ranking.removal_order)."""
+
+    pieces: Pieces
+    order: list[int]
+
+    @property
+    def least(self) -> int:
+        """How many tokens must stay."""
+        return len(self.pieces.tokens) - len(self.order)
+
+    def kept(self, rows: int) -> list[int]:
+        """The ids that stay, ascending: as many as `rows`, rounded down to a multiple of 64.
+
+        Raises InputError for a number of rows that cannot be kept.
+        """
+        return kept_tokens(self.pieces, self.order, rows)
+
+
+def rank_tokens(
     tokenizer: PreTrainedTokenizerBase,
     configs: Sequence[Any],
     counts: Mapping[str, Mapping[int, int]],
     mixture: Mapping[str, float],
-    rows: int,
     scripts: Scripts = ALL_RANKED,
-) -> list[int]:
-    """The ids that stay of a dense model's tokens, ascending; those that the chat template writes among them.
+) -> Ranked:
+    """Rank the tokens of a dense model; those that the chat template writes are among those that stay.
 
     configs: the model's config, and its generation config where it has one. counts: of each id by domain,
-    from ranking.count_tokens. mixture: how much each domain counts. rows: how many are left, rounded down to
-    a multiple of 64. Raises InputError for tokenizers whose vocabulary cannot be cut, unknown scripts, and a
-    number of rows that cannot be kept.
+    from ranking.count_tokens. mixture: how much each domain counts. Raises InputError for tokenizers whose
+    vocabulary cannot be cut, and unknown scripts.
     """
     there = configs[0].get_text_config().vocab_size
     pieces = read_pieces(tokenizer, there, named_ids(*configs) | template_ids(tokenizer))
-    order = removal_order(pieces, token_weights(pieces, counts, mixture), scripts)
-    return kept_tokens(pieces, order, rows)
+    return Ranked(pieces, removal_order(pieces, token_weights(pieces, counts, mixture), scripts))
 
 
 def trim_vocabulary(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 
 from secateurs.settings.groups import Compute, Corpus, Evaluate, Sample
-from secateurs.settings.pruning import Capture, Mask, Surgery
+from secateurs.settings.pruning import AUTO, Capture, Mask, Prune, Surgery
 from secateurs.settings.sources import DIALOGUE_DOMAIN, GENERATED, SELF_DOMAIN
 
 # DVC leaves entries of these names, at any depth, out of what it knows an earlier run by: a change of one
@@ -65,6 +65,21 @@ def text_problems(surgery: Surgery, capture: Capture, corpus: Corpus, mask: Mask
             f"surgery.choice_sequences: {surgery.choice_sequences}: surgery.sequences: {surgery.sequences} "
             f"leaves {left} of corpus.calibration_sequences: {there}, and heal: auto chooses by text that no "
             "refit has read; raise the last, or lower one of the others"
+        )
+
+
+def trial_problems(prune: Prune, surgery: Surgery, capture: Capture, corpus: Corpus) -> Iterator[str]:
+    """Calibration text enough for the trials of `sites: auto`, and to judge them by."""
+    if prune.sites != AUTO:
+        return
+    auto, there = prune.auto, corpus.calibration_sequences
+    healed = min(auto.sequences, surgery.sequences)
+    chosen = surgery.choice_sequences if surgery.method == "auto" else 0
+    if max(capture.sequences, healed + chosen) + auto.left_out > there:
+        yield (
+            f"prune.auto.left_out: {auto.left_out}: of corpus.calibration_sequences: {there} a trial reads "
+            f"{max(capture.sequences, healed + chosen)}, and is judged by text that it has not read; raise "
+            "that number, or lower prune.auto.sequences or prune.auto.left_out"
         )
 
 

@@ -30,6 +30,7 @@ from stages.params.across import (
     mixture_problems,
     sample_problems,
     text_problems,
+    trial_problems,
 )
 from stages.params.rounds import chain, round_problems
 from stages.params.yaml_file import parse_yaml, read_yaml
@@ -72,6 +73,7 @@ class Params(Group):
             *healing_problems(self.surgery),
             *left_out_problems(self.mask, self.compute),
             *text_problems(self.surgery, self.capture, self.corpus, self.mask),
+            *trial_problems(self.prune, self.surgery, self.capture, self.corpus),
             *sample_problems(self.sample, self.corpus, self.mixture),
             *dialogue_problems(self.sample, self.corpus, self.mixture),
             *self.prune.problems(),

@@ -70,6 +70,7 @@ def model_card(
         "## How it was made",
         "",
         *_rounds(len(history), last["metric"], prune),
+        *_given(last),
         *_vocabulary(prune),
         f"- calibration: {max(last['sequences'].values())} sequences of {sequence_length} tokens "
         f"from each of {sum(weight > 0 for weight in params.mixture.values())} domains ({mixture})",
@@ -103,6 +104,14 @@ def _rounds(count: int, metric: str, prune: dict[str, Any]) -> list[str]:
     return [
         f"- {count} rounds of capture and mask by `{metric}`, {prune['widths']} widths "
         f"(multiples of {prune['width_multiple']}), sites: {', '.join(prune['sites'])}"
+    ]
+
+
+def _given(last: dict[str, Any]) -> list[str]:
+    if "removed" not in last:
+        return []
+    return [
+        f"- parameters removed: {', '.join(f'{kind} {part:,}' for kind, part in last['removed'].items())}"
     ]
 
 

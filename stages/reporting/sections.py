@@ -169,7 +169,16 @@ def rounds(evidence: Evidence) -> Section:
         "mean rank correlation between the channel scores of two domains."
     )
     columns = ("round", "metric", "removed", "calibration loss", "agreement")
-    return Section("Rounds", (Table(columns, rows), note, *_weights(evidence.rounds)))
+    given = _given(evidence.rounds)
+    return Section("Rounds", (Table(columns, rows), note, *given, *_weights(evidence.rounds)))
+
+
+def _given(entries: Sequence[Mapping[str, Any]]) -> list[Text]:
+    """What each kind gave of the parameters that went; nothing where one kind gave all."""
+    if "removed" not in entries[-1]:
+        return []
+    given = ", ".join(f"{kind} {count(part)}" for kind, part in entries[-1]["removed"].items())
+    return [Text(f"Parameters removed after the last round: {given}.")]
 
 
 def _weights(entries: Sequence[Mapping[str, Any]]) -> list[Block]:

@@ -55,6 +55,12 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         "domains.size: DVC would overlook a change of its weight; give it another name"),
     "an id on the hub that is none": ({"model__base_model": "nonsense"},
         "model.base_model: 'nonsense': must be an id on the hub, `owner/name`"),
+    "a share of a kind that does not go": ({"prune__shares": {"attention": 1.0}},
+        "prune.shares: {'attention': 1.0}: must have a share for each of prune.sites: ['mlp'], and for nothing "
+        "else; with auto, or to go by scores, set it to {}"),
+    "kinds that are found and named": ({"prune__sites": "auto", "prune__shares": {"mlp": 1.0}},
+        "prune.shares: {'mlp': 1.0}: must have a share for each of prune.sites: auto, and for nothing else; with "
+        "auto, or to go by scores, set it to {}"),
     "bytes beyond all": ({"prune__memory": {"bytes": 2**63, "precision": "q4_0"}, "prune__sparsity": ...},
         "prune.memory.bytes: 9223372036854775808: Input should be less than or equal to 9223372036854775807"),
     "a shell command": ({"compute__launch": "touch x; python"},

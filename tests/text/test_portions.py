@@ -32,7 +32,7 @@ def test_each_round_reads_the_next_sequences_and_wraps_around() -> None:
 def test_what_a_round_looks_at_is_not_what_it_scores_by() -> None:
     settings = Settings(capture=Capture(sequences=2), mask=Mask(left_out=2))
     text = Text({"news": ROWS})
-    assert left_out_text(text, settings).ids["news"][:, 0].tolist() == [3, 4]
+    assert left_out_text(text, settings.mask.left_out).ids["news"][:, 0].tolist() == [3, 4]
     turns = [round_text(text, settings, name).ids["news"][:, 0].tolist() for name in settings.rounds]
     assert turns == [[0, 1], [2, 0], [1, 2]]
 

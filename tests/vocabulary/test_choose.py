@@ -4,7 +4,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from secateurs.checkpoints.saving import save_model, save_tokenizer
-from secateurs.vocabulary.choose import choose_tokens, trim_vocabulary
+from secateurs.vocabulary.choose import rank_tokens, trim_vocabulary
 from secateurs.vocabulary.ranking import Scripts, count_tokens
 from tests.tiny import make_tiny_model
 from tests.vocabulary.small import TEXT, byte_level
@@ -18,7 +18,7 @@ def test_what_the_chat_template_writes_stays() -> None:
     )
     model = make_tiny_model(vocab_size=512)
     counts = {"chinese": count_tokens(tokenizer, TEXT[3:4])}
-    kept = choose_tokens(tokenizer, [model.config], counts, {"chinese": 1.0}, 320)
+    kept = rank_tokens(tokenizer, [model.config], counts, {"chinese": 1.0}).kept(320)
     turns = [{"role": "user", "content": "a"}]
     text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     assert set(tokenizer(text)["input_ids"]) <= set(kept)
@@ -34,7 +34,7 @@ def test_a_trimmed_checkpoint_reads_text_of_kept_tokens_as_the_dense_one(tmp_pat
     counts = {"english": count_tokens(tokenizer, TEXT[:2]), "unread": count_tokens(tokenizer, TEXT[2:])}
     mixture = {"english": 1.0, "unread": 0.0}
     configs, scripts = (model.config, model.generation_config), Scripts(leave=("Han",))
-    kept = choose_tokens(tokenizer, configs, counts, mixture, 384, scripts)
+    kept = rank_tokens(tokenizer, configs, counts, mixture, scripts).kept(384)
     dense = {text: tokenizer(text)["input_ids"] for text in TEXT[:2]}
     assert all(set(ids) <= set(kept) for ids in dense.values())
     expected = {text: model(torch.tensor([ids])).logits[..., kept] for text, ids in dense.items()}
