@@ -1,6 +1,7 @@
 """A decoder inside a model that reads pictures: it is pruned in place, and the rest stays bit for bit."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,60 @@ def test_the_result_loads_in_its_own_class_and_answers_about_a_picture(tmp_path:
 @pytest.mark.slow
 def test_decoders_of_published_models_for_pictures_are_proved(model_type: str) -> None:
     assert unproved(AutoConfig.for_model(model_type), "mlp") is None
+
+
+# As the published files of Qwen2-VL and Qwen2.5-VL have it: the decoder's entries beside those of the whole
+# model, and the sections of the angles by their oldest name.
+FLAT = {
+    "hidden_act": "silu", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 512,
+    "max_window_layers": 2,
+    "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]}, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
+    "sliding_window": 32768, "use_sliding_window": False, "tie_word_embeddings": True, "vocab_size": 264,
+    "initializer_range": 0.2, "bos_token_id": 0, "eos_token_id": 1, "vision_start_token_id": 258,
+    "vision_end_token_id": 259, "vision_token_id": 260, "image_token_id": 261, "video_token_id": 262,
+    "torch_dtype": "float32", "transformers_version": "4.41.2",
+}  # fmt: skip
+EYES = {"depth": 2, "num_heads": 2, "in_chans": 3, "hidden_size": 32, "patch_size": 4,
+        "spatial_merge_size": 2, "spatial_patch_size": 4, "temporal_patch_size": 2}  # fmt: skip
+PUBLISHED = {
+    "qwen2_vl": ("Qwen2VLForConditionalGeneration", EYES | {"embed_dim": 32, "mlp_ratio": 2}),
+    "qwen2_5_vl": (
+        "Qwen2_5_VLForConditionalGeneration",
+        EYES | {"intermediate_size": 40, "out_hidden_size": 32, "window_size": 16,
+                "fullatt_block_indexes": [1], "tokens_per_second": 2},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model_type", PUBLISHED)
+def test_a_flat_config_with_sections_of_angles_is_pruned_in_place(model_type: str, tmp_path: Path) -> None:
+    architecture, vision = PUBLISHED[model_type]
+    told = {"architectures": [architecture], "model_type": model_type, **FLAT, "vision_config": vision}
+    (tmp_path / "config.json").write_text(json.dumps(told), encoding="utf-8")
+    config = AutoConfig.from_pretrained(tmp_path)
+    torch.manual_seed(0)
+    made = AutoModelForImageTextToText.from_config(config).eval().requires_grad_(False)
+    made.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(told), encoding="utf-8")
+    model = load_model(tmp_path, "float32")
+    assert unproved(model.config, "mlp") is None
+    smaller = pruned(model)
+    own = {id(weight) for weight in decoder_layers(smaller).parameters()}
+    before = model.state_dict()
+    rest = [name for name, weight in smaller.named_parameters() if id(weight) not in own]
+    assert all(torch.equal(smaller.state_dict()[name], before[name]) for name in rest)
+    save_model(smaller, tmp_path / "pruned")
+    loaded = load_model(tmp_path / "pruned", "float32")
+    assert (type(loaded).__name__, text_config(loaded.config).intermediate_size) == (architecture, 24)
+    ids = torch.tensor([[5, 258, *[261] * 4, 259, 6, 7]])
+    answers = []
+    for seed in (0, 1):
+        pixels = torch.randn(16, 3 * 2 * 4 * 4, generator=torch.Generator().manual_seed(seed))
+        asked = {
+            "input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": 4 * pixels,
+            "image_grid_thw": torch.tensor([[1, 4, 4]]), "mm_token_type_ids": (ids == 261).int(),
+        }  # fmt: skip
+        answers.append(answer(loaded, asked))
+        assert answers[-1] == answer(smaller, asked)
+    assert answers[0] != answers[1]
