@@ -136,6 +136,14 @@ def test_nothing_changed_runs_nothing(project: Project) -> None:
     assert project.repro({}) == []
 
 
+def test_every_stage_that_ran_has_its_times_in_the_table(project: Project) -> None:
+    rows = [line.split() for line in project.run(["python", "-m", "stages.times"]).splitlines()[1:-1]]
+    stages = {stage for stage, *_ in rows}
+    assert stages >= {"model", "sources@alpha", "capture@r1", "mask@r1", "surgery", "tasks@pruned", "publish"}
+    # Here processes fork from one that is not DVC, so that the time of DVC itself is not known.
+    assert all(float(cell) >= 0 for _, _, *cells in rows for cell in cells)
+
+
 def test_dvcs_own_commands_find_nothing_amiss_after_a_run(project: Project) -> None:
     assert project.run(["dvc", "status"]) == "Data and pipelines are up to date.\n"
     shutil.rmtree(project.directory / "data/pruned")
