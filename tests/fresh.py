@@ -67,12 +67,14 @@ else:
 # The command `python` of a project: modules and programs are asked of the server, and all else runs as ever.
 PYTHON = """\
 #!{python} -IS
-import json, os, socket, sys
+import json, os, signal, socket, sys
 from itertools import takewhile
 options = [*takewhile(lambda one: one in ("-P", "-u"), sys.argv[1:])]
 arguments = sys.argv[1 + len(options):]
 if arguments[:1] not in (["-m"], ["-c"]):
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+# Whoever interrupts the program that this one stands for means that one, whose end it then tells.
+signal.signal(signal.SIGINT, signal.SIG_IGN)
 asked = {{"options": options, "arguments": arguments, "cwd": os.getcwd(), "env": dict(os.environ)}}
 # A socket's path may have some 100 characters, so it is named from its own folder.
 os.chdir({folder!r})
