@@ -21,7 +21,7 @@ from secateurs.choose.weight_bytes import weight_bytes
 from secateurs.devices.placement import copied, passing_through, place, resolve_device
 from secateurs.errors import SettingError
 from secateurs.evaluation.perplexity import score_domains
-from secateurs.families.experts import open_experts
+from secateurs.families.fused_experts import open_experts
 from secateurs.kinds.registry import NAMES, kinds
 from secateurs.kinds.sites import sites_of
 from secateurs.measure.capture import DomainCapture, capture

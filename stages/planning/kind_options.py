@@ -2,13 +2,13 @@
 
 import copy
 
-from secateurs.families.experts import open_experts
 from transformers import PreTrainedModel
 
 from secateurs.choose.options import Options, options
 from secateurs.choose.target import written
 from secateurs.errors import SettingError
 from secateurs.families.decoder import decoder_parameters
+from secateurs.families.fused_experts import open_experts
 from secateurs.kinds.registry import kinds
 from secateurs.settings.pruning import AUTO
 from stages.params.file import Params
