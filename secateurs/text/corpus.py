@@ -6,12 +6,12 @@ other documents come or go. The same hash gives the order in which documents are
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from secateurs.errors import SettingError
 from secateurs.settings.groups import Corpus
 from secateurs.settings.recovery import OWN_KINDS
-from secateurs.settings.sources import is_dialogues, is_generated
+from secateurs.settings.sources import DIALOGUE_DOMAIN, is_dialogues, is_generated
 from secateurs.text.documents import Document, Sequence
 from secateurs.text.guard import Guard
 from secateurs.text.overlap import NGram
@@ -56,12 +56,26 @@ def build_corpus(
     avoid = _avoided(benchmarks, heldout)
     written = sum(len(found) for domain, found in sources.items() if is_dialogues(domain))
     others = sum(not is_dialogues(domain) for domain in sources)
+    least = others
     for domain, found in sources.items():
         documents, _ = split_documents(domain, found, settings)
         packing = Packing(domain, tokens, settings, Guard(found, avoid, settings.ngram))
-        # Rounded up, so that each part has as many as Text.times has read of it.
-        count = math.ceil(len(found) / written * others) if is_dialogues(domain) else 1
-        _fill(calibration, found, documents, packing, "calibration_sequences", max(1, count))
+        if not is_dialogues(domain):
+            _fill(calibration, found, documents, packing, "calibration_sequences")
+            continue
+        # Rounded up, so that each part has as many as Text.times has read of it. What a part of short answers
+        # has too little of, others have more of than is read.
+        count = max(1, math.ceil(len(found) / written * others))
+        most_missing = count - 1 if domain != DIALOGUE_DOMAIN else 0
+        least -= _fill(
+            calibration, found, documents, packing, "calibration_sequences", Times(count, most_missing)
+        )
+    if written and least > 0:
+        raise SettingError(
+            f"sample.dialogues.parts: the dialogues make {others - least} times as many sequences of "
+            f"{settings.sequence_length} tokens as a domain gives, and {others} times as many are read; raise "
+            "sample.dialogues.count, or lower sample.dialogues.parts or corpus.calibration_sequences"
+        )
     return calibration, heldout
 
 
@@ -124,29 +138,45 @@ def _avoided(benchmarks: set[NGram], heldout: Split) -> dict[str, set[NGram]]:
     return {"overlap_benchmarks": benchmarks, "overlap_heldout": heldout.ngrams}
 
 
+@dataclass(frozen=True)
+class Times:
+    """How many times the sequences of a setting a domain gives, and how many of these times it may lack."""
+
+    asked: int = 1
+    lacking: int = 0
+
+
+_ONCE = Times()
+
+
 def _fill(
     split: Split,
     found: list[Document],
     documents: list[Document],
     packing: Packing,
     setting: str,
-    count: int = 1,
-) -> None:
-    """Pack `count` times as many sequences of a domain into the split as `setting` says, or raise InputError.
+    times: Times = _ONCE,
+) -> int:
+    """Pack `times` as many sequences of a domain into the split as `setting` says, or raise InputError.
 
     Of each document the tokens of one sequence are taken, because long documents would otherwise fill the
-    split alone; where the documents are too few for that, as many more of each as are needed.
+    split alone; where the documents are too few for that, as many more of each as are needed. Returns how
+    many times the sequences of the setting there are.
     """
     settings, per_document = packing.settings, 1
-    wanted = count * getattr(settings, setting)
+    asked = getattr(settings, setting)
+    wanted = times.asked * asked
     packed = pack_documents(documents, packing, per_document, wanted)
     while len(packed.rows) < wanted and packed.cut:
         missing = wanted * settings.sequence_length / max(1, packed.counts.tokens)
         per_document = max(per_document + 1, math.ceil(per_document * missing))
         packed = pack_documents(documents, packing, per_document, wanted)
-    split.add(packing.domain, packed)
-    if len(packed.rows) < wanted:
+    there = len(packed.rows) // asked
+    if there < times.asked - times.lacking:
         counts = packed.counts
         dropped = (counts.overlap_benchmarks, counts.overlap_heldout)
-        shortage = Shortage(packing.domain, setting, count, found, documents, *dropped, counts.tokens)
+        shortage = Shortage(packing.domain, setting, times.asked, found, documents, *dropped, counts.tokens)
         raise SettingError(shortage.message(settings))
+    rows = packed.rows[: there * asked]
+    split.add(packing.domain, replace(packed, rows=rows, counts=replace(packed.counts, sequences=len(rows))))
+    return there

@@ -206,6 +206,22 @@ def test_each_part_of_the_dialogues_has_sequences_in_proportion_to_its_documents
     assert all(any(row.answers) for row in calibration.sequences if row.domain in parts)
 
 
+def test_a_part_of_short_dialogues_gives_fewer_sequences_where_the_others_have_enough() -> None:
+    sources = {name: numbered(40, start=100 * place) for place, name in enumerate("abcd")}
+    long = [
+        Document(f"l{n}", to_json(Dialogue(f"question {n}?", f"{n} {'words ' * 9}{n}.", True)), chat=True)
+        for n in range(45)
+    ]
+    short = [Document(f"s{n}", to_json(Dialogue(f"{n}?", "y", True)), chat=True) for n in range(14)]
+    parts = {"dialogues 1": long, "dialogues 2": dialogues(26), "dialogues 3": short}
+    calibration, _ = build_corpus({**sources, **parts}, BYTES, set(), settings())
+    counts = {name: calibration.counts[name].sequences for name in parts}
+    assert counts == {"dialogues 1": 12, "dialogues 2": 8, "dialogues 3": 4}
+    few = {"dialogues 1": long[:3], "dialogues 2": dialogues(5), "dialogues 3": short[:9]}
+    with pytest.raises(InputError, match=r"sample.dialogues.parts: .* 3 times .* 4 times .* raise sample"):
+        build_corpus({**sources, **few}, BYTES, set(), settings())
+
+
 def test_dialogues_that_repeat_a_benchmark_are_dropped() -> None:
     sources = {"a": numbered(40), "dialogues": dialogues(60)}
     used = build_corpus(sources, BYTES, set(), settings())[0].sequences[-1].documents[0]
