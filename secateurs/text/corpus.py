@@ -72,9 +72,9 @@ def build_corpus(
         )
     if written and least > 0:
         raise SettingError(
-            f"sample.dialogues.parts: the dialogues make {others - least} times as many sequences of "
-            f"{settings.sequence_length} tokens as a domain gives, and {others} times as many are read; raise "
-            "sample.dialogues.count, or lower sample.dialogues.parts or corpus.calibration_sequences"
+            f"sample.dialogues.parts: the dialogues make {others - least} times the sequences of "
+            f"{settings.sequence_length} tokens that a domain gives, and {others} times as many are read; "
+            "raise sample.dialogues.count, or lower sample.dialogues.parts or corpus.calibration_sequences"
         )
     return calibration, heldout
 
@@ -128,7 +128,10 @@ def split_documents(
     Of what the model wrote itself none is held out.
     """
     fraction = 0.0 if is_generated(domain) or domain in OWN_KINDS.values() else settings.heldout_share
-    placed = sorted((place(settings.seed, domain, item.document), item.document, item) for item in documents)
+    # Parts of the dialogues have the order of the whole, so that they come last to what a recovery, which reads
+    # the whole, leaves out at its end.
+    name = DIALOGUE_DOMAIN if is_dialogues(domain) else domain
+    placed = sorted((place(settings.seed, name, item.document), item.document, item) for item in documents)
     calibration = [item for place, _, item in placed if place >= fraction]
     heldout = [item for place, _, item in placed if place < fraction]
     return calibration, heldout
