@@ -128,8 +128,8 @@ def split_documents(
     Of what the model wrote itself none is held out.
     """
     fraction = 0.0 if is_generated(domain) or domain in OWN_KINDS.values() else settings.heldout_share
-    # Parts of the dialogues have the order of the whole: so what a recovery, which reads the whole, leaves out
-    # at its end comes last in them too.
+    # Parts of the dialogues have the order of the whole: what a recovery leaves out at the end of the whole
+    # comes last in them too.
     name = DIALOGUE_DOMAIN if is_dialogues(domain) else domain
     placed = sorted((place(settings.seed, name, item.document), item.document, item) for item in documents)
     calibration = [item for place, _, item in placed if place >= fraction]
