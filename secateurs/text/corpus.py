@@ -167,7 +167,7 @@ def _fill(
     many times the sequences of the setting there are.
     """
     settings, per_document = packing.settings, 1
-    asked = getattr(settings, setting)
+    asked: int = getattr(settings, setting)
     wanted = times.asked * asked
     packed = pack_documents(documents, packing, per_document, wanted)
     while len(packed.rows) < wanted and packed.cut:
