@@ -281,6 +281,9 @@ def test_what_the_converter_drops_is_refused(
     assert not list(tmp_path.glob(".*.tmp"))
 
 
+# A small mixture, whose config has no numbers of experts by default.
+DOTS1 = {"n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2, "first_k_dense_replace": 1}
+DOTS1 |= {"n_group": 1, "topk_group": 1}
 # Of twins: the model_type, its config, and the message.
 DROPPED_OF_OTHERS: list[tuple[str, dict[str, Any], str]] = [
     ("qwen3_moe", {"norm_topk_prob": False}, "norm_topk_prob: False: has no place in llama.cpp's"),
@@ -296,6 +299,7 @@ DROPPED_OF_OTHERS: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("phi3", {"sliding_window": 6}, "sliding_window: .: has no place in llama.cpp's architecture phi3"),
     ("deepseek_v3", {"num_experts_per_tok": 2}, "scoring_func: not there; llama.cpp's converter needs it"),
+    ("dots1", DOTS1, "scoring_func: not there; llama.cpp's converter needs it: sigmoid"),
 ]
 
 
@@ -308,6 +312,29 @@ def test_what_the_converter_writes_otherwise_is_refused(
     trained_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(InputError, match=message):
         written(tmp_path)
+
+
+# Of twins: the model_type, its config, and the message. No converter is there, and none is asked.
+KNOWN_BEFORE: list[tuple[str, dict[str, Any], str]] = [
+    ("exaone4", {}, r"sliding_window: \d+: has a place in llama.cpp's architecture exaone4 only in three of"),
+    ("granitemoehybrid", {"layer_types": ["mamba", "attention"]}, "model_type: granitemoehybrid: llama"),
+    ("lfm2", {"layer_types": ["conv", "conv"]}, "layer_types: all are conv: llama.cpp runs lfm2 only with"),
+    (
+        "lfm2_moe",
+        {"layer_types": ["full_attention"] * 2},
+        "layer_types: all are full_attention: llama.cpp runs",
+    ),
+]
+
+
+@pytest.mark.parametrize(("model_type", "changes", "message"), KNOWN_BEFORE)
+def test_what_llama_cpp_does_not_run_is_refused_before_the_converter(
+    model_type: str, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    twin_checkpoint(tmp_path, model_type, **changes)
+    tokenizer = trained_tokenizer()
+    with pytest.raises(InputError, match=message):
+        write_gguf(tmp_path, tokenizer, Target(tmp_path / "model.gguf", "f32", "tiny"), tmp_path / "nowhere")
 
 
 def test_without_the_converter_the_message_says_how_to_get_it(tmp_path: Path) -> None:

