@@ -21,7 +21,10 @@ def checked(settings: Settings, text: Text, vocabulary: int) -> Settings:
     that is out of its range, and for text that is not the model's.
     """
     if settings.prune.sites == AUTO:
-        raise SettingError("prune.sites: auto: has no kinds yet; kind_trials.choose_kinds finds them")
+        raise SettingError(
+            "prune.sites: auto: prune_model takes kinds by name; call choose_kinds of "
+            "secateurs.kind_trials, and put what its `settled` returns in the place of the settings' `prune`"
+        )
     problems = [*_text_problems(text, vocabulary), *_answers_problems(text)]
     if not problems:
         mixture = spread(settings.mixture, {domain: text.times(domain) for domain in text.ids})

@@ -23,7 +23,7 @@ def main() -> None:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, mps or sharded.")
 @click.option("--tokens", default=256, show_default=True, help="Tokens of a calibration sequence.")
 @click.option("--export", "precision", help="Write OUT.gguf too: f16, q8_0, q4_k_m, ...")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Any other setting, as params.yaml names it: --set mask.metric=wanda.")  # fmt: skip  # noqa: E501
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Any other setting of the method, as params.yaml names it, its value as JSON or a word: --set mask.metric=wanda.")  # fmt: skip  # noqa: E501
 def prune(**given: Any) -> None:
     """Prune MODEL, a folder, a GGUF file or an id on the hub, by TEXT, and write the result to OUT."""
     # Not at the top, because torch takes seconds, and `--help` and a wrong option need none of it.
@@ -62,6 +62,8 @@ def _setting(text: str) -> tuple[str, Any]:
     try:
         return key, json.loads(value)
     except ValueError:
+        if value[:1] in ("[", "{"):
+            raise InputError(f"--set: {text}: not JSON; put text in it in double quotes") from None
         return key, value
 
 

@@ -1,7 +1,7 @@
 """What `secateurs prune` does: the library's steps from files to a checkpoint, in order."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -9,8 +9,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from secateurs.checkpoints.dense import load_dense
 from secateurs.checkpoints.proof import Proof, proof_ids, prove_load
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
+from secateurs.command_inputs import Read, model_source, read_text, text_domain
 from secateurs.devices.placement import passing_through, resolve_device
-from secateurs.errors import InputError, SettingError
+from secateurs.errors import InputError
 from secateurs.evaluation.cost import macs_per_token
 from secateurs.evaluation.perplexity import DomainScore, geometric_mean, score_domains
 from secateurs.evaluation.units import count, size
@@ -21,21 +22,18 @@ from secateurs.gguf.converter import CONVERTER, VARIABLE, find_converter
 from secateurs.gguf.exporting import PRECISIONS, Programs, export_gguf
 from secateurs.gguf.gguf_file import Target
 from secateurs.gguf.llama_quantize import K_QUANTS, find_program
-from secateurs.order import ENDINGS, Order, Source
+from secateurs.kind_trials import choose_kinds
+from secateurs.order import Order
 from secateurs.prune import Pruned, prune_model
-from secateurs.settings.groups import Corpus
 from secateurs.settings.method import Settings, settings_of
-from secateurs.settings.sources import FieldReader, HubModel, ModelSource, PathDomain, PathModel, PlainReader
+from secateurs.settings.pruning import AUTO
 from secateurs.text.calibration import by_domain
-from secateurs.text.corpus import Split, build_corpus
-from secateurs.text.documents import Document
+from secateurs.text.corpus import Split
 from secateurs.text.domains import documents
-from secateurs.text.packing import tokens_of
+from secateurs.text.recutting import recut
+from secateurs.vocabulary.embedding_rows import vocabulary_rows
 
 Say = Callable[[str], object]
-# Documents of a domain at most: enough for every round and for healing, read in seconds.
-DOCUMENTS = 2000
-HELDOUT_SEQUENCES = 8
 
 
 def prune_to(order: Order, say: Say) -> None:
@@ -46,86 +44,63 @@ def prune_to(order: Order, say: Say) -> None:
     """
     settings = settings_of(order.changes)
     programs = None if order.precision is None else _programs(order.precision)
-    texts = {source.domain: documents(source.domain, _domain(source)) for source in order.sources}
-    dense, tokenizer = load_dense(_source(order.model))
-    calibration, heldout = _corpus(texts, tokenizer, settings, order.tokens)
-    say(_plan(dense, settings, calibration, heldout))
+    texts = {source.domain: documents(source.domain, text_domain(source)) for source in order.sources}
+    dense, tokenizer = load_dense(model_source(order.model))
+    read = read_text(texts, tokenizer, settings, order.tokens)
+    text, heldout = by_domain(read.calibration.sequences), read.heldout
+    if settings.prune.sites == AUTO:
+        say("trials of each kind …")
+        chosen = choose_kinds(dense, tokenizer, text, settings, counts=read.counts, say=say)
+        say(f"chosen: {chosen.said()}")
+        settings = settings.changed(prune=chosen.settled(settings.prune))
+    say(_plan(dense, settings, read))
     pruned = prune_model(
-        dense, by_domain(calibration.sequences), settings, on_step=lambda step: say(f"{step} …")
+        dense,
+        text,
+        settings,
+        tokenizer=tokenizer,
+        counts=read.counts,
+        on_step=lambda step: say(f"{step} …"),
     )
+    trimmed = pruned.tokenizer
+    assert trimmed is not None, "a tokenizer was given"
     in_precision(pruned.model, dense.dtype)
-    scores = [_scores(model, tokenizer, heldout, settings.device) for model in (dense, pruned.model)]
-    facts = _facts(dense, pruned.model, scores)
+    before = _scores(dense, tokenizer, heldout, settings.device)
+    after = _scores(pruned.model, trimmed, heldout, settings.device, cut_by=tokenizer)
+    facts = _facts(dense, pruned.model, before, after)
     with atomic(order.out) as directory:
         save_model(pruned.model, directory)
-        save_tokenizer(tokenizer, directory)
-        rows = proof_ids(heldout.sequences)
-        proof = prove_load(pruned.model, directory, rows, order.out, tokenizer)
-        (directory / "README.md").write_text(_card(order, pruned, facts, proof), encoding="utf-8")
+        save_tokenizer(trimmed, directory)
+        rows = heldout.sequences
+        if trimmed is not tokenizer:
+            rows = recut(rows, tokenizer, trimmed)
+        proof = prove_load(pruned.model, directory, proof_ids(rows), order.out, trimmed)
+        (directory / "README.md").write_text(_card(order, dense, pruned, facts, proof), encoding="utf-8")
     say(f"wrote {order.out}: loads in transformers {proof.version} as {proof.loaded}")
     if order.precision is not None and programs is not None:
         gguf = order.out.with_name(f"{order.out.name}.gguf")
         with atomic(gguf) as path:
-            said = export_gguf(order.out, tokenizer, Target(path, order.precision, order.out.name), programs)
+            said = export_gguf(order.out, trimmed, Target(path, order.precision, order.out.name), programs)
         say(f"wrote {gguf}: {said}")
     for line in (verdict(facts), *advice(facts)):
         say(line)
 
 
-def _source(model: str) -> ModelSource:
-    if Path(model).exists():
-        return PathModel(source="path", path=model, name=Path(model).stem, licence="unknown", base_model=None)
-    return HubModel(source="hub", id=model, revision="main", name=model.rpartition("/")[2], licence="unknown")
-
-
-def _domain(source: Source) -> PathDomain:
-    folder = Path(source.path).is_dir()
-    path = f"{source.path.rstrip('/')}/**/*" if folder else source.path
-    kind = ENDINGS.get(Path(source.path).suffix, "text")
-    if kind in ("jsonl", "csv", "parquet"):
-        if source.field is None:
-            raise InputError(f"--text: {source.path}: which field holds the text? write {source.path}:FIELD")
-        reader: FieldReader | PlainReader = FieldReader(format=kind, field=source.field)  # type: ignore[arg-type]
-    elif source.field is not None:
-        raise InputError(f"--text: {source.path}:{source.field}: only .jsonl, .csv and .parquet have fields")
-    else:
-        reader = PlainReader(format=kind)  # type: ignore[arg-type]
-    return PathDomain(source="path", path=path, reader=reader, documents=DOCUMENTS, refused=None)
-
-
-def _corpus(
-    texts: Mapping[str, list[Document]], tokenizer: PreTrainedTokenizerBase, settings: Settings, tokens: int
-) -> tuple[Split, Split]:
-    surgery = settings.surgery
-    wanted = max(settings.capture.sequences, surgery.sequences + surgery.choice_sequences)
-    corpus = Corpus(
-        sequence_length=tokens,
-        calibration_sequences=wanted,
-        heldout_sequences=HELDOUT_SEQUENCES,
-        heldout_share=0.2,
-        ngram=13,
-        seed=0,
-    )
-    try:
-        return build_corpus(texts, tokens_of(tokenizer, Path("the model's tokenizer")), set(), corpus)
-    except SettingError as error:
-        raise InputError(
-            f"--text: {error}; or ask for less: --tokens 128 --set surgery.sequences=8"
-        ) from None
-
-
-def _plan(model: PreTrainedModel, settings: Settings, calibration: Split, heldout: Split) -> str:
-    rows = len(calibration.sequences)
+def _plan(model: PreTrainedModel, settings: Settings, read: Read) -> str:
+    calibration, rows = read.calibration.sequences, settings.prune.vocabulary.rows
+    tokens = f"{rows:,} of {vocabulary_rows(model):,} rows of the vocabulary stay; " if rows else ""
     return (
         f"{count(model.num_parameters())} parameters, {count(decoder_parameters(model))} in the decoder, of "
-        f"which {_target(settings)} goes over {len(settings.rounds)} rounds; "
-        f"{rows} sequences of {len(calibration.sequences[0].input_ids)} tokens calibrate, "
-        f"{len(heldout.sequences)} others judge"
+        f"which {_target(settings)} goes over {len(settings.rounds)} rounds; {tokens}"
+        f"{len(calibration)} sequences of {len(calibration[0].input_ids)} tokens calibrate, "
+        f"{len(read.heldout.sequences)} others judge"
     )
 
 
 def _target(settings: Settings) -> str:
     prune = settings.prune
+    if not prune.sites:
+        return "nothing"
     if prune.sparsity is not None:
         return f"{prune.sparsity:.0%}"
     if prune.parameters is not None:
@@ -135,14 +110,22 @@ def _target(settings: Settings) -> str:
 
 
 def _scores(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, heldout: Split, device: str
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    heldout: Split,
+    device: str,
+    cut_by: PreTrainedTokenizerBase | None = None,
 ) -> dict[str, DomainScore]:
     with passing_through(model, resolve_device(device)):
-        return score_domains(model, tokenizer, heldout.sequences, len(heldout.sequences))
+        return score_domains(model, tokenizer, heldout.sequences, len(heldout.sequences), cut_by)
 
 
-def _facts(dense: PreTrainedModel, small: PreTrainedModel, scores: list[dict[str, DomainScore]]) -> Facts:
-    before, after = scores
+def _facts(
+    dense: PreTrainedModel,
+    small: PreTrainedModel,
+    before: dict[str, DomainScore],
+    after: dict[str, DomainScore],
+) -> Facts:
     ratios = {domain: after[domain].perplexity / before[domain].perplexity for domain in before}
     worst = max(ratios, key=lambda domain: ratios[domain])
     sizes = [sum(one.numel() * one.element_size() for one in model.parameters()) for model in (dense, small)]
@@ -155,7 +138,7 @@ def _facts(dense: PreTrainedModel, small: PreTrainedModel, scores: list[dict[str
     )
 
 
-def _card(order: Order, pruned: Pruned, facts: Facts, proof: Proof) -> str:
+def _card(order: Order, dense: PreTrainedModel, pruned: Pruned, facts: Facts, proof: Proof) -> str:
     """What became of the model, in Markdown, with the hub's front matter."""
     lines = [
         "---",
@@ -167,7 +150,9 @@ def _card(order: Order, pruned: Pruned, facts: Facts, proof: Proof) -> str:
     ]
     lines += [f"# {Path(order.model).name}, pruned", "", verdict(facts), ""]
     lines += [f"- {line}" for line in advice(facts)]
-    last = pruned.history[-1]
+    last, there, rows = pruned.history[-1], *map(vocabulary_rows, (dense, pruned.model))
+    if rows < there:
+        lines.append(f"- {rows:,} of {there:,} rows of the vocabulary are left, and a tokenizer for them")
     return "\n".join(
         [
             *lines,

@@ -5,7 +5,6 @@ A trial is a whole pruning in memory, of one kind in a single round, so this is 
 
 import copy
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -32,9 +31,8 @@ from secateurs.text.documents import Sequence as Row
 from secateurs.text.parts import spread
 from secateurs.text.portions import left_out_text, round_text, without_left_out
 from secateurs.text.rows import Text
-from secateurs.vocabulary.choose import Ranked, rank_tokens, trim_vocabulary
+from secateurs.vocabulary.choose import Ranked, rank_by, trim_vocabulary
 from secateurs.vocabulary.embedding_rows import row_parameters, vocabulary_rows
-from secateurs.vocabulary.ranking import Scripts
 
 _ROUNDING = 1e-6
 
@@ -104,7 +102,11 @@ def choose_kinds(
     # The dialogues are one domain of counts, and may be several of rows.
     ranked = bench.ranked(counts, {**settings.mixture, **mixture}) if VOCABULARY in prune.auto.kinds else None
     tried = options(bench.opened, prune, settings.mask.metric, 0 if ranked is None else ranked.least)
-    trials = [] if ranked is None else [bench.without_rows(ranked.kept(rows)) for rows in tried.rows]
+    trials = []
+    if ranked is not None:
+        # Of more rows than the tokenizer has tokens, those without one go first, and all at once.
+        fewer = dict.fromkeys(min(rows, ranked.most) for rows in tried.rows)
+        trials += [bench.without_rows(ranked.kept(rows)) for rows in fewer]
     trials += [bench.without(name, one) for name, budgets in tried.decoder.items() for one in budgets]
     curves = []
     for name, unit in tried.units.items():
@@ -121,12 +123,12 @@ def choose_kinds(
     at = {one.kind: one.at(sizes[one.kind]) for one in curves if one.kind in sizes}
     gone = {name: parameters for name, (parameters, _) in at.items() if name != VOCABULARY}
     rows = prune.vocabulary.rows
-    if VOCABULARY in at:
+    if ranked is not None and VOCABULARY in at:
         steps = (
             vocabulary_rows(bench.dense) - at[VOCABULARY][0] / row_parameters(bench.dense)
         ) / ROWS_MULTIPLE
         # A step that rounding takes from a whole number is none.
-        rows = math.floor(steps + _ROUNDING) * ROWS_MULTIPLE
+        rows = min(math.floor(steps + _ROUNDING) * ROWS_MULTIPLE, ranked.most)
         if target_of(bench.dense, prune.changed(vocabulary=prune.vocabulary.changed(rows=rows))) <= 0:
             gone = {}
     whole = math.fsum(gone.values())
@@ -182,12 +184,8 @@ class _Bench:
 
     def ranked(self, counts: Mapping[str, Mapping[int, int]] | None, mixture: Mapping[str, float]) -> Ranked:
         """The tokens in the order in which they go; counts: as choose_kinds takes them."""
-        vocabulary, dense = self.settings.prune.vocabulary, self.dense
-        if counts is None:
-            counts = {name: Counter(ids.flatten().tolist()) for name, ids in self.text.ids.items()}
-        configs = [one for one in (dense.config, dense.generation_config) if one is not None]
-        scripts = Scripts(tuple(vocabulary.keep), tuple(vocabulary.leave))
-        return rank_tokens(self.tokenizer, configs, counts, mixture, scripts)
+        counts = self.text.counts() if counts is None else counts
+        return rank_by(self.dense, self.tokenizer, counts, mixture, self.settings.prune.vocabulary)
 
     def without_rows(self, kept: Sequence[int]) -> Trial:
         """The trial of the vocabulary."""

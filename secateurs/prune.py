@@ -4,17 +4,18 @@ The DVC stages are the same steps with files between them (capture, mask, surger
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.checkpoints.family_proof import check_proved
 from secateurs.checks import checked
 from secateurs.choose.round import choose
 from secateurs.devices.placement import copied
+from secateurs.errors import SettingError
 from secateurs.families.fused_experts import close_experts, open_experts
 from secateurs.heal.heal import heal
 from secateurs.heal.healed import Healed
@@ -24,6 +25,7 @@ from secateurs.measure.capture import DomainCapture
 from secateurs.measure.measure import measure
 from secateurs.settings.method import Settings
 from secateurs.text.rows import Text
+from secateurs.vocabulary.choose import rank_by, trim_vocabulary
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,15 @@ class Pruned:
 
     model: in host memory, in the dense model's dtype, in evaluation mode with frozen weights. masks: bool
     [units] by site name over the dense model's units, True = kept. history: an entry for each round, ready
-    for JSON. healing: what it did.
+    for JSON. healing: what it did. tokenizer: the model's, trimmed where `prune.vocabulary.rows` asks for it;
+    None where none was given.
     """
 
     model: PreTrainedModel
     masks: dict[str, Tensor]
     history: list[dict[str, Any]]
     healing: Healed
+    tokenizer: PreTrainedTokenizerBase | None
 
 
 TakeRound = Callable[[PreTrainedModel, Masks, Text, Settings, str], dict[str, DomainCapture]]
@@ -57,21 +61,36 @@ def prune_model(
     text: Text,
     settings: Settings,
     *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    counts: Mapping[str, Mapping[int, int]] | None = None,
     on_step: Callable[[str], object] = lambda name: None,
     take_round: TakeRound = take_round_of_a_copy,
 ) -> Pruned:
-    """Prune channels of a dense model over several rounds and heal what is left, without training.
+    """Prune a dense model over several rounds and heal what is left, without training; then trim its tokens.
 
     model: a decoder of a supported family; it stays as it is. text: calibration text
-    (text.calibration.pack_text makes it of strings). `on_step` is called with the name
-    of each round, and with "surgery", before it begins. `take_round` may keep what it measures and give it
-    again, where several prunings have rounds in common. Host memory holds the model three times over during a
-    round.
+    (text.calibration.pack_text makes it of strings). tokenizer: the model's, which `prune.vocabulary.rows`
+    needs; it stays as it is. counts: of each token id by domain, by which tokens go (ranking.count_tokens);
+    of the text if None. `on_step` is called with the name of each round, and with "surgery", before it
+    begins. `take_round` may keep what it measures and give it again, where several prunings have rounds in
+    common. Host memory holds the model three times over during a round.
 
-    Raises InputError for settings out of their range, text that is not the model's, a family, a budget or
-    widths that cannot be pruned, and activations that are not finite.
+    Raises InputError for settings out of their range, text that is not the model's, a family, a budget,
+    widths or a vocabulary that cannot be pruned, rows without a tokenizer, and activations that are not
+    finite.
     """
-    settings = checked(settings, text, vocabulary=_vocabulary(model))
+    rows = settings.prune.vocabulary.rows
+    if rows and tokenizer is None:
+        raise SettingError(
+            f"prune.vocabulary.rows: {rows}: the tokenizer must be trimmed with the model; give it to "
+            "prune_model as `tokenizer`"
+        )
+    # Parts of the dialogues are domains of the text; in counts they may be one.
+    named, settings = settings.mixture, checked(settings, text, vocabulary=_vocabulary(model))
+    kept: list[int] = []
+    if rows and tokenizer is not None:
+        counts, mixture = text.counts() if counts is None else counts, {**named, **settings.mixture}
+        kept = rank_by(model, tokenizer, counts, mixture, settings.prune.vocabulary).kept(rows)
     for name in settings.prune.sites:
         check_proved(model.config, name)
     # Rounds chain through masks, not models: the copy that a round measures is dropped afterwards.
@@ -87,7 +106,11 @@ def prune_model(
         history.append(choice.history)
     on_step("surgery")
     healing = heal(dense, masks, text, settings.changed(mixture=weights))
-    return Pruned(close_experts(dense), masks, history, healing)
+    small = close_experts(dense)
+    if kept and tokenizer is not None:
+        # Last, because healing reads ids of the whole vocabulary.
+        tokenizer = trim_vocabulary(small, tokenizer, kept)
+    return Pruned(small, masks, history, healing, tokenizer)
 
 
 def _in_host_memory(model: PreTrainedModel) -> PreTrainedModel:

@@ -1,5 +1,6 @@
 """The GGUF file, read back by transformers' own GGUF reader and by gguf's."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,10 @@ NEEDS_CONVERTER = pytest.mark.skipif(
 )
 
 
-def trained_tokenizer(words: str | None = None) -> PreTrainedTokenizerFast:
-    """A byte-level BPE of 300 tokens, learnt from TEXT, cut like GPT-2's or by the pattern `words`."""
+def trained_tokenizer(
+    words: str | None = None, texts: Sequence[str] = (TEXT,) * 4, size: int = 300
+) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of `size` tokens, learnt from texts, cut like GPT-2's or by the pattern `words`."""
     tokenizer = Tokenizer(models.BPE())
     if words is None:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -50,8 +53,8 @@ def trained_tokenizer(words: str | None = None) -> PreTrainedTokenizerFast:
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cut_words, spell])
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet)
-    tokenizer.train_from_iterator([TEXT] * 4, trainer)
+    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
 
 

@@ -86,9 +86,8 @@ def test_every_kind_is_tried_up_to_the_target_and_the_dense_model_stays(chosen) 
 def test_what_was_chosen_prunes_to_the_target(chosen) -> None:
     model, text, settings, found = chosen
     budget = found.settled(settings.prune)
-    pruned = prune_model(model, text, settings.changed(prune=budget))
+    pruned = prune_model(model, text, settings.changed(prune=budget), tokenizer=byte_level())
     gone = model.num_parameters() - pruned.model.num_parameters()
-    gone += (448 - (budget.vocabulary.rows or 448)) * 32
     step = 3 * 3 * 32 if "mlp" in budget.sites else max(one.parameters for one in found.trials)
     assert 9000 <= gone < 9000 + step
 
@@ -102,9 +101,8 @@ def test_bytes_are_counted_at_their_precision() -> None:
     found = choose_kinds(model, tokenizer, text, settings)
     assert {one.size / one.parameters for one in found.trials} == {2.0}
     budget = found.settled(settings.prune)
-    left = weight_bytes(prune_model(model, text, settings.changed(prune=budget)).model, "bfloat16")
-    rows = (448 - (budget.vocabulary.rows or 448)) * 32 * 2
-    assert left - rows <= memory.bytes
+    pruned = prune_model(model, text, settings.changed(prune=budget), tokenizer=tokenizer)
+    assert weight_bytes(pruned.model, "bfloat16") <= memory.bytes
 
 
 def test_a_share_of_the_decoder_takes_no_rows(tiny_model: Make) -> None:
@@ -123,6 +121,18 @@ def test_rows_that_are_given_are_no_option(tiny_model: Make) -> None:
     )
     assert options(model, prune, "taylor").target == 3000
     assert options(model, prune, "taylor").unused["vocabulary"] == "prune.vocabulary.rows: 192 is given"
+
+
+def test_of_more_rows_than_tokens_no_more_stay_than_there_are_tokens() -> None:
+    tokenizer = byte_level()
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    model = make_tiny_model(vocab_size=640, **ids)
+    alone = AUTO.changed(kinds=["vocabulary"])
+    settings = settings_of(model, 20 * 32, auto=alone)
+    found = choose_kinds(model, tokenizer, text_of(tokenizer), settings)
+    # 447 tokens, in whole steps of 64.
+    assert [one.parameters for one in found.trials] == [(640 - 384) * 32]
+    assert (found.sites, found.rows) == ([], 384)
 
 
 def test_a_kind_without_the_metric_is_not_tried(tiny_model: Make) -> None:

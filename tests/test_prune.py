@@ -13,9 +13,12 @@ from secateurs.families.decoder import decoder_parameters
 from secateurs.prune import prune_model
 from secateurs.settings.method import Settings, settings_of
 from secateurs.text.rows import Text
+from secateurs.vocabulary.ranking import count_tokens
 from stages.params.file import read_params
 from stages.params.method_settings import method_settings
 from tests.project import PARAMS
+from tests.tiny import make_tiny_model
+from tests.vocabulary.small import TEXT, byte_level
 
 Make = Callable[..., LlamaForCausalLM]
 SMALL = settings_of(
@@ -115,6 +118,9 @@ REFUSED: dict[str, dict[str, Any]] = {
         "prune.parameters": 9,
     },
     "prune.speed: unknown key": {"prune.speed": 3},
+    "prune.memory.bytes: 9: prune.memory is given whole, as {": {"prune.memory.bytes": 9},
+    "prune.sites: auto: prune_model takes kinds by name; call choose_kinds": {"prune.sites": "auto"},
+    "prune.vocabulary.rows: 128: the tokenizer must be trimmed with": {"prune.vocabulary.rows": 128},
     "speed.prune: 3: unknown key; speed is no group": {"speed.prune": 3},
     "rounds: {'r1': 0.5}: the shares must rise": {"rounds": {"r1": 0.5}},
     "rounds: {}: the shares must rise": {"rounds": {}},
@@ -155,6 +161,43 @@ def test_settings_out_of_their_range_are_refused_before_anything_runs(tiny_model
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
     assert steps == []
+
+
+def test_rows_go_last_and_change_nothing_of_the_tokens_that_stay() -> None:
+    tokenizer = byte_level()
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    dense = make_tiny_model(vocab_size=448, **ids)
+    read = tokenizer(" ".join(TEXT))["input_ids"][:96]
+    text = Text({"news": torch.tensor(read).view(4, 24)})
+    rows = SMALL.prune.changed(vocabulary=SMALL.prune.vocabulary.changed(rows=320))
+    whole = prune_model(dense, text, SMALL)
+    small = prune_model(dense, text, SMALL.changed(prune=rows), tokenizer=tokenizer)
+    assert whole.tokenizer is None
+    assert small.tokenizer is not None
+    assert len(small.tokenizer) == small.model.config.vocab_size == 320
+    assert len(tokenizer) == 447
+    before, after = tokenizer.get_vocab(), small.tokenizer.get_vocab()
+    tokens = [token for token in tokenizer.convert_ids_to_tokens(read) if token in after]
+    kept = sorted(after, key=after.__getitem__)
+    expected = whole.model(torch.tensor([[before[token] for token in tokens]])).logits
+    found = small.model(torch.tensor([[after[token] for token in tokens]])).logits
+    torch.testing.assert_close(found, expected[..., [before[token] for token in kept]])
+
+
+def test_counts_say_which_tokens_go() -> None:
+    tokenizer = byte_level()
+    dense = make_tiny_model(vocab_size=448, bos_token_id=None, eos_token_id=None)
+    text = Text({"news": torch.tensor(tokenizer(" ".join(TEXT))["input_ids"][:96]).view(4, 24)})
+    rows = SMALL.prune.changed(vocabulary=SMALL.prune.vocabulary.changed(rows=320))
+    lengths = {}
+    for counted in (TEXT[0], TEXT[2]):
+        counts = {"news": count_tokens(tokenizer, [counted])}
+        pruned = prune_model(dense, text, SMALL.changed(prune=rows), tokenizer=tokenizer, counts=counts)
+        assert pruned.tokenizer is not None
+        lengths[counted] = [len(pruned.tokenizer.tokenize(read)) for read in (TEXT[0], TEXT[2])]
+    (english, russian) = lengths.values()
+    assert english[0] < russian[0]
+    assert english[1] > russian[1]
 
 
 def test_too_little_text_to_choose_healing_by_is_refused_before_anything_runs(tiny_model: Make) -> None:

@@ -118,7 +118,9 @@ def _loader(path: Path) -> Callable[[Given, float], PreTrainedModel]:
 
 def _ours(settings: Mapping[str, Any]) -> Callable[[Given, float], PreTrainedModel]:
     def make(given: Given, share: float) -> PreTrainedModel:
-        tree = changed(given.params.model_dump(mode="json"), {**settings, "prune.sparsity": share})
+        # The others keep the whole vocabulary.
+        settled = {"prune.vocabulary.rows": 0, **settings, "prune.sparsity": share}
+        tree = changed(given.params.model_dump(mode="json"), settled)
         if given.without:
             tree["mixture"][given.without] = 0.0
         params = Params.model_validate(tree)

@@ -43,22 +43,34 @@ class Settings(Group):
 def settings_of(changes: Mapping[str, Any]) -> Settings:
     """The default settings with some changed, by their keys in params.yaml: {"prune.sparsity": 0.3, ...}.
 
-    One of `prune.sparsity`, `prune.parameters` and `prune.memory` takes the place of the others. Raises
-    SettingError, a line a problem, for a key that there is not and a value that nothing can take.
+    One of `prune.sparsity`, `prune.parameters` and `prune.memory` takes the place of the others, and so does
+    `prune.sites: []`, with which there is none. Raises SettingError, a line a problem, for a key that there
+    is not, one inside a value that is given whole, and a value that nothing can take.
     """
     values: dict[str, Any] = Settings().model_dump()
     targets = [key for key in changes if key.startswith("prune.") and key.partition(".")[2] in TARGETS]
-    if targets:
+    if targets or changes.get("prune.sites") == []:
         values["prune"].pop("sparsity")
     for key, value in changes.items():
         *groups, last = key.split(".")
         group = values
         for name in groups:
             if not isinstance(group.get(name), dict):
-                raise SettingError(f"{key}: {value!r}: unknown key; {name} is no group of settings")
+                raise SettingError(f"{key}: {value!r}: {_no_group(key, name)}")
             group = group[name]
         group[last] = value
     return checked_settings(values)
+
+
+def _no_group(key: str, name: str) -> str:
+    """Why a key cannot be given, of which `name` is no group of settings."""
+    above, _, _ = key.partition(f".{name}.")
+    if above == "prune" and name in TARGETS:
+        example = '{"bytes": 2000000000, "precision": "q8_0"}' if name == "memory" else "a number"
+        return f"prune.{name} is given whole, as {example}"
+    if name == key.partition(".")[0]:
+        return f"unknown key; {name} is no group of settings: there are {', '.join(Settings.model_fields)}"
+    return f"unknown key; {name} is no group of settings"
 
 
 def checked_settings(values: Mapping[str, Any]) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -22,6 +23,10 @@ class Text:
 
     ids: Mapping[str, Tensor]
     answers: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, Counter[int]]:
+        """How often each token id stands in the sequences of each domain."""
+        return {name: Counter(ids.flatten().tolist()) for name, ids in self.ids.items()}
 
     def times(self, domain: str) -> int:
         """How many sequences of a domain are read for each one that the settings ask of every domain."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from secateurs.settings.pruning import ROWS_MULTIPLE, Vocabulary
 from secateurs.vocabulary.embedding_rows import cut_vocabulary, named_ids, vocabulary_rows
 from secateurs.vocabulary.pieces import Pieces, read_pieces
 from secateurs.vocabulary.ranking import ALL_RANKED, Scripts, kept_tokens, removal_order, token_weights
@@ -27,6 +28,11 @@ class Ranked:
     def least(self) -> int:
         """How many tokens must stay."""
         return len(self.pieces.tokens) - len(self.order)
+
+    @property
+    def most(self) -> int:
+        """How many rows can be left: all tokens, rounded down to a multiple of 64."""
+        return len(self.pieces.tokens) // ROWS_MULTIPLE * ROWS_MULTIPLE
 
     def kept(self, rows: int) -> list[int]:
         """The ids that stay, ascending: as many as `rows`, rounded down to a multiple of 64.
@@ -52,6 +58,19 @@ def rank_tokens(
     there = configs[0].get_text_config().vocab_size
     pieces = read_pieces(tokenizer, there, named_ids(*configs) | template_ids(tokenizer))
     return Ranked(pieces, removal_order(pieces, token_weights(pieces, counts, mixture), scripts))
+
+
+def rank_by(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    counts: Mapping[str, Mapping[int, int]],
+    mixture: Mapping[str, float],
+    settings: Vocabulary,
+) -> Ranked:
+    """rank_tokens of a dense model in memory, whose configs and settings say what stays."""
+    configs = [one for one in (model.config, model.generation_config) if one is not None]
+    scripts = Scripts(tuple(settings.keep), tuple(settings.leave))
+    return rank_tokens(tokenizer, configs, counts, mixture, scripts)
 
 
 def trim_vocabulary(
