@@ -87,6 +87,10 @@ RUN_BY = {
     "python -m lab.results": "tests/lab/test_results.py::test_the_command_writes_page_and_readme",
     "dvc repro stages/exporting/dvc.yaml": f"{RERUN}::test_the_export_runs_only_when_it_is_asked_for",
     "dvc repro stages/recovering/dvc.yaml": f"{RERUN}::test_the_recovery_runs_only_when_it_is_asked_for",
+    (
+        "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-id recovery --rdzv-backend c10d "
+        "--rdzv-endpoint HOST:29500 -m stages.recover"
+    ): "tests/test_recover.py::test_two_processes_write_what_one_does",
     "dvc plots show": f"{RERUN}::test_dvc_finds_the_losses_of_a_recovery",
     **dict.fromkeys(
         ["python -m stages.enable exporting", "python -m stages.enable recovering"],
