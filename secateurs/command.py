@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from secateurs.checkpoints.dense import load_dense
+from secateurs.checkpoints.dense import add_processor, load_dense
 from secateurs.checkpoints.proof import Proof, proof_ids, prove_load
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
 from secateurs.command_inputs import Read, model_source, read_text, text_domain
@@ -45,7 +45,8 @@ def prune_to(order: Order, say: Say) -> None:
     settings = settings_of(order.changes)
     programs = None if order.precision is None else _programs(order.precision)
     texts = {source.domain: documents(source.domain, text_domain(source)) for source in order.sources}
-    dense, tokenizer = load_dense(model_source(order.model))
+    source = model_source(order.model)
+    dense, tokenizer = load_dense(source)
     read = read_text(texts, tokenizer, settings, order.tokens)
     text, heldout = by_domain(read.calibration.sequences), read.heldout
     if settings.prune.sites == AUTO:
@@ -71,6 +72,7 @@ def prune_to(order: Order, say: Say) -> None:
     with atomic(order.out) as directory:
         save_model(pruned.model, directory)
         save_tokenizer(trimmed, directory)
+        add_processor(source, dense.config, directory)
         rows = heldout.sequences
         if trimmed is not tokenizer:
             rows = recut(rows, tokenizer, trimmed)

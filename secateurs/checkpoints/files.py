@@ -1,7 +1,7 @@
 """A checkpoint's files read as such, without transformers, and compared with the model that they are of."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from secateurs.errors import InputError
 
-# What the families call the head in their files.
+# What the families call the head in their files, after the names of what holds it.
 HEADS = frozenset({"lm_head.weight", "embed_out.weight"})
 
 
@@ -24,11 +24,15 @@ def compare_files(model: PreTrainedModel, directory: Path, shown: object) -> Non
     InputError, which calls the checkpoint `shown`, where that is not so.
     """
     held, compared, heads = model.state_dict(), 0, []
+    # Some classes write other names than they hold, such as LLaVA's the older ones; then all differ.
+    written = [name for name, _ in tensors(directory)]
+    names = {name: name for name in written if name in held} or _by_their_ends(written, list(held))
     for name, tensor in tensors(directory):
-        heads += [tensor] if name in HEADS else []
-        if name in held:
+        heads += [tensor] if ".".join(name.split(".")[-2:]) in HEADS else []
+        if name in names:
             compared += 1
-            if not torch.equal(tensor.to(held[name].dtype), held[name].cpu()):
+            there = held[names[name]]
+            if not torch.equal(tensor.to(there.dtype), there.cpu()):
                 raise InputError(f"{shown}: {name}: the file holds something else than the model in memory")
     if not compared:
         raise InputError(f"{shown}: none of its tensors has the name of one in memory")
@@ -40,6 +44,20 @@ def compare_files(model: PreTrainedModel, directory: Path, shown: object) -> Non
         raise InputError(f"{shown}: config.json ties the head to the embeddings; the file has another head")
     if not tied and model.get_output_embeddings() is not None and not heads:
         raise InputError(f"{shown}: config.json has tie_word_embeddings: false, but the file has no head")
+
+
+def _by_their_ends(written: Sequence[str], held: Sequence[str]) -> dict[str, str]:
+    """The names in memory of those in files: the one that shares the longest end, where no other does."""
+    found = {}
+    for name in written:
+        parts = name.split(".")
+        for first in range(1, len(parts)):
+            ends = [one for one in held if f".{one}".endswith("." + ".".join(parts[first:]))]
+            if ends:
+                if len(ends) == 1:
+                    found[name] = ends[0]
+                break
+    return found
 
 
 def tensors(directory: Path) -> Iterator[tuple[str, Tensor]]:

@@ -27,6 +27,7 @@ from secateurs.families.fused_experts import close_experts, open_experts
 from secateurs.heal.layers import HealingText, cut_and_heal
 from secateurs.kinds.sites import sites_of
 from secateurs.settings.pruning import Surgery
+from tests.test_command import FEW, run
 from tests.tiny import make_tiny_tokenizer
 
 IMAGE = 258
@@ -167,3 +168,16 @@ def test_a_flat_config_with_sections_of_angles_is_pruned_in_place(model_type: st
         answers.append(answer(loaded, asked))
         assert answers[-1] == answer(smaller, asked)
     assert answers[0] != answers[1]
+
+
+@pytest.mark.usefixtures("quick_programs")
+def test_one_command_keeps_what_prepares_pictures(here: Path) -> None:
+    save_model(llava(), here / "model")
+    processor().save_pretrained(here / "model")
+    for name in ("letters", "tickets"):
+        lines = [json.dumps({"body": f"{name} {n} says {n * n} and {n + 7}"}) for n in range(200)]
+        (here / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    texts = ["--text", "letters.jsonl:body", "--text", "tickets.jsonl:body"]
+    run("model", *FEW, *texts, "--sparsity", "0.1", "--set", "prune.width_multiple=1", "--out", "small")
+    kept = AutoProcessor.from_pretrained("small")
+    assert kept.image_processor.to_dict() == processor().image_processor.to_dict()
