@@ -13,9 +13,11 @@ from secateurs.settings.groups import Corpus
 from secateurs.settings.method import Settings
 from secateurs.settings.pruning import AUTO, VOCABULARY
 from secateurs.settings.sources import FieldReader, HubModel, ModelSource, PathDomain, PathModel, PlainReader
+from secateurs.text.calibration import by_domain
 from secateurs.text.corpus import Split, build_corpus, split_documents
 from secateurs.text.documents import Document
 from secateurs.text.packing import tokens_of
+from secateurs.text.portions import left_out_documents
 from secateurs.text.words import words_of
 from secateurs.vocabulary.pieces import backend_of
 from secateurs.vocabulary.ranking import count_tokens
@@ -105,7 +107,8 @@ def _counts(
     """Counts over the calibration documents of each domain, but those by which trials are judged."""
     prune, judged = settings.prune, set[tuple[str, str]]()
     if prune.sites == AUTO:
-        judged = _judged(calibration, prune.auto.left_out)
+        rows = calibration.sequences
+        judged = left_out_documents(rows, by_domain(rows), prune.auto.left_out)
     # A share of the decoder counts no rows, so that none are tried.
     tried = prune.sites == AUTO and VOCABULARY in prune.auto.kinds and prune.sparsity is None
     if not prune.vocabulary.rows and not tried:
@@ -122,14 +125,3 @@ def _counts(
             "counted; give text of more documents"
         )
     return counts
-
-
-def _judged(calibration: Split, left_out: int) -> set[tuple[str, str]]:
-    """Domain and id of the documents in the last rows of each domain (portions.left_out_text)."""
-    rows = calibration.sequences
-    return {
-        (domain, document)
-        for domain in dict.fromkeys(row.domain for row in rows)
-        for row in [row for row in rows if row.domain == domain][-left_out:]
-        for document in row.documents
-    }

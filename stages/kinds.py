@@ -29,6 +29,7 @@ def main() -> None:
     # Large libraries take seconds to import.
     from secateurs.kind_trials import choose_kinds
     from secateurs.text.calibration import by_domain
+    from secateurs.text.portions import left_out_documents
     from secateurs.vocabulary.ranking import count_tokens
     from stages.common.checkpoints import load_model, load_tokenizer
 
@@ -37,9 +38,7 @@ def main() -> None:
     text = by_domain(rows)
     judged = {
         (DIALOGUE_DOMAIN if is_dialogues(domain) else domain, document)
-        for domain in text.ids
-        for row in [row for row in rows if row.domain == domain][-auto.left_out * text.times(domain) :]
-        for document in row.documents
+        for domain, document in left_out_documents(rows, text, auto.left_out)
     }
     # What the trials are judged on must not have been counted.
     words, _ = words_by_split(params, judged)

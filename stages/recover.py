@@ -1,6 +1,5 @@
 """Stage: the pruned model, trained for a short while towards the dense one's outputs (optional pipeline)."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from secateurs.checkpoints.processor import copy_processor
 from secateurs.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
 from secateurs.devices import optimizer, precision
-from secateurs.devices.placement import SHARDED, process_group, resolve_device
+from secateurs.devices.placement import SHARDED, process_group, resolve_device, started_processes
 from secateurs.errors import InputError, SettingError
 from secateurs.files.atomic import atomic
 from secateurs.files.json_file import write_json
@@ -73,7 +72,7 @@ def main() -> None:
     training = trainings[-1]
     _start(params, trainings)
     device = resolve_device(params.compute.device)
-    check_recovery_memory(params, read_shapes(MODEL), this_machine(device), _processes())
+    check_recovery_memory(params, read_shapes(MODEL), this_machine(device), started_processes())
     tokenizer, pruned_card = load_tokenizer(PRUNED), read_card(PRUNED)
     dense = load_tokenizer(MODEL)
     sequences = read_sequences(RECOVERY_TEXT)
@@ -143,7 +142,7 @@ def _models(
         # Both then choose among the same tokens.
         cut_like(teacher, dense, tokenizer)
     student, teacher = sharded(student, device, autocast), sharded(teacher, device, autocast)
-    if _processes() == 1:
+    if started_processes() == 1:
         share_equal(student, teacher, () if frozen else trainable(student))
     return student, teacher, autocast
 
@@ -151,7 +150,7 @@ def _models(
 def _whole(student: PreTrainedModel) -> PreTrainedModel:
     """The trained model in host memory; of several processes, in the first one."""
     moved: Any = student  # transformers' types leave out the arguments of `to`
-    if _processes() == 1:
+    if started_processes() == 1:
         alone: PreTrainedModel = moved.to("cpu")
         return alone
     weights = whole_weights(student)
@@ -236,10 +235,6 @@ def _by_kind(check: Check, mixture: dict[str, float]) -> dict[str, float]:
     return {ALL: check.divergence, **by_kind(check.by_domain, mixture)}
 
 
-def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def _start(params: Params, trainings: list[Training]) -> None:
     """Start the processes of `compute.launch` where they can train together; refuse those that cannot.
 
@@ -250,7 +245,7 @@ def _start(params: Params, trainings: list[Training]) -> None:
             f"params.yaml: compute.device: {SHARDED}: recover needs one device a process; use auto"
         )
     for training in trainings:
-        check_processes(training, _processes())
+        check_processes(training, started_processes())
     try:
         for training in trainings:
             # Two stand for any number: only a batch that cannot be divided is known later.

@@ -25,7 +25,7 @@ def compare_files(model: PreTrainedModel, directory: Path, shown: object) -> Non
     """
     held, compared, heads = model.state_dict(), 0, []
     # Some classes write other names than they hold, such as LLaVA's the older ones; then all differ.
-    written = [name for name, _ in tensors(directory)]
+    written = [name for file in _opened(directory) for name in file.keys()]  # noqa: SIM118 - not a mapping
     names = {name: name for name in written if name in held} or _by_their_ends(written, list(held))
     for name, tensor in tensors(directory):
         heads += [tensor] if ".".join(name.split(".")[-2:]) in HEADS else []
@@ -62,7 +62,13 @@ def _by_their_ends(written: Sequence[str], held: Sequence[str]) -> dict[str, str
 
 def tensors(directory: Path) -> Iterator[tuple[str, Tensor]]:
     """Names and tensors of all safetensors files of a checkpoint."""
+    for file in _opened(directory):
+        for name in file.keys():  # noqa: SIM118 - not a mapping
+            yield name, file.get_tensor(name)
+
+
+def _opened(directory: Path) -> Iterator[Any]:
+    """The safetensors files of a checkpoint, one after the other, by name."""
     for path in sorted(directory.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - not a mapping
-                yield name, file.get_tensor(name)
+            yield file

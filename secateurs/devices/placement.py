@@ -29,16 +29,16 @@ def resolve_device(name: str) -> torch.device:
     """
     cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
     mps = torch.backends.mps.is_available()
-    if name == SHARDED and _processes() > 1:
+    if name == SHARDED and started_processes() > 1:
         raise SettingError(
             f"compute.device: {SHARDED}: one model over all devices leaves none for "
-            f"{_processes()} processes; use auto, or compute.launch: python"
+            f"{started_processes()} processes; use auto, or compute.launch: python"
         )
     if name in {"auto", "cuda", SHARDED} and cuda:
         number = int(os.environ.get("LOCAL_RANK", "0"))
         if number >= cuda:
             raise SettingError(
-                f"compute.launch: {_processes()} processes, but this machine has {cuda} CUDA devices"
+                f"compute.launch: {started_processes()} processes, but this machine has {cuda} CUDA devices"
             )
         return torch.device("cuda", number)
     if name == "auto":
@@ -110,7 +110,7 @@ def passing_through(model: PreTrainedModel, device: torch.device) -> Iterator[Pr
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
     """In the context this process is in the group that torchrun started; without torchrun nothing happens."""
-    if _processes() == 1:
+    if started_processes() == 1:
         yield
         return
     if device.type == "cuda":
@@ -124,5 +124,6 @@ def process_group(device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def _processes() -> int:
+def started_processes() -> int:
+    """How many processes torchrun started, of which this is one; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))

@@ -1,4 +1,4 @@
-"""Forward hooks that are gone again when the work they were for is done."""
+"""Forward hooks, and other forwards, that are gone again when the work they were for is done."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,3 +24,21 @@ def hooked(before: Iterable[Before] = (), after: Iterable[After] = ()) -> Iterat
         for module, hook_after in after:
             registered.enter_context(module.register_forward_hook(hook_after))
         yield
+
+
+@contextmanager
+def wrapped(
+    modules: Iterable[nn.Module], wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Iterator[None]:
+    """In the context each module's forward is `wrap` of what it was."""
+    # accelerate may have replaced a forward by a function of its own, which must come back.
+    before = [(module, vars(module).get("forward")) for module in modules]
+    for module, _ in before:
+        module.forward = wrap(module.forward)
+    try:
+        yield
+    finally:
+        for module, forward in before:
+            del module.forward
+            if forward is not None:
+                module.forward = forward

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from secateurs.devices.parallel import own_rows, summed
 from secateurs.errors import InputError, SettingError
 from secateurs.families.decoder import decoder_layers
-from secateurs.families.hooks import hooked
+from secateurs.families.hooks import hooked, wrapped
 from secateurs.inference.loss import sequence_losses
 from secateurs.inference.norms import fused_norms
 from secateurs.kinds.kind import Observer, Site, Statistics
@@ -167,9 +167,6 @@ def _checkpointed(model: PreTrainedModel) -> Iterator[None]:
     Re-entrant, because then a layer's first run builds no graph, and hooks can tell it from the second,
     which does. Weights are frozen, so hidden states are all that gradients flow through.
     """
-    layers = decoder_layers(model)
-    # accelerate may have replaced a layer's forward by a function of its own, which must come back.
-    before = [vars(layer).get("forward") for layer in layers]
 
     def rerunning(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def run(*positional: Any, **named: Any) -> Any:
@@ -182,15 +179,8 @@ def _checkpointed(model: PreTrainedModel) -> Iterator[None]:
 
         return run
 
-    for layer in layers:
-        layer.forward = rerunning(layer.forward)
-    try:
+    with wrapped(decoder_layers(model), rerunning):
         yield
-    finally:
-        for layer, forward in zip(layers, before, strict=True):
-            del layer.forward
-            if forward is not None:
-                layer.forward = forward
 
 
 @contextmanager

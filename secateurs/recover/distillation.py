@@ -192,8 +192,8 @@ def _update(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
 
 def _check(pair: Pair, texts: Texts, training: Training, steps: int) -> Check:
     found = agreed(left_out_divergences(pair, texts.left_out, training.micro_batch_size))
-    whole = sum(texts.mixture[domain] for domain in found)
-    mean = sum(texts.mixture[domain] * value for domain, value in found.items()) / whole
+    weights = sum(texts.mixture[domain] for domain in found)
+    mean = sum(texts.mixture[domain] * value for domain, value in found.items()) / weights
     return Check(steps, mean, found)
 
 
@@ -217,11 +217,11 @@ def _cost(pair: Pair, texts: Texts, training: Training, optimizer: torch.optim.O
     now = answers[: training.answers()]
     # The first one takes memory and chooses kernels.
     step(now)
-    whole = seconds_of(partial(step, now), pair.device, TIMED)
-    alone = seconds_of(partial(step, []), pair.device, TIMED) if now else whole
+    both = seconds_of(partial(step, now), pair.device, TIMED)
+    alone = seconds_of(partial(step, []), pair.device, TIMED) if now else both
     look = seconds_of(lambda: _check(pair, texts, training, 0), pair.device)
     optimizer.state.clear()
-    return Cost(alone, whole - alone, writing, look)
+    return Cost(alone, both - alone, writing, look)
 
 
 @contextmanager

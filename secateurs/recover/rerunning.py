@@ -1,13 +1,15 @@
 """Activation checkpointing of a model whose weights are trained."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from secateurs.families.decoder import decoder_layers
+from secateurs.families.hooks import wrapped
 
 
 @contextmanager
@@ -16,14 +18,9 @@ def rerunning(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
 
     Of the forward pass only what enters the layers is kept: less memory, and a third more time.
     """
-    layers = list(decoder_layers(model)) if wanted else []
-    before = [vars(layer).get("forward") for layer in layers]
-    for layer in layers:
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
-    try:
+
+    def again(forward: Callable[..., Any]) -> Callable[..., Any]:
+        return partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)
+
+    with wrapped(decoder_layers(model) if wanted else [], again):
         yield
-    finally:
-        for layer, forward in zip(layers, before, strict=True):
-            del layer.forward
-            if forward is not None:
-                layer.forward = forward

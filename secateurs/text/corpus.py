@@ -56,7 +56,7 @@ def build_corpus(
     avoid = _avoided(benchmarks, heldout)
     written = sum(len(found) for domain, found in sources.items() if is_dialogues(domain))
     others = sum(not is_dialogues(domain) for domain in sources)
-    least = others
+    missing = others
     for domain, found in sources.items():
         documents, _ = split_documents(domain, found, settings)
         packing = Packing(domain, tokens, settings, Guard(found, avoid, settings.ngram))
@@ -65,14 +65,12 @@ def build_corpus(
             continue
         # Rounded up, so that each part has as many as Text.times has read of it. What a part of short answers
         # has too little of, others have more of than is read.
-        count = max(1, math.ceil(len(found) / written * others))
-        most_missing = count - 1 if domain != DIALOGUE_DOMAIN else 0
-        least -= _fill(
-            calibration, found, documents, packing, "calibration_sequences", Times(count, most_missing)
-        )
-    if written and least > 0:
+        times = max(1, math.ceil(len(found) / written * others))
+        least = times if domain == DIALOGUE_DOMAIN else 1
+        missing -= _fill(calibration, found, documents, packing, "calibration_sequences", times, least)
+    if written and missing > 0:
         raise SettingError(
-            f"sample.dialogues.parts: the dialogues make {others - least} times the sequences of "
+            f"sample.dialogues.parts: the dialogues make {others - missing} times the sequences of "
             f"{settings.sequence_length} tokens that a domain gives, and {others} times as many are read; "
             "raise sample.dialogues.count, or lower sample.dialogues.parts or corpus.calibration_sequences"
         )
@@ -141,44 +139,34 @@ def _avoided(benchmarks: set[NGram], heldout: Split) -> dict[str, set[NGram]]:
     return {"overlap_benchmarks": benchmarks, "overlap_heldout": heldout.ngrams}
 
 
-@dataclass(frozen=True)
-class Times:
-    """How many times the sequences of a setting a domain gives, and how many of these times it may lack."""
-
-    asked: int = 1
-    lacking: int = 0
-
-
-_ONCE = Times()
-
-
 def _fill(
     split: Split,
     found: list[Document],
     documents: list[Document],
     packing: Packing,
     setting: str,
-    times: Times = _ONCE,
+    times: int = 1,
+    least: int = 1,
 ) -> int:
-    """Pack `times` as many sequences of a domain into the split as `setting` says, or raise InputError.
+    """Pack `times` as many sequences of a domain into the split as `setting` says, or at least `least` times.
 
     Of each document the tokens of one sequence are taken, because long documents would otherwise fill the
     split alone; where the documents are too few for that, as many more of each as are needed. Returns how
-    many times the sequences of the setting there are.
+    many times as many there are; raises InputError for fewer than `least`.
     """
     settings, per_document = packing.settings, 1
     asked: int = getattr(settings, setting)
-    wanted = times.asked * asked
+    wanted = times * asked
     packed = pack_documents(documents, packing, per_document, wanted)
     while len(packed.rows) < wanted and packed.cut:
         missing = wanted * settings.sequence_length / max(1, packed.counts.tokens)
         per_document = max(per_document + 1, math.ceil(per_document * missing))
         packed = pack_documents(documents, packing, per_document, wanted)
     there = len(packed.rows) // asked
-    if there < times.asked - times.lacking:
+    if there < least:
         counts = packed.counts
         dropped = (counts.overlap_benchmarks, counts.overlap_heldout)
-        shortage = Shortage(packing.domain, setting, times.asked, found, documents, *dropped, counts.tokens)
+        shortage = Shortage(packing.domain, setting, times, found, documents, *dropped, counts.tokens)
         raise SettingError(shortage.message(settings))
     rows = packed.rows[: there * asked]
     split.add(packing.domain, replace(packed, rows=rows, counts=replace(packed.counts, sequences=len(rows))))

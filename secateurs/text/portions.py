@@ -1,12 +1,13 @@
 """Which part of the calibration text each step reads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
 from secateurs.errors import InputError
 from secateurs.settings.method import Settings
+from secateurs.text.documents import Sequence as Row
 from secateurs.text.rows import Text
 
 
@@ -32,6 +33,19 @@ def round_text(text: Text, settings: Settings, round_name: str) -> Text:
 def left_out_text(text: Text, count: int) -> Text:
     """The last sequences of each domain, on which is taken what was lost; count: as settings ask of each."""
     return _parts(text, lambda domain: slice(-count * text.times(domain), None))
+
+
+def left_out_documents(rows: Iterable[Row], text: Text, count: int) -> set[tuple[str, str]]:
+    """Domain and id of the documents in what left_out_text leaves out; rows: what the text is made of."""
+    own: dict[str, list[Row]] = {}
+    for row in rows:
+        own.setdefault(row.domain, []).append(row)
+    return {
+        (domain, document)
+        for domain, found in own.items()
+        for row in found[-count * text.times(domain) :]
+        for document in row.documents
+    }
 
 
 def without_left_out(text: Text, count: int) -> Text:

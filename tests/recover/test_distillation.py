@@ -81,6 +81,26 @@ def run(
     )
 
 
+def stop_and_go_on(run: Callable[..., Course], training: Training, taken_at: int) -> None:
+    """Check that a training that is stopped after so many steps ends in the bits of one in one go."""
+    teacher = make_tiny_model()
+    whole, first, second = (pruned(teacher) for _ in range(3))
+    course = run(whole, teacher, training)
+    taken: list[Snapshot] = []
+
+    def stop(take: Callable[[], Snapshot]) -> None:
+        if len(taken) < taken_at:
+            taken.append(copy.deepcopy(take()))
+        else:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(first, teacher, training, on_step=stop)
+    assert run(second, teacher, training, snapshot=taken[-1]) == course
+    assert same_weights(second, whole)
+    assert not same_weights(first, whole)
+
+
 @torch.no_grad()
 def left_out_divergence(student: PreTrainedModel, teacher: PreTrainedModel) -> float:
     """The mean over tokens of KL(teacher || student), news counting twice, from both models' whole logits."""
@@ -189,23 +209,7 @@ def test_all_of_the_decoder_is_trained(family: str) -> None:
 @pytest.mark.parametrize("rate", [0.01, 0.5], ids=["best at the end", "best before the stop"])
 @pytest.mark.parametrize("training", [TRAINING, SCALES], ids=["all", "scales"])
 def test_a_run_that_was_stopped_ends_in_the_same_bits(training: Training, rate: float) -> None:
-    teacher = make_tiny_model()
-    whole, first, second = (pruned(teacher) for _ in range(3))
-    training = training.changed(learning_rate=rate)
-    course = run(whole, teacher, training)
-    taken: list[Snapshot] = []
-
-    def stop(take: Callable[[], Snapshot]) -> None:
-        if len(taken) < 3:
-            taken.append(copy.deepcopy(take()))
-        else:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(first, teacher, training, on_step=stop)
-    assert run(second, teacher, training, snapshot=taken[-1]) == course
-    assert same_weights(second, whole)
-    assert not same_weights(first, whole)
+    stop_and_go_on(run, training.changed(learning_rate=rate), 3)
 
 
 def test_small_batches_add_up_to_the_whole_one() -> None:

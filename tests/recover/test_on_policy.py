@@ -22,6 +22,7 @@ from tests.recover.test_distillation import (
     TRAINING,
     pruned,
     same_weights,
+    stop_and_go_on,
 )
 from tests.tiny import make_tiny_model
 
@@ -81,22 +82,7 @@ def test_a_step_reads_its_text_and_its_answers() -> None:
 @pytest.mark.parametrize("every", [1, 2, 4])
 @pytest.mark.parametrize("taken_at", [2, 3])
 def test_a_run_that_was_stopped_ends_in_the_same_bits(every: int, taken_at: int) -> None:
-    teacher = make_tiny_model()
-    whole, first, second = (pruned(teacher) for _ in range(3))
-    training = ON.changed(on_policy=ON.on_policy.changed(every=every))
-    course = run(whole, teacher, training)
-    taken: list[Snapshot] = []
-
-    def stop(take: Callable[[], Snapshot]) -> None:
-        if len(taken) < taken_at:
-            taken.append(copy.deepcopy(take()))
-        else:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(first, teacher, training, on_step=stop)
-    assert run(second, teacher, training, snapshot=taken[-1]) == course
-    assert same_weights(second, whole)
+    stop_and_go_on(run, ON.changed(on_policy=ON.on_policy.changed(every=every)), taken_at)
 
 
 def test_without_questions_there_is_one_message() -> None:
