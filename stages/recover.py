@@ -4,11 +4,10 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from secateurs.checkpoints.processor import copy_processor
 from secateurs.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
@@ -20,19 +19,18 @@ from secateurs.files.atomic import atomic
 from secateurs.files.json_file import write_json
 from secateurs.inference import divergence, writing
 from secateurs.progress import counter, is_first
-from secateurs.recover import budget, distillation, drawing, low_rank, rollouts, scales, state, steps
+from secateurs.recover import budget, distillation, drawing, low_rank, rollouts, scales, state, steps, trained
 from secateurs.recover import training as course_of_training
-from secateurs.recover.distillation import check_processes, recover, trainable, trained_parameters
-from secateurs.recover.sharding import sharded, whole_weights
-from secateurs.recover.sharing import share_equal
+from secateurs.recover.distillation import check_processes, recover
+from secateurs.recover.trained import trained_parameters
 from secateurs.recover.training import Check, Course, Snapshot, Texts, together
 from secateurs.settings.recovery import OWN_KINDS, Training
 from secateurs.text import sampling
 from secateurs.text.calibration import by_domain
 from secateurs.text.recutting import same_cut
-from secateurs.vocabulary.shared import cut_like, in_tokens_of
+from secateurs.vocabulary.shared import in_tokens_of
 from stages.common.artifacts import read_card, read_sequences
-from stages.common.checkpoints import load_model, load_tokenizer, saved_dtype
+from stages.common.checkpoints import load_tokenizer, saved_dtype
 from stages.common.console import stage, summary
 from stages.common.launching import launch
 from stages.common.locks import hold
@@ -42,6 +40,7 @@ from stages.planning.architecture import read_shapes
 from stages.planning.machine import this_machine
 from stages.planning.recovery_memory import check_recovery_memory
 from stages.recovering.curves import CURVES, following
+from stages.recovering.models import load_models, whole_model
 from stages.recovering.recovered_card import ALL, Recovery, recovered_card
 from stages.recovering.snapshots import Save, clear, read_snapshot, saving, snapshot_path
 from stages.recovering.text import (
@@ -58,7 +57,7 @@ CODE = tuple(
     Path(str(module.__file__))
     for module in (
         *(budget, course_of_training, distillation, divergence, drawing, low_rank, optimizer, precision),
-        *(rollouts, sampling, scales, state, steps, writing),
+        *(rollouts, sampling, scales, state, steps, trained, writing),
     )
 )
 
@@ -79,17 +78,17 @@ def main() -> None:
     ids = by_domain(sequences).ids
     if not same_cut(dense, tokenizer):
         ids = in_tokens_of(ids, dense, tokenizer)
-    trained, left_out = leave_out(ids, rows_left_out(params))
+    rows, left_out = leave_out(ids, rows_left_out(params))
     mixture = recovery_mixture(params)
     questions = None
     if training.on_policy.share:
-        questions = own_questions(tokenizer, sequences, len(trained[OWN_KINDS["dialogues"]]))
-    texts = Texts(trained, left_out, mixture, questions)
+        questions = own_questions(tokenizer, sequences, len(rows[OWN_KINDS["dialogues"]]))
+    texts = Texts(rows, left_out, mixture, questions)
     check = torch.cat([ids[:1] for ids in left_out.values()])
     with process_group(device):
-        student, teacher, autocast = _models(params, dense, tokenizer)
+        student, teacher, autocast = load_models(params, dense, tokenizer)
         parts = _train(student, teacher, texts, trainings, autocast, params.compute.dtype)
-        parameters, result = trained_parameters(student, training), _whole(student)
+        parameters, result = trained_parameters(student, training), whole_model(student)
     if not is_first():
         return
     course = together(parts)
@@ -127,39 +126,6 @@ def main() -> None:
         f"{made} steps, of which {done.scales_first + done.kept} were kept; divergence from the dense model "
         f"on left-out text {change}, in {RECOVERED}",
     )
-
-
-def _models(
-    params: Params, dense: PreTrainedTokenizerBase, tokenizer: PreTrainedTokenizerBase
-) -> tuple[PreTrainedModel, PreTrainedModel, torch.dtype | None]:
-    """The pruned model, the dense one, and the dtype of the pruned one's matrix products."""
-    device, frozen = resolve_device(params.compute.device), params.recover.weights == "low_rank"
-    # float16 would need its loss scaled, and on a CPU half precision is no faster.
-    half = params.compute.dtype == "bfloat16" and device.type != "cpu"
-    dtype, autocast = ("bfloat16", torch.bfloat16) if half else ("float32", None)
-    student, teacher = load_model(PRUNED, dtype if frozen else "float32"), load_model(MODEL, dtype)
-    if not same_cut(dense, tokenizer):
-        # Both then choose among the same tokens.
-        cut_like(teacher, dense, tokenizer)
-    student, teacher = sharded(student, device, autocast), sharded(teacher, device, autocast)
-    if started_processes() == 1:
-        share_equal(student, teacher, () if frozen else trainable(student))
-    return student, teacher, autocast
-
-
-def _whole(student: PreTrainedModel) -> PreTrainedModel:
-    """The trained model in host memory; of several processes, in the first one."""
-    moved: Any = student  # transformers' types leave out the arguments of `to`
-    if started_processes() == 1:
-        alone: PreTrainedModel = moved.to("cpu")
-        return alone
-    weights = whole_weights(student)
-    if not is_first():
-        return student
-    result = load_model(PRUNED, "float32")
-    for name, weight in result.named_parameters():
-        weight.data.copy_(weights[name])
-    return result
 
 
 def _train(

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -17,13 +16,12 @@ from secateurs.errors import InputError, SettingError
 from secateurs.inference.norms import fused_norms
 from secateurs.recover.budget import Cost, seconds_of, steps_that_fit
 from secateurs.recover.drawing import draws
-from secateurs.recover.low_rank import low_rank
 from secateurs.recover.rerunning import rerunning
 from secateurs.recover.rollouts import Answer, from_tensor, longest_answer, to_write_with, write_answers
-from secateurs.recover.scales import scaled
 from secateurs.recover.sharding import agreed, whole
 from secateurs.recover.state import copies, restore, take_snapshot
 from secateurs.recover.steps import Pair, add_answers, add_text, left_out_divergences
+from secateurs.recover.trained import trained
 from secateurs.recover.training import Check, Course, Questions, Snapshot, Texts
 from secateurs.settings.recovery import Training
 
@@ -72,7 +70,7 @@ def recover(
     # Norms of which each process has a part keep their own code, which runs when they are whole.
     norms = fused_norms(*((student, teacher) if processes() == 1 else ()))
     again = rerunning(student, training.checkpointing)
-    with _trained(student, training) as weights, norms, again:
+    with trained(student, training) as weights, norms, again:
         optimizer = adamw(weights.values(), training.learning_rate)
         if snapshot is None:
             first = _check(pair, texts, training, 0)
@@ -224,45 +222,9 @@ def _cost(pair: Pair, texts: Texts, training: Training, optimizer: torch.optim.O
     return Cost(alone, both - alone, writing, look)
 
 
-@contextmanager
-def _trained(model: PreTrainedModel, training: Training) -> Iterator[dict[str, nn.Parameter]]:
-    """In the context what is trained asks for gradients; when it is left, that is part of the weights."""
-    ways: dict[str, Callable[[], AbstractContextManager[dict[str, nn.Parameter]]]] = {
-        "all": lambda: nullcontext(trainable(model)),
-        "low_rank": lambda: low_rank(model, training.low_rank, training.seed),
-        "scales": lambda: scaled(model),
-    }
-    with ways[training.weights]() as weights:
-        for weight in weights.values():
-            weight.requires_grad_(True)
-        try:
-            yield weights
-        finally:
-            for weight in weights.values():
-                weight.requires_grad_(False)
-
-
 def _check_finite(value: float, step: int, training: Training) -> None:
     if not math.isfinite(value):
         raise SettingError(
             f"recover.learning_rate: {training.learning_rate:g}: the loss or its gradient's norm is {value} "
             f"at step {step + 1}; choose a smaller one"
         )
-
-
-def trainable(model: PreTrainedModel) -> dict[str, nn.Parameter]:
-    """The parameters that are trained, by name: the decoder layers' and the final norm's.
-
-    Embeddings and head stay as they are. Pruning left them alone, so they still are the dense model's; and
-    the calibration text holds a small part of the vocabulary, while AdamW would move the rows of all
-    other tokens as fast, on hardly any gradient. Where the two are tied, they stay so.
-    """
-    ends = (model.get_input_embeddings(), model.get_output_embeddings())
-    frozen = {id(parameter) for module in ends for parameter in module.parameters()}
-    return {name: one for name, one in model.named_parameters() if id(one) not in frozen}
-
-
-def trained_parameters(model: PreTrainedModel, training: Training) -> int:
-    """How many parameters a recovery trains of a model, which stays as it is."""
-    with _trained(model, training) as weights:
-        return sum(weight.numel() for weight in weights.values())

@@ -70,7 +70,7 @@ class LowRank(Group):
 class Training(Group):
     """How a recovery trains.
 
-    weights: what is trained, `all` of the decoder (distillation.trainable), matrices of `low_rank` beside its
+    weights: what is trained, `all` of the decoder (trained.trainable), matrices of `low_rank` beside its
     projections (low_rank.low_rank) or `scales` (scales.scaled).
     steps: updates of the weights, at most.
     minutes: of wall time, in which the training chooses how many of the steps it makes; None: all of them.

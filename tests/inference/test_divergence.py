@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from secateurs.inference import divergence
 from secateurs.inference.divergence import Kind, divergences, divergences_of_hidden, divergences_where
-from secateurs.recover.distillation import trainable
+from secateurs.recover.trained import trainable
 from tests.tiny import make_tiny_model
 
 IDS = torch.randint(0, 258, (3, 20), generator=torch.Generator().manual_seed(1))

@@ -11,8 +11,9 @@ from transformers import PreTrainedModel
 
 from secateurs.errors import InputError
 from secateurs.kinds.sites import all_kept_masks, cut
-from secateurs.recover.distillation import recover, trainable, trained_parameters
+from secateurs.recover.distillation import recover
 from secateurs.recover.drawing import draws
+from secateurs.recover.trained import trainable, trained_parameters
 from secateurs.recover.training import Check, Course, Snapshot, Texts
 from secateurs.settings.recovery import LowRank, OnPolicy, Training
 from tests.families.test_families import tiny

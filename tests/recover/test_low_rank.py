@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from secateurs.errors import SettingError
-from secateurs.recover.distillation import trainable, trained_parameters
 from secateurs.recover.low_rank import low_rank
 from secateurs.recover.rollouts import to_write_with
 from secateurs.recover.sharing import share_equal
+from secateurs.recover.trained import trainable, trained_parameters
 from secateurs.recover.training import Snapshot
 from secateurs.settings.recovery import LowRank
 from tests.families.test_families import FAMILIES, IDS, logits, tiny
