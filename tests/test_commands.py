@@ -78,7 +78,7 @@ def test_nothing_of_params_reaches_the_shell(
     project: Path, changes: dict[str, Any], target: str, said: str
 ) -> None:
     write(project, changes)
-    for name in ("data/model/config.json", "data/corpus/calibration.parquet"):
+    for name in ("data/model/config.json", "data/corpus/calibration.parquet", "data/kinds.json"):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text("", encoding="utf-8")
     masks = project / "data/rounds/dense/masks.safetensors"

@@ -29,6 +29,8 @@ PRUNE = {
     "width_multiple": 1,
     "floor": 0.1,
     "sites": ["mlp"],
+    "shares": {},
+    "auto": read_yaml()["prune"]["auto"],
     "vocabulary": {"rows": 0, "keep": [], "leave": []},
 }
 

@@ -3,9 +3,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoConfig
 
 from secateurs.checkpoints.dense import load_dense
@@ -13,6 +15,7 @@ from secateurs.checkpoints.loading import load_model
 from secateurs.errors import InputError
 from secateurs.settings.sources import PathModel
 from tests.text.loopback import environment, hub
+from tests.tiny import make_tiny_tokenizer
 
 SCRIPT = """
 import sys
@@ -72,18 +75,18 @@ def test_a_broken_gguf_file_is_refused_by_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model_type", "message"),
+    ("model_type", "settings", "message"),
     [
-        ("bloom", "bloom: cannot be pruned: no entry of its config says how wide "),
-        ("mamba", "mamba: cannot be pruned: no layer has linear modules with channels"),
+        ("xlstm", {"ffn_proj_factor": 9.5}, "xlstm: cannot be pruned: no entry of its config says how wide "),
+        ("mamba", {}, "mamba: cannot be pruned: no layer has linear modules with channels"),
     ],
 )
 def test_an_architecture_that_cannot_be_pruned_is_refused_before_its_weights_are_fetched(
-    model_type: str, message: str, tmp_path: Path
+    model_type: str, settings: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    AutoConfig.for_model(model_type).save_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"never read")
-    (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
+    AutoConfig.for_model(model_type, **settings).save_pretrained(tmp_path)
+    save_file({}, tmp_path / "model.safetensors")  # its header is read, and holds none of the weights
+    make_tiny_tokenizer().save_pretrained(tmp_path)
     expected = rf"^model.path: {tmp_path}: config.json: model_type: {message}"
     with pytest.raises(InputError, match=expected):
         load_dense(local(tmp_path))

@@ -80,9 +80,9 @@ def test_a_path_that_is_not_there_is_refused_by_key(project: Path) -> None:
 
 
 def test_an_architecture_that_cannot_be_pruned_is_refused_before_it_is_fetched(project: Path) -> None:
-    AutoConfig.for_model("bloom").save_pretrained(project / "bloom")
-    with pytest.raises(InputError, match=r"^params.yaml: model.path: .*bloom: cannot be pruned"):
-        configured_architecture(local(project / "bloom"))
+    AutoConfig.for_model("mamba").save_pretrained(project / "mamba")
+    with pytest.raises(InputError, match=r"^params.yaml: model.path: .*mamba: cannot be pruned"):
+        configured_architecture(local(project / "mamba"))
 
 
 SCRIPT = """
