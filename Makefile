@@ -53,7 +53,7 @@ export: setup .llama/converter/.installed ## Write the pruned model to data/expo
 	dvc repro stages/exporting/dvc.yaml
 
 times: setup ## Show what each stage spent its time on when it last ran
-	@python -m stages.times
+	@python -m stages.stage_seconds
 
 chat: setup ## Talk to the pruned model
 	@python -m stages.chat data/pruned

@@ -76,7 +76,7 @@ RUN_BY = {
         "tests/test_api.py::test_what_is_installed_is_what_the_program_imports",
     ),
     "python -m stages.timings": "tests/test_evaluate.py::test_times_are_taken_once_for_the_same_checkpoints",
-    "python -m stages.times": (
+    "python -m stages.stage_seconds": (
         "tests/stages/common/test_stopwatch.py::test_the_table_has_a_row_for_each_stage_and_their_sum"
     ),
     "python -m stages.plan": "tests/test_plan.py::test_a_bad_file_ends_with_one_message_and_status_1",

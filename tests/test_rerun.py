@@ -137,7 +137,7 @@ def test_nothing_changed_runs_nothing(project: Project) -> None:
 
 
 def test_every_stage_that_ran_has_its_times_in_the_table(project: Project) -> None:
-    rows = [line.split() for line in project.run(["python", "-m", "stages.times"]).splitlines()[1:-1]]
+    rows = [line.split() for line in project.run(["python", "-m", "stages.stage_seconds"]).splitlines()[1:-1]]
     stages = {stage for stage, *_ in rows}
     assert stages >= {"model", "sources@alpha", "capture@r1", "mask@r1", "surgery", "tasks@pruned", "publish"}
     # Here processes fork from one that is not DVC, so that the time of DVC itself is not known.

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from lab.results import page
-from stages import times
+from stages import stage_seconds
 from stages.common.paths import BENCH, TIMES
 from stages.common.stopwatch import read_times
 from tests.project import ROOT
@@ -97,7 +97,7 @@ def test_the_table_has_a_row_for_each_stage_and_their_sum(
     write_note("surgery", 200.0, None)
     write_note("model", 100.0, 2.25)
     (TIMES / "sample.json").write_text("", encoding="utf-8")  # what a crash of the machine may leave
-    assert CliRunner().invoke(times.main, []).output.splitlines() == [
+    assert CliRunner().invoke(stage_seconds.main, []).output.splitlines() == [
         "stage, seconds        DVC     import       load    compute      write        all  processor",
         "model                 2.2        4.0        1.0       20.0        0.5       27.8       40.0",
         "surgery                 -        4.0        1.0       20.0        0.5       25.5       40.0",
@@ -107,7 +107,7 @@ def test_the_table_has_a_row_for_each_stage_and_their_sum(
 
 def test_before_any_run_the_table_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(times.main, [])
+    done = CliRunner().invoke(stage_seconds.main, [])
     assert done.exit_code == 1
     assert "Error: data/.times: no stage has run here yet; run `make repro`" in done.output
 
@@ -121,5 +121,5 @@ def test_figures_that_were_kept_are_on_the_page_of_results(
         (tmp_path / "data" / name).symlink_to(ROOT / "data" / name)
     monkeypatch.chdir(tmp_path)
     write_note("model", 100.0, 2.25)
-    assert CliRunner().invoke(times.main, ["--out", str(BENCH / "run-default.json")]).exit_code == 0
+    assert CliRunner().invoke(stage_seconds.main, ["--out", str(BENCH / "run-default.json")]).exit_code == 0
     assert "| model | 2.2 | 4.0 | 1.0 | 20.0 | 0.5 | 27.8 | 40.0 |" in page()
