@@ -11,6 +11,7 @@ from gguf import GGUFReader, GGUFWriter
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
+from secateurs.checkpoints import gguf_reading
 from secateurs.checkpoints.dense import load_dense
 from secateurs.checkpoints.gguf_pre_tokenizers import RULES
 from secateurs.checkpoints.saving import save_model
@@ -134,15 +135,15 @@ def test_the_model_stage_parses_a_file_once(tmp_path: Path, monkeypatch: pytest.
     path = llama_file(directory)
     parsed = []
 
-    class Counted(GGUFReader):
+    class Counted(gguf_reading.Reader):
         def __init__(self, *arguments: Any) -> None:
             parsed.append(arguments)
             super().__init__(*arguments)
 
-    monkeypatch.setattr(gguf, "GGUFReader", Counted)
+    monkeypatch.setattr(gguf_reading, "Reader", Counted)
     model, _ = load_dense(PathModel(source="path", path=str(path), name="n", licence="l", base_model=None))
     assert len(parsed) == 1
-    assert gguf.GGUFReader is Counted
+    assert gguf.GGUFReader is GGUFReader
     expected = load(directory).state_dict()
     assert all(torch.allclose(weight, expected[name]) for name, weight in model.state_dict().items())
 

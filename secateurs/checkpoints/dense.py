@@ -4,7 +4,6 @@ Code that comes with a model is never run: only architectures that transformers 
 """
 
 import contextlib
-import functools
 import io
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import gguf
 import torch
 from transformers import (
     AutoConfig,
@@ -27,6 +25,7 @@ from secateurs.archives.joining import join_members
 from secateurs.checkpoints.folder import check_config, check_file, check_folder
 from secateurs.checkpoints.gguf_inventory import take_metadata
 from secateurs.checkpoints.gguf_pre_tokenizers import take_rule
+from secateurs.checkpoints.gguf_reading import parsed_once
 from secateurs.checkpoints.loading import UNREADABLE, check_weights, read_tokenizer, tell_tie, unreadable
 from secateurs.checkpoints.processor import copy_processor
 from secateurs.checkpoints.raw_config import check_raw
@@ -67,7 +66,7 @@ def load_dense(
     # them.
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
-    with _locate(source) as location, _parsed_once():
+    with _locate(source) as location, parsed_once():
         with _quiet(), _naming(location):
             config = _read_config(location)
         on_config(config)
@@ -188,21 +187,6 @@ def _forget_origin(model: PreTrainedModel) -> None:
     # transformers refuses to save a model that still names the quantiser it was read with.
     vars(model).pop("hf_quantizer", None)
     model.config._name_or_path = ""
-
-
-@contextlib.contextmanager
-def _parsed_once() -> Iterator[None]:
-    """In the context a GGUF file is parsed the first time it is opened, and not again.
-
-    transformers opens it for the config, for the tokenizer and for the weights, and a parse takes seconds for
-    each 50,000 tokens of the vocabulary.
-    """
-    reader = gguf.GGUFReader
-    vars(gguf)["GGUFReader"] = functools.cache(reader)
-    try:
-        yield
-    finally:
-        vars(gguf)["GGUFReader"] = reader
 
 
 @contextlib.contextmanager

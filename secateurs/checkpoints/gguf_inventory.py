@@ -77,7 +77,7 @@ def take_metadata(file: Path, config: PretrainedConfig) -> None:
 
     Raises InputError naming the key, or the tensor, that has no place in the config.
     """
-    # By the module's name, under which a caller may have it parse a file once (see checkpoints/dense.py).
+    # By the module's name, under which a caller may have it parse a file once (see gguf_reading.py).
     reader = gguf.GGUFReader(str(file))
     told: dict[str, Any] = {
         name: None if name in _ARRAYS else field.contents() for name, field in reader.fields.items()
