@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from secateurs.checkpoints.dense import add_processor, load_dense
 from secateurs.checkpoints.proof import Proof, proof_ids, prove_load
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
-from secateurs.command_inputs import Read, model_source, read_text, text_domain
+from secateurs.command_inputs import Read, read_text
 from secateurs.devices.placement import passing_through, resolve_device
 from secateurs.errors import InputError
 from secateurs.evaluation.cost import macs_per_token
@@ -23,7 +23,7 @@ from secateurs.gguf.exporting import PRECISIONS, Programs, export_gguf
 from secateurs.gguf.gguf_file import Target
 from secateurs.gguf.llama_quantize import K_QUANTS, find_program
 from secateurs.kind_trials import choose_kinds
-from secateurs.order import Order
+from secateurs.order import Order, corpus_of, model_source, text_domain
 from secateurs.prune import Pruned, prune_model
 from secateurs.settings.method import Settings, settings_of
 from secateurs.settings.pruning import AUTO
@@ -36,8 +36,8 @@ from secateurs.vocabulary.embedding_rows import vocabulary_rows
 Say = Callable[[str], object]
 
 
-def prune_to(order: Order, say: Say) -> None:
-    """Prune a model by text and write `order.out`: checkpoint, tokenizer, model card, and a GGUF if asked.
+def prune_to(order: Order, out: Path, say: Say) -> None:
+    """Prune a model by text and write `out`: checkpoint, tokenizer, model card, and a GGUF if asked.
 
     What is done, and a verdict at the end, goes to `say`. Raises InputError for what cannot be used, the
     settings and the text before the model is loaded; nothing is left under the final names then.
@@ -47,7 +47,7 @@ def prune_to(order: Order, say: Say) -> None:
     texts = {source.domain: documents(source.domain, text_domain(source)) for source in order.sources}
     source = model_source(order.model)
     dense, tokenizer = load_dense(source)
-    read = read_text(texts, tokenizer, settings, order.tokens)
+    read = read_text(texts, tokenizer, settings, corpus_of(order, settings))
     text, heldout = by_domain(read.calibration.sequences), read.heldout
     if settings.prune.sites == AUTO:
         say("trials of each kind …")
@@ -69,20 +69,20 @@ def prune_to(order: Order, say: Say) -> None:
     before = _scores(dense, tokenizer, heldout, settings.device)
     after = _scores(pruned.model, trimmed, heldout, settings.device, cut_by=tokenizer)
     facts = _facts(dense, pruned.model, before, after)
-    with atomic(order.out) as directory:
+    with atomic(out) as directory:
         save_model(pruned.model, directory)
         save_tokenizer(trimmed, directory)
         add_processor(source, dense.config, directory)
         rows = heldout.sequences
         if trimmed is not tokenizer:
             rows = recut(rows, tokenizer, trimmed)
-        proof = prove_load(pruned.model, directory, proof_ids(rows), order.out, trimmed)
+        proof = prove_load(pruned.model, directory, proof_ids(rows), out, trimmed)
         (directory / "README.md").write_text(_card(order, dense, pruned, facts, proof), encoding="utf-8")
-    say(f"wrote {order.out}: loads in transformers {proof.version} as {proof.loaded}")
+    say(f"wrote {out}: loads in transformers {proof.version} as {proof.loaded}")
     if order.precision is not None and programs is not None:
-        gguf = order.out.with_name(f"{order.out.name}.gguf")
+        gguf = out.with_name(f"{out.name}.gguf")
         with atomic(gguf) as path:
-            said = export_gguf(order.out, trimmed, Target(path, order.precision, order.out.name), programs)
+            said = export_gguf(out, trimmed, Target(path, order.precision, out.name), programs)
         say(f"wrote {gguf}: {said}")
     for line in (verdict(facts), *advice(facts)):
         say(line)

@@ -1,11 +1,23 @@
-"""What `secateurs prune` is asked for; without torch, because its command line reads it at once."""
+"""What `secateurs prune` is asked for, as the settings that the library takes; without torch.
+
+The program prunes by it at once, and `secateurs init` writes it into params.yaml for the pipeline.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from secateurs.errors import InputError
+from secateurs.settings.groups import Corpus
+from secateurs.settings.method import Settings
+from secateurs.settings.pruning import AUTO
+from secateurs.settings.sources import FieldReader, HubModel, ModelSource, PathDomain, PathModel, PlainReader
+
 # Where `--text` names no field: what files of a name's ending are read as; of others a file is a document.
 ENDINGS = {".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet", ".py": "python"}
+# Documents of a domain at most: enough for every round and for healing, read in seconds.
+DOCUMENTS = 2000
+HELDOUT_SEQUENCES = 8
 
 
 @dataclass(frozen=True)
@@ -19,11 +31,58 @@ class Source:
 
 @dataclass(frozen=True)
 class Order:
-    """What `secateurs prune` was asked for. changes: settings by their keys in params.yaml."""
+    """A model, its text, and changes of the settings by their keys in params.yaml.
+
+    tokens: of a calibration sequence. precision: of a GGUF file that is written too; None for none.
+    """
 
     model: str
     sources: tuple[Source, ...]
     changes: dict[str, Any]
     tokens: int
-    out: Path
     precision: str | None
+
+
+def model_source(model: str) -> ModelSource:
+    """A model by its argument: a path that is there, or else an id on the hub."""
+    if Path(model).exists():
+        return PathModel(source="path", path=model, name=Path(model).stem, licence="unknown", base_model=None)
+    return HubModel(source="hub", id=model, revision="main", name=model.rpartition("/")[2], licence="unknown")
+
+
+def text_domain(source: Source) -> PathDomain:
+    """A domain by its `--text`. Raises InputError for a field that is missing, or that nothing can have."""
+    folder = Path(source.path).is_dir()
+    path = f"{source.path.rstrip('/')}/**/*" if folder else source.path
+    kind = ENDINGS.get(Path(source.path).suffix, "text")
+    if kind in ("jsonl", "csv", "parquet"):
+        if source.field is None:
+            raise InputError(f"--text: {source.path}: which field holds the text? write {source.path}:FIELD")
+        reader: FieldReader | PlainReader = FieldReader(format=kind, field=source.field)  # type: ignore[arg-type]
+    elif source.field is not None:
+        raise InputError(f"--text: {source.path}:{source.field}: only .jsonl, .csv and .parquet have fields")
+    else:
+        reader = PlainReader(format=kind)  # type: ignore[arg-type]
+    return PathDomain(source="path", path=path, reader=reader, documents=DOCUMENTS, refused=None)
+
+
+def corpus_of(order: Order, settings: Settings) -> Corpus:
+    """How the order's text is split and cut: as many sequences of each domain as its settings read."""
+    return Corpus(
+        sequence_length=order.tokens,
+        calibration_sequences=_sequences(settings),
+        heldout_sequences=HELDOUT_SEQUENCES,
+        heldout_share=0.2,
+        ngram=13,
+        seed=0,
+    )
+
+
+def _sequences(settings: Settings) -> int:
+    surgery, auto = settings.surgery, settings.prune.auto
+    healed = surgery.sequences + max(surgery.choice_sequences, settings.mask.left_out)
+    wanted = max(settings.capture.sequences, healed)
+    if settings.prune.sites == AUTO:
+        tried = min(auto.sequences, surgery.sequences) + surgery.choice_sequences
+        wanted = max(wanted, max(settings.capture.sequences, tried) + auto.left_out)
+    return wanted

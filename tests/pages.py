@@ -21,6 +21,9 @@ RUN_BY = {
     "secateurs prune my-llama --text tickets.jsonl:body --out small": (
         f"{COMMAND}::test_a_folder_and_tickets_become_a_smaller_checkpoint_and_a_gguf"
     ),
+    "secateurs init my-llama --text tickets.jsonl:body --text manual --sparsity 0.2": (
+        "tests/test_init.py::test_the_pipeline_writes_the_weights_that_the_command_writes"
+    ),
     "pip install --constraint constraints.txt .": (
         f"{COMMAND}::test_the_wheel_alone_does_it_outside_of_a_clone"
     ),
