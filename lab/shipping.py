@@ -73,16 +73,16 @@ def read_rows(path: Path) -> Rows:
 
 
 def short_table(found: Rows) -> str:
-    """What fits a README: size, speed on the runtime that is named first, and what was lost."""
+    """What fits a README: size, what is kept, which a phone still shows, speed on the runtime named first."""
     places = _places(found)[:1]
-    table = _table(found, [_GB, *(column for place in places for column in _two(place)), *_LOST])
+    table = _table(found, [_GB, *_LOST, *(column for place in places for column in _two(place))])
     return "\n\n".join([table, *(f"Tokens a second: {place}." for place in places)])
 
 
 def whole_table(found: Rows) -> str:
     """Everything that the rows have."""
     tasks = dict.fromkeys(task for row in found.rows for task in row.tasks or {})
-    columns = [_PARAMETERS, _GB, *map(_both, _places(found)), *_LOST, *map(_task, tasks)]
+    columns = [_PARAMETERS, _GB, *_LOST, *map(_both, _places(found)), *map(_task, tasks)]
     return _table(found, columns)
 
 
@@ -106,9 +106,9 @@ _PARAMETERS: Column = (
 )
 _GB: Column = ("GB", lambda row: DASH if row.bytes is None else f"{row.bytes / 1e9:.2f}")
 _LOST: tuple[Column, ...] = (
-    ("perplexity", lambda row: _number(row.held_out, ".3f")),
     ("worst kept", lambda row: _number(row.worst_kept, ".2f")),
     ("mean kept", lambda row: _number(row.mean_kept, ".2f")),
+    ("perplexity", lambda row: _number(row.held_out, ".3f")),
 )
 
 

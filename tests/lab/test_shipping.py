@@ -32,20 +32,20 @@ def written(folder: Path, *rows: dict[str, Any]) -> Path:
 def test_all_that_rows_have_is_in_the_whole_table_and_what_they_lack_a_dash(tmp_path: Path) -> None:
     small = {"name": "4 bits", "speeds": [CPU | {"decode": 20.0}], "tasks": {"GSM8K": 0.25}}
     assert whole_table(read_rows(written(tmp_path, DENSE, small))).splitlines() == [
-        "| Qwen | parameters | GB | prefill / decode, transformers on H200 "
-        "| prefill / decode, llama.cpp on 2 cores | perplexity | worst kept | mean kept "
+        "| Qwen | parameters | GB | worst kept | mean kept | perplexity "
+        "| prefill / decode, transformers on H200 | prefill / decode, llama.cpp on 2 cores "
         "| zero-shot | GSM8K |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| dense | 1,544 M | 3.09 | 51,234 / 61.2 | 100.0 / 7.0 | 1.000 | 1.00 | 1.00 | 0.519 | 0.463 |",
-        "| 4 bits | - | - | - | - / 20.0 | - | - | - | - | 0.250 |",
+        "| dense | 1,544 M | 3.09 | 1.00 | 1.00 | 1.000 | 51,234 / 61.2 | 100.0 / 7.0 | 0.519 | 0.463 |",
+        "| 4 bits | - | - | - | - | - | - | - / 20.0 | - | 0.250 |",
     ]
 
 
 def test_the_short_table_has_the_speed_of_the_first_runtime_and_says_which_it_is(tmp_path: Path) -> None:
     assert short_table(read_rows(written(tmp_path, DENSE))).splitlines() == [
-        "| Qwen | GB | prefill | decode | perplexity | worst kept | mean kept |",
+        "| Qwen | GB | worst kept | mean kept | perplexity | prefill | decode |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| dense | 3.09 | 51,234 | 61.2 | 1.000 | 1.00 | 1.00 |",
+        "| dense | 3.09 | 1.00 | 1.00 | 1.000 | 51,234 | 61.2 |",
         "",
         "Tokens a second: transformers on H200.",
     ]
