@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from secateurs.arguments import arguments, order_of
+from secateurs.endings import plain_endings
 from secateurs.errors import InputError
 
 # What writes params.yaml. It is part of the pipeline, which a clone has, and of no wheel.
@@ -32,13 +33,14 @@ def prune(out: Path, **given: Any) -> None:
     from secateurs.command import prune_to
 
     try:
-        order = order_of(**given)
-        if out.exists():
-            raise InputError(f"--out: {out}: is there already; name another folder, or delete it")
-        gguf = out.with_name(f"{out.name}.gguf")
-        if order.precision is not None and gguf.exists():
-            raise InputError(f"--export: {gguf}: is there already; name another --out, or delete it")
-        prune_to(order, out, click.echo)
+        with plain_endings():
+            order = order_of(**given)
+            if out.exists():
+                raise InputError(f"--out: {out}: is there already; name another folder, or delete it")
+            gguf = out.with_name(f"{out.name}.gguf")
+            if order.precision is not None and gguf.exists():
+                raise InputError(f"--export: {gguf}: is there already; name another --out, or delete it")
+            prune_to(order, out, click.echo)
     except InputError as error:
         raise click.ClickException(str(error)) from None
 

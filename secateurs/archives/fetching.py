@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from secateurs.errors import SettingError
+from secateurs.files.full_disk import check_room
 
 FETCH_SECONDS = 1800
 # The environment variables that pip is given: its settings, where its files are, proxies and certificates. It
@@ -113,6 +114,7 @@ def fetch_archive(package: str, kind: str, key: str, directory: Path) -> Path:
         said = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
         raise SettingError(f"{where}: pip cannot fetch its {kind}: {said}") from None
     if "fetched" not in answer:
+        check_room(str(answer), target)
         raise SettingError(f"{where}: {_reason(answer, kind)}")
     return target
 

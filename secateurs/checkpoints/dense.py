@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from huggingface_hub.constants import HF_HUB_CACHE
 from transformers import (
     AutoConfig,
     PretrainedConfig,
@@ -35,6 +36,7 @@ from secateurs.errors import InputError, SettingError
 from secateurs.families.decoder import text_config
 from secateurs.families.discover import check_family
 from secateurs.families.twins import auto_class
+from secateurs.files.full_disk import room_for
 from secateurs.files.local_files import located
 from secateurs.settings.sources import HubModel, ModelSource, PackageModel, PathModel
 
@@ -122,7 +124,9 @@ def _locate(source: ModelSource) -> Iterator[_Location]:
 def _naming(location: _Location) -> Iterator[None]:
     """Make of whatever a library raises an InputError that names the key of params.yaml."""
     try:
-        yield
+        # What comes from the hub is written to its cache.
+        with room_for(HF_HUB_CACHE):
+            yield
     except InputError as error:
         raise SettingError(f"{location.shown}: {error}") from None
     except UNREADABLE as error:

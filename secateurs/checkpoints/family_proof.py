@@ -25,6 +25,7 @@ from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError
 from secateurs.families.fused_experts import close_experts, open_experts
 from secateurs.families.twins import VOCABULARY, auto_class, twin, twin_config
+from secateurs.files.full_disk import FullDiskError, room_for
 from secateurs.kinds.kind import Masks, Site
 from secateurs.kinds.registry import kinds
 from secateurs.kinds.sites import cut, finish
@@ -39,7 +40,8 @@ def unproved(config: PretrainedConfig, name: str) -> str | None:
     """Why nothing of a kind can go from a model with this config; None if it was proved that it can.
 
     A twin is cut once for each kind in a process, in about a second. Kinds of whole sublayers, of which no
-    channels go, are not cut here. Raises InputError where the twin cannot be built and run.
+    channels go, are not cut here. Raises InputError where the twin cannot be built and run,
+    FullDiskError where it cannot be saved.
     """
     kind = kinds()[name]
     reason = kind.refusal(config)
@@ -51,6 +53,8 @@ def unproved(config: PretrainedConfig, name: str) -> str | None:
         try:
             _prove(small, name)
             _PROVED[key] = None
+        except FullDiskError:
+            raise
         except InputError as error:
             _PROVED[key] = str(error)
         except Exception as error:
@@ -89,7 +93,7 @@ def _prove(small: PretrainedConfig, name: str) -> None:
     cut(model, masks)
     _same(_logits(model, ids), expected, "cut, a small model of it computes something else than masked")
     finish(close_experts(model), masks)
-    with TemporaryDirectory(prefix="secateurs-") as scratch:
+    with TemporaryDirectory(prefix="secateurs-") as scratch, room_for(scratch):
         save_model(model, Path(scratch))
         # Code of its own is what was just written.
         options = {"local_files_only": True, "trust_remote_code": True}

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from secateurs.checkpoints.files import compare_files
 from secateurs.checkpoints.loading import load_tokenizer
 from secateurs.errors import InputError
+from secateurs.files.full_disk import check_room, room_for
 from secateurs.text.documents import Sequence as Row
 
 # It cannot import this project, because a user of the checkpoint does not have it.
@@ -119,7 +120,7 @@ def load_afresh(
     input_ids: int64 [sequences, tokens]; shown: what errors call the directory; text: for its tokenizer; with
     none, tokenizer and generation config are left alone. Raises InputError when that process fails.
     """
-    with TemporaryDirectory(prefix="secateurs-") as scratch:
+    with TemporaryDirectory(prefix="secateurs-") as scratch, room_for(scratch):
         batch, logits, ids = (Path(scratch, name) for name in ("batch", "logits", "ids"))
         save_file({"input_ids": input_ids.contiguous()}, batch)
         arguments = [str(directory.resolve()), str(dtype).removeprefix("torch."), str(batch)]
@@ -137,6 +138,7 @@ def load_afresh(
             check=False,
         )
         if done.returncode:
+            check_room(done.stderr, scratch)
             said = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
             part = "generation config" if ids.exists() else "tokenizer" if logits.exists() else "checkpoint"
             raise InputError(f"{shown}: the {part} does not load in a fresh process: {said}")

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from secateurs.files.full_disk import room_for
+
 # `.tmp`: being made, or already replaced. `.old`: the version before, where the two cannot change places.
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.(?P<kind>tmp|old)")
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux and RENAME_SWAP of macOS
@@ -27,16 +29,18 @@ def atomic(path: Path) -> Iterator[Path]:
 
     What processes that are gone left beside `path` is cleared away first. There is no moment at which neither
     the old version nor the new one is there, and the new one is flushed to disk before it takes the name.
+    Raises InputError, naming `path`, where a disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    clear_leftovers(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _remove(temporary)
     try:
-        yield temporary
-        _flush(temporary)
-        _put(temporary, path)
-        _sync(path.parent)
+        with room_for(temporary, path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            clear_leftovers(path.parent)
+            _remove(temporary)
+            yield temporary
+            _flush(temporary)
+            _put(temporary, path)
+            _sync(path.parent)
     finally:
         _remove(temporary)
 

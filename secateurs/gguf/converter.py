@@ -17,6 +17,7 @@ from transformers import PretrainedConfig
 from secateurs.checkpoints.gguf_rope import FREQUENCIES, full_rope
 from secateurs.errors import InputError, SettingError
 from secateurs.families.decoder import context_length
+from secateurs.files.full_disk import check_room
 
 PROGRAM = "convert_hf_to_gguf.py"
 # What says where it is to `secateurs prune`, which has no settings, and where it is otherwise.
@@ -92,6 +93,7 @@ def convert(folder: Path, checkpoint: Path, target: Path) -> gguf.GGUFReader:
     command = [sys.executable, "-c", SCRIPT, str(folder), "--outtype", "f32", "--outfile", str(target)]
     done = subprocess.run([*command, str(checkpoint)], capture_output=True, text=True, check=False)
     if done.returncode or not target.exists():
+        check_room(done.stderr, target)
         lines = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()
         raise InputError(f"{checkpoint}: llama.cpp's converter does not write it: {lines[-1]}")
     return gguf.GGUFReader(target)

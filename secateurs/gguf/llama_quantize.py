@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from secateurs.errors import InputError, SettingError
+from secateurs.files.full_disk import check_room
 from secateurs.gguf.checking import check_finite
 
 # By precision: what the program calls it.
@@ -54,6 +55,7 @@ def quantise(program: str, source: Path, target: Path, precision: str) -> str:
     except OSError as error:
         raise SettingError(f"export.llama_quantize: {program}: cannot be run: {error}") from None
     if done.returncode or not target.exists():
+        check_room(done.stdout, target)
         said = (done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
         raise InputError(f"{source}: {program} did not quantise it to {precision}: {said}")
     check_finite(target, precision)

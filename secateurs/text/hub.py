@@ -8,9 +8,11 @@ from typing import Any
 
 import datasets
 from datasets.exceptions import DatasetsError
+from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import HfHubHTTPError
 
 from secateurs.errors import SettingError
+from secateurs.files.full_disk import FullDiskError, room_for
 from secateurs.progress import progress
 from secateurs.settings.sources import HubDomain
 from secateurs.text.conversations import to_json
@@ -40,7 +42,10 @@ def read_dataset(domain: HubDomain, key: str) -> list[Document]:
 
 def _rows(domain: HubDomain, key: str) -> Iterator[dict[str, Any]]:
     try:
-        loaded = datasets.load_dataset(domain.id, domain.config, revision=domain.revision, streaming=True)
+        with room_for(HF_HUB_CACHE):
+            loaded = datasets.load_dataset(domain.id, domain.config, revision=domain.revision, streaming=True)
+    except FullDiskError:
+        raise
     except _UNREADABLE as error:
         # Gated, missing, unknown revision, unknown config: the library's first line says which.
         blamed, value = ("config", domain.config) if type(error) is ValueError else ("id", domain.id)

@@ -8,8 +8,8 @@ from typing import ParamSpec
 
 import click
 
+from secateurs.endings import plain_endings
 from secateurs.errors import InputError
-from stages.common.endings import plain_endings
 from stages.common.locks import release
 from stages.common.stopwatch import note, started
 from stages.params.file import in_file

@@ -8,6 +8,7 @@ import click
 from filelock import FileLock, Timeout
 
 from secateurs.errors import InputError
+from secateurs.files.full_disk import room_for
 from stages.common.paths import DATA
 
 LOCKS = DATA / ".locks"
@@ -36,8 +37,10 @@ def hold(output: Path) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(Timeout, FileNotFoundError):
                 lock.acquire(timeout=60)
-    file.write_text(str(os.getpid()), encoding="ascii")
+    # First of all, so that it is released too where its name cannot be written, because the disk is full.
     _held.append(lock)
+    with room_for(file):
+        file.write_text(str(os.getpid()), encoding="ascii")
 
 
 def _lock(file: Path) -> FileLock:
