@@ -59,16 +59,18 @@ def _check_model(params: Params, estimate: bool) -> None:
     else:
         found = configured_architecture(params.model)
     check_context(found.model.config, params)
+    options = None
     if params.prune.sites == AUTO:
-        lines = ["", *found_lines(found.model.config, tuple(tried(params, found.model).decoder))]
-        lines += ["", *option_lines(params, found.model)]
+        options = tried(params, found.model)
+        lines = ["", *found_lines(found.model.config, tuple(options.decoder))]
+        lines += ["", *option_lines(params, found.model, options)]
         params = standing_in(params, found.model)
     else:
         check_budget(params, found.model)
         lines = ["", *found_lines(found.model.config, tuple(params.prune.sites))]
         lines += ["", *target_lines(params, found.model)]
     if estimate:
-        click.echo("\n".join([*lines, "", *costs(params, found)]))
+        click.echo("\n".join([*lines, "", *costs(params, found, options)]))
 
 
 def _saying(what: str) -> None:

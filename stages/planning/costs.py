@@ -1,5 +1,6 @@
 """What a run of everything takes on this machine, as lines of text: time, memory, disk."""
 
+from secateurs.choose.options import Options
 from secateurs.devices.placement import resolve_device
 from secateurs.evaluation.units import count, size
 from stages.common.console import duration
@@ -11,10 +12,10 @@ from stages.planning.memory_needs import memory_needs
 from stages.planning.recovery_memory import recovery_lines
 
 
-def costs(params: Params, found: Architecture) -> list[str]:
-    """The estimate by stage and what does not fit."""
+def costs(params: Params, found: Architecture, tried: Options | None = None) -> list[str]:
+    """The estimate by stage and what does not fit; tried: by the trials of `prune.sites: auto`."""
     device, dtype = resolve_device(params.compute.device), params.compute.dtype
-    work = estimate_work(params, found.model)
+    work = estimate_work(params, found.model, tried)
     memory = memory_needs(params, found.model, device.type)
     speed = measure_speed(device, dtype)
     seconds = [one.seconds(EFFICIENCY * speed) for one in work]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
+from secateurs.choose.options import Options
 from secateurs.choose.target import decoder_share, whole_parameters
 from secateurs.evaluation.cost import macs_per_token
 from secateurs.families.decoder import decoder_layers, decoder_parameters, text_config
@@ -40,8 +41,8 @@ class Work:
         return self.runs * (START_SECONDS + self.operations / speed)
 
 
-def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
-    """The stages whose work grows with model and text, in order.
+def estimate_work(params: Params, model: PreTrainedModel, tried: Options | None = None) -> list[Work]:
+    """The stages whose work grows with model and text, in order; tried: by the trials of `sites: auto`.
 
     A token costs two operations per multiply-add forward, as many again for gradients with respect to
     activations (weights are frozen), and again where checkpointing repeats the forward pass. Healing runs a
@@ -49,6 +50,7 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     (k + d) products per token, of which half-precision devices are taken to do half as many a second;
     `auto` is `residual` with k d products more, and runs three streams of the text that it chooses by.
     Reconstruction takes three more streams an epoch, because its gradients are with respect to weights too.
+    Trials capture once, heal by fewer sequences each, and score the left-out rows after each and before all.
     Attention scores, solving, and tasks without a limit on their items are left out.
     """
     corpus, parts = params.corpus, portions(params)
@@ -67,7 +69,7 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
         sampled += dialogues.count * (dialogues.question.tokens + dialogues.answer.tokens)
     captured = sum(parts.values()) * params.capture.sequences * corpus.sequence_length
     used = sum(part for domain, part in parts.items() if params.mixture[domain] > 0)
-    surgery, auto = params.surgery, params.surgery.method == "auto"
+    surgery, auto, by = params.surgery, params.surgery.method == "auto", params.prune.auto
     healed = 0 if surgery.heal == "none" else used * surgery.sequences * corpus.sequence_length
     chosen_by = used * surgery.choice_sequences * corpus.sequence_length if auto else 0
     share = decoder_share(model, params.prune)
@@ -83,11 +85,18 @@ def estimate_work(params: Params, model: PreTrainedModel) -> list[Work]:
     )
     statistics = 4 if params.capture.gradients else 2
     passes = 1 + params.capture.gradients + (params.capture.gradients and params.capture.checkpointing)
+    trials = 0 if tried is None else sum(map(len, tried.decoder.values()))
+    judged = 0 if tried is None else (trials + len(tried.rows) + 1) * sum(parts.values()) * by.left_out
+    judged *= corpus.sequence_length
+    few = trials * healed * min(1.0, by.sequences / surgery.sequences)
+    trial_operations = captured * forward * passes + judged * forward + few * healing
+    trial_operations += trials * chosen_by * 3 * 2.0 * decoder
     dense_bytes = model.num_parameters() * weight_bytes
     pruned_bytes = (whole_parameters(model, params.prune) - share * decoder) * weight_bytes
     return [
         Work("model", 1, 0, 0.0, dense_bytes),
         Work("sample", 1, sampled, sampled * forward, 0.0),
+        *([] if tried is None else [Work("kinds", 1, captured + judged + int(few), trial_operations, 0.0)]),
         Work(
             "capture, each round",
             len(params.rounds),

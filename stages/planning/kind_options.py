@@ -23,9 +23,9 @@ def tried(params: Params, model: PreTrainedModel) -> Options:
     return found
 
 
-def option_lines(params: Params, model: PreTrainedModel) -> list[str]:
+def option_lines(params: Params, model: PreTrainedModel, found: Options) -> list[str]:
     """The trials, a line for each kind, and why others are left out."""
-    found, total = tried(params, model), decoder_parameters(model)
+    total = decoder_parameters(model)
     count = len(found.rows) + sum(map(len, found.decoder.values()))
     lines = [f"Target prune.{written(params.prune)}. prune.sites: auto chooses by {count} trials:"]
     if found.rows:

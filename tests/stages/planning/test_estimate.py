@@ -10,6 +10,7 @@ import torch
 from stages.params.file import Params
 from stages.planning.architecture import read_shapes
 from stages.planning.estimate import Work, estimate_work, measure_speed
+from stages.planning.kind_options import standing_in, tried
 from tests.families.test_families import tiny
 from tests.project import read_yaml
 from tests.tiny import make_tiny_model
@@ -83,6 +84,22 @@ def test_the_choice_of_healing_takes_one_product_more_and_the_text_it_reads(dens
     decoder = sum(weight.numel() for weight in make_tiny_model().model.layers.parameters())
     streams = 8 * 2 * 256 * 3 * 2 * decoder
     assert operations["auto"] == pytest.approx(operations["residual"] + products + streams)
+
+
+def test_trials_capture_once_heal_by_fewer_sequences_and_score_what_is_left_out(dense_dir: Path) -> None:
+    settings = params(prune={"sites": "auto"}, surgery={"heal": "residual"})
+    model = read_shapes(dense_dir)
+    options = tried(settings, model)
+    trials = sum(map(len, options.decoder.values()))
+    settings = standing_in(settings, model)
+    stages = {one.name: one for one in estimate_work(settings, model, options)}
+    # 8 of the 22 sequences that surgery heals by, and 2 left-out ones of each of eight domains.
+    judged = (trials + len(options.rows) + 1) * 8 * 2 * 256
+    assert stages["kinds"].tokens == 8 * 5 * 256 + trials * 8 * 8 * 256 + judged
+    capture, surgery = stages["capture, each round"].operations, stages["surgery"].operations
+    scored = stages["evaluate dense"].operations / stages["evaluate dense"].tokens * judged
+    assert stages["kinds"].operations == pytest.approx(capture + trials * surgery * 8 / 22 + scored)
+    assert "kinds" not in work(settings, dense_dir)
 
 
 def test_the_pruned_weights_are_smaller_by_the_sparsity(dense_dir: Path) -> None:
