@@ -109,8 +109,8 @@ def writing_floor(
 ) -> float:
     """Seconds of writing so many tokens after prompts of so many, all rows side by side.
 
-    The prompts are read once. A step multiplies one token of each row that still writes by all weights and
-    takes what that takes, or what reading the weights takes, whichever is longer; then the keys and values
+    The prompts are read once. A step multiplies one token of each row that still writes by all weights; it
+    takes as long as these products or as reading the weights, whichever is longer. Then the keys and values
     of all tokens before are read: 2 * kv heads * head * layers values for each of them.
     """
     read = reading_floor(model, prompts, len(prompts), machine)

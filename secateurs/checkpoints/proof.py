@@ -100,8 +100,8 @@ def prove_load(
 
     input_ids: int64 [sequences, tokens]; shown: what errors call the directory; tokenizer: the one that was
     saved there, or None to read it back. Raises InputError when model, tokenizer or generation config do not
-    load, or compute something else, and when the files read as such hold other weights than the model or
-    its config says of the head what is not so.
+    load or compute something else, when the files hold other weights than the model, and when the config is
+    wrong on whether the head is tied to the embeddings.
     """
     expected = model(input_ids.to(model.device), use_cache=False).logits.float().cpu()
     found = load_afresh(directory, input_ids, model.dtype, shown, TEXT)

@@ -1,9 +1,9 @@
 """The family of a model, found on its twin: what can be cut in each layer, and what healing must know of it.
 
 Nothing here knows architectures by name. Channels and heads are found by what depends on what (chains.py,
-attention_heads.py), the stream by what adds up (residual.py), and the entry of the config that says how many
-there are by building the model with other numbers (widths.py). That the result is right is proved by cutting
-it (checkpoints/family_proof.py).
+attention_heads.py), and the stream by what adds up (residual.py). Which entry of the config says how many
+there are is found by building the model with other numbers (widths.py). That the result is right is proved
+by cutting it (checkpoints/family_proof.py).
 """
 
 from collections.abc import Iterator, Sequence

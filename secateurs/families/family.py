@@ -13,8 +13,8 @@ names {"in_features": …} or {"out_features": …}."""
 class Width:
     """The entry of the decoder's config that says how many channels a sublayer has: factor * entry.
 
-    listed: the entry is a list with a number for each layer. fixed: the entry is that of the stream, of whose
-    width the class makes that of the channels, so that no other number of channels can be told there.
+    listed: the entry is a list with a number for each layer. fixed: the entry is the width of the stream; the
+    class computes the number of channels from it, so the config cannot tell another number of channels.
     """
 
     attribute: str

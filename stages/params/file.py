@@ -1,7 +1,7 @@
 """params.yaml: its groups together, the checks that span them, and how it is read.
 
-The types of the groups are in common/schema. No field of any has a default: the file is the only place where
-a value comes from, so none of this can change a result, and none is a dependency of a stage.
+The types of the groups are in secateurs/settings. No field has a default, so every value comes from the file
+and nothing here can change a result. That is why no stage has this module as a dependency.
 """
 
 from collections.abc import Iterator, Mapping

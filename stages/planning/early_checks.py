@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 
 def check_early(params: Params) -> None:
-    """Raise InputError, a line a problem, for what params.yaml and the files that it names show alone.
+    """Raise InputError, a line a problem, for what params.yaml and the files that it names show already.
 
-    A `data` that is a link, files of text and of a model that are not there or not readable, tasks without
-    an adapter, and items that are not what their task reads.
+    That is a `data` that is a link, files of text or of a model that are missing or cannot be read, tasks
+    without an adapter, and items that their task cannot read.
     """
     problems: list[str] = []
     for check in (_check_data, _check_model, _check_domains, _check_benchmarks):
