@@ -1,5 +1,6 @@
 """What tests build projects of: params.yaml, text, models and rounds on disk; commands in a project."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from click import Command
+from click.testing import CliRunner
 from ruamel.yaml import YAML
 from transformers import PreTrainedModel
 
 from secateurs.files.json_file import write_json
 from secateurs.kinds.sites import all_kept_masks
+from secateurs.settings.sources import PathModel
 from secateurs.text.documents import Sequence
 from stages.params.overlay import whole_preset
 from stages.rounds.tensors import write_masks, write_scores
@@ -87,6 +91,11 @@ def params_file(name: str, directory: Path) -> Path:
     return file
 
 
+def change_json(path: Path, **changes: Any) -> None:
+    """Change entries of a JSON object in a file."""
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+
 def change(params: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Make `a.b.c: value` changes in place; a value of ... deletes the key. Returns the params."""
     for key, value in changes.items():
@@ -112,6 +121,11 @@ def write_params(directory: Path, params: dict[str, Any]) -> Path:
 def model_at(path: Path | str) -> dict[str, Any]:
     """The group `model` for a checkpoint on disk."""
     return {"source": "path", "path": str(path), **LABEL}
+
+
+def path_model(path: Path) -> PathModel:
+    """The same as settings."""
+    return PathModel.model_validate(model_at(path))
 
 
 def lines_of(path: str, documents: int = 60) -> dict[str, Any]:
@@ -161,6 +175,19 @@ def run(directory: Path, *command: str, status: int = 0, **environment: str) -> 
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def invoke(command: Command, *arguments: str, status: int = 0) -> str:
+    """What a stage or a tool prints to stdout and stderr, run in this process; it must end with `status`."""
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+def invoke_all(*stages: tuple[Any, ...]) -> None:
+    """Each stage with its arguments, one after the other; all must succeed."""
+    for command, *arguments in stages:
+        invoke(command, *arguments)
 
 
 def commit_all(directory: Path, message: str) -> None:

@@ -1,6 +1,5 @@
 """The chat on a tiny random model: what it writes is noise, how it takes turns is not."""
 
-import json
 import os
 import shlex
 import shutil
@@ -15,7 +14,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from stages.chat import main
 from tests.families.test_boundaries import ending
-from tests.project import ROOT
+from tests.project import ROOT, change_json
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 # Shows in the prompt how many turns there were, by the length of what the model is given.
@@ -97,9 +96,7 @@ def test_of_the_checkpoints_settings_of_generation_only_end_tokens_count(
 ) -> None:
     folder = Path(shutil.copytree(dense_dir, tmp_path / "model"))
     plain = chat(dense_dir, "The \n", "--temperature", temperature)
-    path = folder / "generation_config.json"
-    read = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(read | settings), encoding="utf-8")
+    change_json(folder / "generation_config.json", **settings)
     result = chat(folder, "The \n", "--temperature", temperature)
     assert (result.exit_code, result.stdout) == (0, plain.stdout)
 
@@ -108,9 +105,7 @@ def test_an_end_token_of_the_checkpoints_settings_ends_a_reply(dense_dir: Path, 
     folder = Path(shutil.copytree(dense_dir, tmp_path / "model"))
     reply = chat(dense_dir, "The \n").stdout.rstrip("\n")
     first = make_tiny_tokenizer()(reply)["input_ids"][0]
-    path = folder / "generation_config.json"
-    read = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(read | {"eos_token_id": [1, first]}), encoding="utf-8")
+    change_json(folder / "generation_config.json", eos_token_id=[1, first])
     assert len(chat(folder, "The \n").stdout.rstrip("\n")) <= 1 < len(reply)
 
 

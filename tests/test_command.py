@@ -9,7 +9,6 @@ from pathlib import Path
 import gguf
 import pytest
 import torch
-from click.testing import CliRunner
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from secateurs.checkpoints.saving import save_model
@@ -19,7 +18,7 @@ from secateurs.text.documents import Sequence
 from stages import portability
 from stages.common.artifacts import write_sequences
 from tests.families.test_families import tiny
-from tests.project import ROOT, text
+from tests.project import ROOT, invoke, text
 from tests.test_export import CONVERTER, NEEDS_CONVERTER, QWEN2_WORDS, TEXT, trained_tokenizer
 
 FEW = ["--tokens", "24", "--device", "cpu"]
@@ -39,9 +38,7 @@ def tickets(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> str:
-    done = CliRunner().invoke(main, ["prune", *arguments], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.output
+    return invoke(main, "prune", *arguments)
 
 
 @pytest.mark.usefixtures("quick_programs")
@@ -93,9 +90,7 @@ def test_a_folder_and_tickets_become_a_smaller_checkpoint_and_a_gguf(dense_dir: 
 def test_what_cannot_be_used_is_said_and_nothing_is_written(
     arguments: list[str], said: str, dense_dir: Path, tickets: Path
 ) -> None:
-    done = CliRunner().invoke(main, ["prune", str(dense_dir), *arguments])
-    assert done.exit_code == 1
-    assert said in done.output
+    assert said in invoke(main, "prune", str(dense_dir), *arguments, status=1)
     assert not (tickets / "small").exists()
 
 
@@ -143,6 +138,5 @@ def test_a_folder_and_tickets_end_in_llama_cpp_by_three_commands(
     ids = AutoTokenizer.from_pretrained(tickets / "small")(TEXT)["input_ids"]
     write_sequences(tickets / "heldout.parquet", [Sequence("d", ("d",), tuple(ids))], {})
     monkeypatch.setattr(portability, "HELDOUT", tickets / "heldout.parquet")
-    command = ["--python", os.environ["LLAMA_CPP_PYTHON"], "--checkpoint", "small", "--gguf", "small.gguf"]
-    result = CliRunner().invoke(portability.main, command)
-    assert result.exit_code == 0, result.output
+    python = ("--python", os.environ["LLAMA_CPP_PYTHON"])
+    invoke(portability.main, *python, "--checkpoint", "small", "--gguf", "small.gguf")

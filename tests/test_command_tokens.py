@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
 from gguf import GGUFReader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from secateurs.checkpoints.saving import save_model
 from secateurs.cli import main
 from secateurs.gguf.converter import VARIABLE
-from tests.project import ROOT
+from tests.project import ROOT, invoke
 from tests.test_command import FEW, run
 from tests.test_export import CONVERTER, NEEDS_CONVERTER, QWEN2_WORDS, trained_tokenizer
 from tests.tiny import make_tiny_model
@@ -127,8 +126,7 @@ def test_the_gguf_has_the_tokens_that_are_left(model: int) -> None:
 def test_settings_that_cannot_be_given_are_said_before_anything_is_pruned(
     model: int, given: str, said: str
 ) -> None:
-    done = CliRunner().invoke(main, ["prune", "model", *FEW, "--set", given])
-    assert done.exit_code == 1
-    assert said in done.output
-    assert "r1 …" not in done.output
+    output = invoke(main, "prune", "model", *FEW, "--set", given, status=1)
+    assert said in output
+    assert "r1 …" not in output
     assert not Path("small").exists()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from secateurs.errors import InputError
@@ -27,7 +26,7 @@ from stages.planning.dependencies import (
     stage_file,
     with_code,
 )
-from tests.project import MODULES, ROOT, change, read_yaml
+from tests.project import MODULES, ROOT, change, invoke, invoke_all, read_yaml
 
 
 @cache
@@ -117,11 +116,9 @@ def test_a_command_without_a_module_of_the_project_is_refused_by_name(tmp_path: 
 
 def test_check_fails_where_a_file_would_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project(tmp_path, STALE))
-    result = CliRunner().invoke(deps, ["--check"])
-    assert result.exit_code == 1
-    assert "dvc.yaml: code dependencies are stale; run `make deps`" in result.output
-    assert CliRunner().invoke(deps).exit_code == 0
-    assert CliRunner().invoke(deps, ["--check"]).exit_code == 0
+    message = "dvc.yaml: code dependencies are stale; run `make deps`"
+    assert message in invoke(deps, "--check", status=1)
+    invoke_all((deps,), (deps, "--check"))
 
 
 def test_what_is_left_out_as_unable_to_change_a_result_exists() -> None:

@@ -1,11 +1,8 @@
 from pathlib import Path
 
-from click.testing import CliRunner
-from ruamel.yaml import YAML
-
 from stages.enable import main
 from stages.planning.dependencies import TEMPLATES
-from tests.project import ROOT
+from tests.project import ROOT, invoke, read_yaml
 
 TEMPLATE = """\
 stages:
@@ -27,9 +24,8 @@ def test_an_optional_pipeline_is_unknown_to_dvc_until_it_is_enabled(here: Path) 
         ("pruned", "recovered", ["stages/export.py", "stages/writing.py", "data/recovered"]),
     ):
         template.write_text(TEMPLATE.replace(before, after), encoding="utf-8")
-        result = CliRunner().invoke(main, ["exporting"])
-        assert result.exit_code == 0, result.output
-        written = YAML(typ="safe").load(template.with_name("dvc.yaml").read_text(encoding="utf-8"))
+        invoke(main, "exporting")
+        written = read_yaml(template.with_name("dvc.yaml"))
         assert written["stages"]["export"] == {"cmd": "python -m stages.export", "deps": deps}
 
 

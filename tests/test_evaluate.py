@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 from click import Command
-from click.testing import CliRunner
 
 from secateurs.text.documents import Sequence
 from stages import cost, perplexity, tasks, timings
 from stages.common.artifacts import read_answers, write_sequences
 from stages.reporting.speed import read_timings, speed
 from tests.evaluation.test_local_tasks import ITEMS, write_items
-from tests.project import ROOT, read_yaml, write_params
+from tests.project import ROOT, invoke, read_yaml, write_params
 
 
 @pytest.fixture
@@ -34,8 +33,7 @@ def project(here: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def written(project: Path, stage: Command, *arguments: str) -> dict:
-    result = CliRunner().invoke(stage, ["pruned", *arguments])
-    assert result.exit_code == 0, result.output
+    invoke(stage, "pruned", *arguments)
     return json.loads(
         (project / f"data/evaluations/pruned/{stage.callback.__module__.split('.')[-1]}.json").read_text()
     )
@@ -66,21 +64,18 @@ def test_cost_is_the_same_at_every_run(project, dense_dir):
 def test_times_are_taken_once_for_the_same_checkpoints(project, dense_dir):
     for name in ("model", "pruned"):
         shutil.copytree(dense_dir, project / "data" / name, dirs_exist_ok=True)
-    assert "pruned beside dense, 1 pairs" in CliRunner().invoke(timings.main, []).output
+    assert "pruned beside dense, 1 pairs" in invoke(timings.main)
     found = read_timings("pruned")
     assert found["memory"]["this"] > 0
     for phase in ("prefill", "decode"):
         assert speed(found, phase).lowest <= speed(found, phase).ratio <= speed(found, phase).highest
-    again = CliRunner().invoke(timings.main, [])
-    assert (again.exit_code, again.output) == (0, "")
+    assert invoke(timings.main) == ""
     (project / "data/pruned/model.safetensors").touch()
     assert read_timings("pruned") is None
 
 
 @pytest.mark.parametrize("stage", [perplexity.main, tasks.main, cost.main])
 def test_a_missing_checkpoint_is_one_message(project, stage):
-    result = CliRunner().invoke(stage, ["dense", "--checkpoint", "data/none"])
-    assert result.exit_code == 1
-    assert "data/none: no checkpoint there; give the folder" in result.output
-    assert "Traceback" not in result.output
+    output = invoke(stage, "dense", "--checkpoint", "data/none", status=1)
+    assert "data/none: no checkpoint there; give the folder" in output
     assert not (project / "data/evaluations").exists()

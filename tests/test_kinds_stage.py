@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from transformers import AutoModelForCausalLM
 
-from stages import capture, corpus, kinds, mask, plan, surgery, vocabulary
+from stages import corpus, kinds, plan, surgery, vocabulary
 from stages.common.paths import MODEL
-from tests.project import read_yaml
-from tests.test_vocabulary_stage import CHANGES, project, run
+from tests.project import invoke, invoke_all, read_yaml
+from tests.test_vocabulary_stage import CHANGES, ROUNDS, project
 
 __all__ = ["project"]
 LEFT = 0.85
@@ -39,16 +38,12 @@ def dense_parameters() -> int:
 def test_the_stages_prune_by_the_kinds_that_trials_chose(project: Callable[..., Path]) -> None:
     directory = project(**{"corpus.calibration_sequences": 5}, prune=auto())
     assert AutoModelForCausalLM.from_pretrained(MODEL).num_parameters() == dense_parameters()
-    run(corpus.main)
-    said = run(kinds.main).output
+    invoke(corpus.main)
+    said = invoke(kinds.main)
     chosen = json.loads((directory / "data/kinds.json").read_text())
     assert "nats per byte expected" in said
     assert {one["kind"] for one in chosen["trials"]} == {"vocabulary", "mlp", "attention"}
-    run(vocabulary.main)
-    for name in ("r1", "r2", "r3"):
-        run(capture.main, name)
-        run(mask.main, name)
-    run(surgery.main)
+    invoke_all((vocabulary.main,), *ROUNDS, (surgery.main,))
     small = AutoModelForCausalLM.from_pretrained("data/pruned")
     left = small.num_parameters()
     assert left <= LEFT * dense_parameters()
@@ -64,19 +59,16 @@ def test_the_stages_prune_by_the_kinds_that_trials_chose(project: Callable[..., 
 
 def test_fixed_sites_leave_nothing_to_choose(project: Callable[..., Path]) -> None:
     directory = project()
-    assert "nothing to choose, because prune.sites names them" in run(kinds.main).output
+    assert "nothing to choose, because prune.sites names them" in invoke(kinds.main)
     assert json.loads((directory / "data/kinds.json").read_text()) == {"sites": None}
 
 
 def test_a_mask_without_the_choice_says_which_stage_makes_it(project: Callable[..., Path]) -> None:
     project(**{"corpus.calibration_sequences": 5}, prune=auto())
-    result = CliRunner().invoke(vocabulary.main, [])
-    assert result.exit_code == 1
-    assert "data/kinds.json: not found; run `dvc repro`" in result.output
+    assert "data/kinds.json: not found; run `dvc repro`" in invoke(vocabulary.main, status=1)
 
 
 def test_too_little_text_to_judge_trials_by_is_refused(project: Callable[..., Path]) -> None:
     project(prune=auto())
-    result = CliRunner().invoke(plan.main, ["--check"])
-    assert result.exit_code == 1
-    assert "prune.auto.left_out: 1: of corpus.calibration_sequences: 4 a trial reads 4" in result.output
+    message = "prune.auto.left_out: 1: of corpus.calibration_sequences: 4 a trial reads 4"
+    assert message in invoke(plan.main, "--check", status=1)

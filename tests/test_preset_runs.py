@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
 from tokenizers import models, normalizers, processors
 from transformers import (
     AutoConfig,
@@ -28,7 +27,7 @@ from secateurs.kinds.sites import sites_of
 from secateurs.settings.sources import PackageContent
 from stages import benchmarks, capture, corpus, mask, model, sample, sources, surgery
 from stages.params.file import Params, read_params
-from tests.project import ROOT, model_at, params_file, read_yaml, write_params
+from tests.project import ROOT, invoke_all, model_at, params_file, read_yaml, write_params
 from tests.test_presets import PUBLISHED, published_config
 from tests.tiny import make_tiny_tokenizer
 
@@ -134,17 +133,9 @@ def small_params(name: str, source: Path) -> Params:
 
 def run_stages(params: Params) -> None:
     rounds = [(stage, name) for name in params.chain() for stage in (capture.main, mask.main)]
-    for stage, *arguments in (
-        (model.main,),
-        *((sources.main, domain) for domain in params.domains),
-        (sample.main,),
-        (benchmarks.main,),
-        (corpus.main,),
-        *rounds,
-        (surgery.main,),
-    ):
-        result = CliRunner().invoke(stage, arguments)
-        assert result.exit_code == 0, result.output
+    domains = [(sources.main, domain) for domain in params.domains]
+    text = [(sample.main,), (benchmarks.main,), (corpus.main,)]
+    invoke_all((model.main,), *domains, *text, *rounds, (surgery.main,))
 
 
 @pytest.mark.slow

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -32,6 +31,8 @@ from tests.families.test_families import tiny
 from tests.project import (
     TINY,
     change,
+    invoke,
+    invoke_all,
     model_at,
     random_sequences,
     read_yaml,
@@ -66,30 +67,30 @@ def project(here: Path, dense_dir: Path) -> Callable[..., Path]:
 
 def test_a_capture_says_that_its_backward_pass_is_not_read(project: Callable[..., Path]) -> None:
     project(mask__metric="wanda")
-    said = CliRunner().invoke(capture.main, ["r1"]).output.splitlines()
+    said = invoke(capture.main, "r1").splitlines()
     assert said[-1] == (
         "Hint: params.yaml: capture.gradients: true makes a backward pass that mask.metric: wanda does not "
         "read; false takes half of a round's time"
     )
     project_params = change(read_yaml(), TINY | {"mask.metric": "wanda", "capture.gradients": False})
     write_params(Path(), project_params)
-    assert "Hint" not in CliRunner().invoke(capture.main, ["r1"]).output
+    assert "Hint" not in invoke(capture.main, "r1")
 
 
 def run_rounds() -> None:
     for name in ("r1", "r2", "r3"):
         for stage in (capture.main, mask.main):
-            result = CliRunner().invoke(stage, [name])
-            assert result.exit_code == 0, result.output
+            invoke(stage, name)
 
 
-def run_all() -> Result:
+def run_all(status: int = 0) -> str:
+    """What surgery says after the rounds; it must end with `status`."""
     run_rounds()
-    return CliRunner().invoke(surgery.main, [])
+    return invoke(surgery.main, status=status)
 
 
 @pytest.fixture(scope="module")
-def unchanged_run(tmp_path_factory: pytest.TempPathFactory, dense_dir: Path) -> tuple[Path, Result]:
+def unchanged_run(tmp_path_factory: pytest.TempPathFactory, dense_dir: Path) -> tuple[Path, str]:
     """A project without further changes that went through all stages, and what surgery said; to be read."""
     directory = tmp_path_factory.mktemp("unchanged")
     set_up(directory, dense_dir)
@@ -99,18 +100,16 @@ def unchanged_run(tmp_path_factory: pytest.TempPathFactory, dense_dir: Path) -> 
 
 
 @pytest.fixture
-def pruned_project(unchanged_run: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch) -> Path:
+def pruned_project(unchanged_run: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current directory: a project that all stages went through, which several tests read."""
-    directory, result = unchanged_run
-    assert result.exit_code == 0, result.output
+    directory, _ = unchanged_run
     monkeypatch.chdir(directory)
     return directory
 
 
 def test_blocks_go_through_the_stages_and_the_card_names_them(project: Callable[..., Path]) -> None:
     directory = project(prune__sites=["blocks"], prune__sparsity=0.5)
-    result = run_all()
-    assert result.exit_code == 0, result.output
+    run_all()
     card = (directory / "data/pruned/README.md").read_text(encoding="utf-8")
     assert "with whole decoder blocks removed by Secateurs." in card
     (entry, *_) = reversed(
@@ -119,10 +118,9 @@ def test_blocks_go_through_the_stages_and_the_card_names_them(project: Callable[
     assert 0 in entry["kept"]["blocks"]
 
 
-def test_the_result_is_a_complete_checkpoint_for_stock_classes(unchanged_run: tuple[Path, Result]) -> None:
-    directory, result = unchanged_run
+def test_the_result_is_a_complete_checkpoint_for_stock_classes(unchanged_run: tuple[Path, str]) -> None:
+    directory, said = unchanged_run
     pruned = directory / "data/pruned"
-    assert result.exit_code == 0, result.output
     model = AutoModelForCausalLM.from_pretrained(pruned)
     assert type(model).__name__ == "LlamaForCausalLM"
     assert model.config.intermediate_size < 48
@@ -138,7 +136,7 @@ def test_the_result_is_a_complete_checkpoint_for_stock_classes(unchanged_run: tu
     assert healing["method"] == min(healing["divergences"], key=healing["divergences"].get)
     assert f"- healing: `{healing['method']}`" in card
     assert f"`residual` {healing['divergences']['residual']:.4f}" in card
-    assert f"healed by {healing['method']} (divergence from the dense model: least_squares " in result.output
+    assert f"healed by {healing['method']} (divergence from the dense model: least_squares " in said
     assert f"| parameters | {make_tiny_model().num_parameters():,} | {model.num_parameters():,} |" in card
     assert f"- transformers {transformers.__version__}: loaded in a fresh process" in card
 
@@ -150,9 +148,7 @@ def test_a_checkpoint_that_does_not_load_gets_no_final_name(
     directory = project()
     monkeypatch.setattr(surgery, "save_model", lambda model, path: model.save_pretrained(path))
     write_params(directory, change(read_yaml(), {**TINY, "prune.widths": "per_layer"}))
-    result = run_all()
-    assert result.exit_code == 1
-    assert "data/pruned: the checkpoint does not load in a fresh process" in result.output
+    assert "data/pruned: the checkpoint does not load in a fresh process" in run_all(status=1)
     assert not list(Path("data").glob("*pruned*"))
 
 
@@ -175,14 +171,12 @@ def test_other_families_go_the_whole_way(
     make_tiny_tokenizer().save_pretrained(source)
     origin = model_at(source) | {"name": family}
     write_params(directory, change(read_yaml(), {**TINY, "model": origin, **changes}))
-    result = CliRunner().invoke(model.main, [])
-    assert result.exit_code == 0, result.output
+    invoke(model.main)
     dense = load_file(source / "model.safetensors")
     assert all(
         torch.equal(dense[name], one) for name, one in load_file("data/model/model.safetensors").items()
     )
-    result = run_all()
-    assert result.exit_code == 0, result.output
+    run_all()
     removed = json.loads(Path("data/rounds/r3/history.json").read_text())[-1]["sparsity"]
     before, after = (
         decoder_parameters(load_model(Path("data", one), "float32")) for one in ("model", "pruned")
@@ -208,16 +202,13 @@ def test_widths_that_experts_cannot_have_are_refused_once_they_are_set(
     make_tiny_tokenizer().save_pretrained(tmp_path / "source")
     origin = model_at(tmp_path / "source")
     write_params(directory, change(read_yaml(), {**TINY, "model": origin, "prune.width_multiple": 8}))
-    for stage, arguments in ((model.main, []), (capture.main, ["r1"])):
-        assert CliRunner().invoke(stage, arguments).exit_code == 0
+    invoke_all((model.main,), (capture.main, "r1"))
     # DVC may have either of the stages from before, with other settings.
     write_params(
         directory, change(read_yaml(), {**TINY, "model": origin, "prune.width_multiple": 8, **changes})
     )
     for stage in (capture.main, mask.main):
-        result = CliRunner().invoke(stage, ["r1"])
-        assert result.exit_code == 1
-        assert f"params.yaml: {message}" in result.output
+        assert f"params.yaml: {message}" in invoke(stage, "r1", status=1)
 
 
 def test_rounds_are_nested_and_their_history_grows(pruned_project: Path) -> None:
@@ -237,8 +228,7 @@ def test_per_layer_widths_load_through_their_own_modelling_file(
     project: Callable[..., Path], sites: list[str]
 ) -> None:
     directory = project(prune__widths="per_layer", prune__sites=sites, prune__sparsity=0.3)
-    result = run_all()
-    assert result.exit_code == 0, result.output
+    run_all()
     model = AutoModelForCausalLM.from_pretrained(directory / "data/pruned", trust_remote_code=True)
     assert len({one.intermediate_size for one in model.config.per_layer_config}) > 1
     masks = read_masks(directory / "data/rounds/r3/masks.safetensors")
@@ -274,7 +264,7 @@ def test_the_rounds_end_at_the_parameters_asked_for(project: Callable[..., Path]
     aim = make_tiny_model().num_parameters() - 4000
     changes = {**TINY, "prune.sparsity": ..., "prune.parameters": aim}
     write_params(directory, change(read_yaml(), changes))
-    assert run_all().exit_code == 0
+    run_all()
     left = AutoModelForCausalLM.from_pretrained("data/pruned").num_parameters()
     assert aim - 3 * 3 * 32 < left <= aim
     assert [entry["prune"]["parameters"] for entry in read_json(Path("data/rounds/r3/history.json"))] == [
@@ -284,11 +274,10 @@ def test_the_rounds_end_at_the_parameters_asked_for(project: Callable[..., Path]
 
 def test_a_sparsity_beyond_the_floors_is_refused_in_the_first_round(project: Callable[..., Path]) -> None:
     project(prune__sparsity=0.9)
-    CliRunner().invoke(capture.main, ["r1"])
-    result = CliRunner().invoke(mask.main, ["r1"])
-    assert result.exit_code == 1
-    assert "params.yaml: prune.sparsity: 0.9: asks for" in result.output
-    assert "the nearest that can be met is prune.sparsity: 0." in result.output
+    invoke(capture.main, "r1")
+    output = invoke(mask.main, "r1", status=1)
+    assert "params.yaml: prune.sparsity: 0.9: asks for" in output
+    assert "the nearest that can be met is prune.sparsity: 0." in output
     assert not Path("data/rounds/r1/masks.safetensors").exists()
 
 
@@ -297,9 +286,9 @@ def test_a_mask_reads_weights_only_where_its_metric_does(
     project: Callable[..., Path], metric: str, status: int
 ) -> None:
     project(mask__metric=metric)
-    assert CliRunner().invoke(capture.main, ["r1"]).exit_code == 0
+    invoke(capture.main, "r1")
     Path("data/model/model.safetensors").unlink()
-    assert CliRunner().invoke(mask.main, ["r1"]).exit_code == status
+    invoke(mask.main, "r1", status=status)
     assert Path("data/rounds/r1/masks.safetensors").exists() == (status == 0)
 
 
@@ -309,16 +298,14 @@ def test_masks_by_shapes_alone_are_those_of_the_whole_model(
     written = [Path("data/rounds/r1") / f"{name}.safetensors" for name in ("masks", "scores")]
     by_shapes = [path.read_bytes() for path in written]
     monkeypatch.setattr(mask, "WEIGHT_METRICS", {"fisher"})
-    assert CliRunner().invoke(mask.main, ["r1"]).exit_code == 0
+    invoke(mask.main, "r1")
     assert [path.read_bytes() for path in written] == by_shapes
 
 
 def test_unreadable_masks_end_with_one_message(project: Callable[..., Path]) -> None:
     project()
     Path("data/rounds/dense/masks.safetensors").write_bytes(b"broken")
-    result = CliRunner().invoke(capture.main, ["r1"])
-    assert result.exit_code == 1
-    assert "masks.safetensors: not a safetensors file" in result.output
+    assert "masks.safetensors: not a safetensors file" in invoke(capture.main, "r1", status=1)
     assert not Path("data/rounds/r1").exists()
 
 
@@ -396,8 +383,7 @@ def test_weights_that_follow_what_was_lost_go_from_round_to_round_through_files(
         replace(rows[place], domain=name, answers=answers) for name in parts for place in range(parts[name])
     ]
     write_sequences(directory / "data/corpus/calibration.parquet", [*rows, *talk], {})
-    result = run_all()
-    assert result.exit_code == 0, result.output
+    run_all()
     text = read_text(Path("data/corpus/calibration.parquet"))
     whole = prune_model(load_model(Path("data/model"), "float32"), text, method_settings(read_params()))
     history = read_json(directory / "data/rounds/r3/history.json")
@@ -417,7 +403,7 @@ def test_the_result_has_the_dtype_of_its_source_whatever_is_computed_in(
     directory = project()
     make_tiny_model().bfloat16().save_pretrained("data/model")
     source = (directory / "data/model/model.safetensors").stat().st_size
-    assert run_all().exit_code == 0
+    run_all()
     weights = load_file(directory / "data/pruned/model.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
     assert (directory / "data/pruned/model.safetensors").stat().st_size < source

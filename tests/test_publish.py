@@ -1,24 +1,21 @@
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from huggingface_hub import ModelCard
-from ruamel.yaml import YAML
 
 from stages.publish import main
-from tests.project import PARAMS, lines_of, model_at, read_yaml, write_params
+from tests.project import invoke, lines_of, model_at, read_yaml, write_params
 from tests.stages.reporting.evidence import DOMAINS, write_evidence
 from tests.stages.reporting.test_evaluated_card import BEFORE
 
 
 @pytest.fixture
 def project(here: Path) -> Path:
-    params = YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8"))
+    params = read_yaml()
     # The made-up rounds end with the second.
     params["rounds"] = {"r1": {"after": "dense", "progress": 0.5}, "r2": {"after": "r1", "progress": 1.0}}
     params["surgery"]["after"] = "r2"
-    with (here / "params.yaml").open("w", encoding="utf-8") as file:
-        YAML(typ="safe").dump(params, file)
+    write_params(here, params)
     write_evidence(here / "data")
     pruned = here / "data/pruned"
     pruned.mkdir()
@@ -28,8 +25,7 @@ def project(here: Path) -> Path:
 
 
 def test_the_folder_for_the_hub_has_the_weights_and_the_figures(project: Path) -> None:
-    result = CliRunner().invoke(main, ["pruned"])
-    assert result.exit_code == 0, result.output
+    invoke(main, "pruned")
     published = project / "data/published/pruned"
     assert (published / "model.safetensors").read_bytes() == b"weights"
     card = ModelCard.load(published / "README.md")
@@ -45,8 +41,7 @@ def test_no_path_of_this_machine_is_published(project: Path) -> None:
     params["domains"] = {name: lines_of(str(project / f"{name}.txt")) for name in DOMAINS}
     params["mixture"] = dict.fromkeys([*DOMAINS, "self"], 1.0) | {"dialogues": 0.0}
     write_params(project, params)
-    result = CliRunner().invoke(main, ["pruned"])
-    assert result.exit_code == 0, result.output
+    invoke(main, "pruned")
     text = (project / "data/published/pruned/README.md").read_text(encoding="utf-8")
     assert str(project) not in text
     data_sets = [one.dataset_type for one in ModelCard(text).data.eval_results]
@@ -55,6 +50,4 @@ def test_no_path_of_this_machine_is_published(project: Path) -> None:
 
 def test_a_checkpoint_without_a_card_is_named(project: Path) -> None:
     (project / "data/pruned/README.md").unlink()
-    result = CliRunner().invoke(main, ["pruned"])
-    assert result.exit_code == 1
-    assert "README.md: not found; run `dvc repro`" in result.output
+    assert "README.md: not found; run `dvc repro`" in invoke(main, "pruned", status=1)

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
@@ -22,7 +21,7 @@ from secateurs.checkpoints.proof import Proof
 from secateurs.checkpoints.saving import save_model
 from secateurs.files.json_file import write_json
 from secateurs.heal.healed import Healed
-from secateurs.kinds.sites import all_kept_masks, cut
+from secateurs.kinds.sites import cut
 from secateurs.recover.training import Check, Course, Snapshot
 from secateurs.settings.recovery import OWN_KINDS
 from secateurs.text.documents import Document
@@ -37,6 +36,7 @@ from tests.project import (
     ROOT,
     TINY,
     change,
+    invoke,
     random_sequences,
     read_yaml,
     under_torchrun,
@@ -101,10 +101,7 @@ def project(here: Path, dense_dir: Path) -> Callable[..., Path]:
         Path("data").mkdir()
         Path("data/model").symlink_to(dense_dir)
         model = make_tiny_model()
-        masks = all_kept_masks(model)
-        for layer, width in enumerate(kept):
-            masks[f"{layer}/mlp"][width:] = False
-        cut(model, masks)
+        cut(model, {f"{layer}/mlp": torch.arange(48) < width for layer, width in enumerate(kept)})
         save_model(model, Path("data/pruned"))
         make_tiny_tokenizer_with_chat().save_pretrained("data/pruned")
         measures, proof = Measures(1000, 1500, 5.0), Proof("5", type(model).__name__, 48, 1e-6)
@@ -143,14 +140,13 @@ def make_tiny_tokenizer_with_chat() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def run() -> Result:
-    return CliRunner().invoke(recover.main, [])
+def run(status: int = 0) -> str:
+    return invoke(recover.main, status=status)
 
 
 def test_the_result_is_a_complete_checkpoint_of_the_pruned_shapes(project: Callable[..., Path]) -> None:
     project()
-    result = run()
-    assert result.exit_code == 0, result.output
+    output = run()
     model = AutoModelForCausalLM.from_pretrained("data/recovered")
     assert type(model).__name__ == "LlamaForCausalLM"
     assert model.config.intermediate_size == 32
@@ -165,7 +161,7 @@ def test_the_result_is_a_complete_checkpoint_of_the_pruned_shapes(project: Calla
     assert fit["after"]["all"] < fit["before"]["all"]
     assert (fit["steps"], len(fit["course"]["losses"])) == (5, 5)
     assert [check["steps"] for check in fit["course"]["checks"]] == [0, 2, 4, 5]
-    assert "of which 5 were kept" in result.output
+    assert "of which 5 were kept" in output
     assert not snapshots.SCRATCH.exists()
 
 
@@ -219,15 +215,14 @@ def test_scales_can_be_trained_before_all_weights(project: Callable[..., Path]) 
         recover__patience=9,
         recover__scales_first=first,
     )
-    result = run()
-    assert result.exit_code == 0, result.output
+    output = run()
     fit = json.loads(Path("data/recovered/recovery.json").read_text())
     assert (fit["scales_first"], fit["steps"], len(fit["course"]["losses"])) == (2, 5, 7)
     # What all weights begin with is what the scales ended with.
     assert [check["steps"] for check in fit["course"]["checks"]] == [0, 2, 4, 6, 7]
     assert table("divergence")[-1] == (7, fit["course"]["checks"][-1]["divergence"])
     assert fit["after"]["all"] < fit["before"]["all"]
-    assert f"7 steps, of which {2 + fit['kept']} were kept" in result.output
+    assert f"7 steps, of which {2 + fit['kept']} were kept" in output
     assert "- first 2 steps of norms and factors alone" in Path("data/recovered/README.md").read_text("utf-8")
     before, after = load_file("data/pruned/model.safetensors"), load_file(WEIGHTS)
     # The scales leave these alone, and all weights do not.
@@ -238,16 +233,14 @@ def test_scales_can_be_trained_before_all_weights(project: Callable[..., Path]) 
 @pytest.mark.parametrize("weights", ["all", "scales"])
 def test_no_steps_leave_the_pruned_weights(project: Callable[..., Path], weights: str) -> None:
     project(recover__steps=0, recover__weights=weights)
-    result = run()
-    assert result.exit_code == 0, result.output
+    run()
     assert WEIGHTS.read_bytes() == Path("data/pruned/model.safetensors").read_bytes()
 
 
 @pytest.mark.usefixtures("quick_programs")
 def test_layers_of_different_width_keep_their_modelling_file(project: Callable[..., Path]) -> None:
     project((40, 32, 24))
-    result = run()
-    assert result.exit_code == 0, result.output
+    run()
     model = AutoModelForCausalLM.from_pretrained("data/recovered", trust_remote_code=True)
     assert [layer.mlp.up_proj.out_features for layer in model.model.layers] == [40, 32, 24]
     assert "with `trust_remote_code=True`" in Path("data/recovered/README.md").read_text(encoding="utf-8")
@@ -258,8 +251,7 @@ def test_the_result_has_the_dtype_of_its_source_whatever_it_is_computed_in(
     project: Callable[..., Path],
 ) -> None:
     project(compute__dtype="bfloat16")
-    result = run()
-    assert result.exit_code == 0, result.output
+    run()
     assert {weight.dtype for weight in load_file(WEIGHTS).values()} == {torch.float32}
 
 
@@ -278,8 +270,8 @@ def test_a_killed_run_goes_on_to_the_same_bits(changes: dict[str, Any], project:
     # The table is there while the run is, and whole after one that goes on, though DVC deletes it in between.
     assert table("loss") == losses[:3]
     shutil.rmtree("data/recovery")
-    result = run()
-    assert "goes on after step 3 of 5" in result.output
+    output = run()
+    assert "goes on after step 3 of 5" in output
     assert WEIGHTS.read_bytes() == whole
     assert table("loss") == losses
     assert not snapshots.SCRATCH.exists()
@@ -291,7 +283,7 @@ def test_a_run_killed_under_dvc_goes_on_to_the_same_bits(
     changes: dict[str, Any], project: Callable[..., Path]
 ) -> None:
     here = project(**changes)
-    assert run().exit_code == 0
+    run()
     whole = content(Path("data/recovered"))
     for made in ("data/recovered", "data/recovery"):
         shutil.rmtree(made)
@@ -326,9 +318,8 @@ def content(folder: Path) -> dict[str, bytes]:
 @pytest.mark.usefixtures("unproved")
 def test_answers_are_trained_on_and_the_card_says_so(project: Callable[..., Path]) -> None:
     project(**ANSWERS)
-    result = run()
-    assert result.exit_code == 0, result.output
-    assert " tokens a second, with writing and looks" in result.output
+    output = run()
+    assert " tokens a second, with writing and looks" in output
     fit = json.loads(Path("data/recovered/recovery.json").read_text())
     assert fit["after"]["all"] < fit["before"]["all"]
     # Two rows of 24 tokens a step, and two answers with their questions.
@@ -350,8 +341,7 @@ def test_questions_of_dialogues_that_are_left_out_are_not_asked(project: Callabl
 @pytest.mark.usefixtures("unproved")
 def test_matrices_of_low_rank_are_part_of_the_weights_in_the_end(project: Callable[..., Path]) -> None:
     project(recover__weights="low_rank", recover__low_rank={"rank": 4, "targets": ["down_proj"]})
-    result = run()
-    assert result.exit_code == 0, result.output
+    run()
     before, after = load_file("data/pruned/model.safetensors"), load_file(WEIGHTS)
     changed = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
     assert changed == {f"model.layers.{layer}.mlp.down_proj.weight" for layer in range(3)}
@@ -363,8 +353,7 @@ def test_matrices_of_low_rank_are_part_of_the_weights_in_the_end(project: Callab
 @pytest.mark.usefixtures("unproved")
 def test_a_budget_of_minutes_takes_no_more_steps_than_there_are(project: Callable[..., Path]) -> None:
     project(recover__minutes=60.0)
-    result = run()
-    assert result.exit_code == 0, result.output
+    run()
     fit = json.loads(Path("data/recovered/recovery.json").read_text())
     assert fit["course"]["steps"] == 5
 
@@ -418,16 +407,15 @@ def test_several_devices_or_processes_are_refused(
     project(**changes)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    result = run()
-    assert result.exit_code == 1
-    assert message in result.output
+    output = run(status=1)
+    assert message in output
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("unproved")
 def test_two_processes_write_what_one_does(project: Callable[..., Path]) -> None:
     project(recover__weights="all", recover__batch_size=4, recover__learning_rate=0.001)
-    assert run().exit_code == 0
+    run()
     whole, losses = load_file(WEIGHTS), table("loss")
     for made in ("data/recovered", "data/recovery"):
         shutil.rmtree(made)
@@ -443,9 +431,8 @@ def test_two_processes_write_what_one_does(project: Callable[..., Path]) -> None
 def test_a_pruned_model_that_is_missing_is_one_message(project: Callable[..., Path]) -> None:
     directory = project()
     (directory / "data/pruned").rename(directory / "data/elsewhere")
-    result = run()
-    assert result.exit_code == 1
-    assert "data/pruned: no checkpoint there; run `dvc repro surgery`" in result.output
+    output = run(status=1)
+    assert "data/pruned: no checkpoint there; run `dvc repro surgery`" in output
     assert not Path("data/recovered").exists()
 
 
@@ -469,19 +456,18 @@ def test_measures_stand_beside_the_dense_ones_and_not_in_the_metrics(here: Path)
         "after": {"all": 0.4},
     }
     write_json(Path("data/recovered/recovery.json"), recovery | {"course": {"losses": [0.2, 0.1]}})
-    result = CliRunner().invoke(recovered.main, [])
-    assert result.exit_code == 0, result.output
+    output = invoke(recovered.main)
     metrics = json.loads(Path("data/recovered.json").read_text())
     assert list(metrics) == ["recovered", "ratio", "pruned", "recovery"]
     assert metrics["recovered"]["perplexity"]["geometric_mean"] == 11.0
     assert metrics["ratio"]["perplexity"]["geometric_mean"] == 1.1
     assert metrics["recovery"] == recovery | {"before": {"all": 0.5}}
     assert not Path("data/metrics.json").exists()
-    row = next(line for line in result.output.splitlines() if line.startswith("perplexity"))
+    row = next(line for line in output.splitlines() if line.startswith("perplexity"))
     assert row.split()[-3:] == ["10.00", "11.00", "+10%"]
     pruned = json.loads(Path("data/evaluations/pruned/tasks.json").read_text())
     assert list(metrics["pruned"]) == ["perplexity", "accuracy"]
     assert pruned
     accuracy = {one: metrics[one]["accuracy"]["mean"] for one in ("pruned", "recovered")}
-    assert f"pruned {accuracy['pruned']:.3f} ± " in result.output
-    assert f"recovered {accuracy['recovered']:.3f} ± " in result.output
+    assert f"pruned {accuracy['pruned']:.3f} ± " in output
+    assert f"recovered {accuracy['recovered']:.3f} ± " in output

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
-from ruamel.yaml import YAML
 
 from stages.report import main
-from tests.project import ROOT, commit_all, run
+from tests.project import ROOT, commit_all, invoke, read_yaml, run
 
 pytestmark = pytest.mark.usefixtures("quick_dvc")
 STAGES = """\
@@ -110,9 +108,7 @@ def repository(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def compare(repository: Repository, *arguments: str, status: int = 0) -> str:
-    result = CliRunner().invoke(main, ["--compare", *arguments])
-    assert result.exit_code == status, result.output
-    return result.output
+    return invoke(main, "--compare", *arguments, status=status)
 
 
 def row(text: str, name: str) -> str:
@@ -319,7 +315,7 @@ def test_a_second_review_updates_the_comment(comments: tuple[list[dict[str, Any]
 
 def test_the_token_is_in_one_step_alone() -> None:
     """Beside it, what runs is the pull request's own code."""
-    workflow = YAML(typ="safe").load((ROOT / ".github/workflows/review.yml").read_text(encoding="utf-8"))
+    workflow = read_yaml(ROOT / ".github/workflows/review.yml")
     (job,) = workflow["jobs"].values()
     assert "token" not in str(job["env"]).lower()
     with_token = [step.get("name") for step in job["steps"] if "token" in str(step).lower()]

@@ -7,10 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from stages.sweep import main
-from tests.project import ENVIRONMENT, commit_all, run
+from tests.project import ENVIRONMENT, commit_all, invoke, run
 
 pytestmark = pytest.mark.usefixtures("quick_dvc", "quick_programs")
 PROGRAM = """\
@@ -54,18 +53,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(directory, "dvc", "repro", "--quiet")
     commit_all(directory, "20%")
     run(directory, "dvc", "exp", "run", "--name", "smaller", "-S", "prune.sparsity=0.4")
-    run(
-        directory,
-        "dvc",
-        "exp",
-        "run",
-        "--name",
-        "blind",
-        "-S",
-        "prune.sparsity=0.2",
-        "-S",
-        "mask.metric=random",
-    )
+    blind = ("-S", "prune.sparsity=0.2", "-S", "mask.metric=random")
+    run(directory, "dvc", "exp", "run", "--name", "blind", *blind)
     return directory
 
 
@@ -75,9 +64,7 @@ def sweep(project: Path, *arguments: str, status: int = 0) -> str:
         patch.chdir(project)
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
-        result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == status, result.output
-    return result.output
+        return invoke(main, *arguments, status=status)
 
 
 def test_the_commit_and_its_experiments_are_rows(project: Path) -> None:
@@ -134,8 +121,7 @@ def test_a_run_that_failed_shows_nobody_elses_figures(project: Path, tmp_path: P
     failing = PROGRAM.replace("import json", "import sys, json") + "if sparsity == 0.3: sys.exit('no')\n"
     (clone / "report.py").write_text(failing, encoding="utf-8")
     run(clone, "dvc", "repro", "--quiet")
-    run(clone, "git", "add", "--all")
-    run(clone, "git", "commit", "--quiet", "--message", "Fails at 30%")
+    commit_all(clone, "Fails at 30%")
     for name, sparsity in (("broken", 0.3), ("fine", 0.5)):
         run(clone, "dvc", "exp", "run", "--queue", "--name", name, "-S", f"prune.sparsity={sparsity}")
     subprocess.run(

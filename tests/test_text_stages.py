@@ -7,75 +7,36 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from click import Command
-from click.testing import CliRunner, Result
 
 from secateurs.checkpoints.loading import load_model, load_tokenizer
 from stages import benchmarks, capture, corpus, mask, model, own_text, recovery_corpus, sample, sources
 from stages.common.artifacts import read_documents, read_sequences
 from stages.rounds.captures import read_captures
-from tests.bad_inputs.local import ITEM
+from tests.bad_inputs.local import local_params, make_project
 from tests.families.test_families import tiny
-from tests.project import lines_of, model_at, read_yaml, write_params
+from tests.project import invoke, invoke_all, model_at, read_yaml
 from tests.text.test_dialogues import chat_tokenizer
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 Project = Callable[..., Path]
 
-# The group `prune`, of which all of the vocabulary stays.
-PRUNE = {
-    "sparsity": 0.2,
-    "widths": "uniform",
-    "width_multiple": 1,
-    "floor": 0.1,
-    "sites": ["mlp"],
-    "shares": {},
-    "auto": read_yaml()["prune"]["auto"],
-    "vocabulary": {"rows": 0, "keep": [], "leave": []},
+SMALL = {
+    **{"sample__documents": 20, "sample__tokens": 24, "sample__batch_size": 5},
+    **{"recover__steps": 10, "recover__batch_size": 10, "recover__left_out": 1},
+    **{"recover__own__plain": 0, "recover__own__dialogues": 0},
+    "recover__mixture": {"calibration": 1.0, "plain": 0.0, "dialogues": 0.0},
 }
 
 
 @pytest.fixture
 def project(here: Path, dense_dir: Path) -> Project:
-    """Make a folder with params.yaml and local inputs, and go there; arguments replace groups of params."""
+    """Make a folder with params.yaml and local inputs, and go there; arguments as of `local_params`."""
 
-    def make(**groups: Any) -> Path:
-        params = read_yaml()
-        params |= {
-            "model": model_at(dense_dir),
-            "domains": {"tales": lines_of("tales.txt", 50)},
-            "mixture": {"tales": 1.0, "self": 1.0, "dialogues": 0.0},
-            "recover": {
-                **params["recover"],
-                **{"steps": 10, "batch_size": 10, "left_out": 1},
-                "own": {**params["recover"]["own"], "plain": 0, "dialogues": 0},
-                "mixture": {"calibration": 1.0, "plain": 0.0, "dialogues": 0.0},
-            },
-            "benchmarks": {"openbookqa": {"source": "path", "path": "quiz.jsonl"}},
-            "sample": {**params["sample"], "documents": 20, "tokens": 24, "batch_size": 5},
-            "surgery": {**params["surgery"], "sequences": 11, "choice_sequences": 1},
-            "evaluate": {**params["evaluate"], "prompt_tokens": 8, "decode_tokens": 2},
-            "corpus": {
-                **params["corpus"],
-                "sequence_length": 16,
-                "calibration_sequences": 12,
-                "heldout_sequences": 4,
-            },
-            **groups,
-        }
-        write_params(here, params)
-        tales = [f"Tale {index}: they lived in house number {index * 7} until today." for index in range(50)]
-        (here / "tales.txt").write_text("\n".join(tales))
-        (here / "quiz.jsonl").write_text(f"{json.dumps(ITEM)}\n" * 2)
+    def make(**changes: Any) -> Path:
+        make_project(here, local_params(dense_dir, **SMALL | changes))
         return here
 
     return make
-
-
-def run(command: Command, *arguments: str) -> Result:
-    result = CliRunner().invoke(command, arguments)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
 
 
 TO_THE_CORPUS = (
@@ -88,16 +49,9 @@ TO_THE_CORPUS = (
 FIRST_ROUND = ((capture.main, "r1"), (mask.main, "r1"))
 
 
-def run_all(*stages: tuple[Any, ...]) -> None:
-    """Each stage with its arguments, one after the other; all must succeed."""
-    for command, *arguments in stages:
-        result = run(command, *arguments)
-        assert result.exit_code == 0, result.output
-
-
 def test_the_stages_lead_from_params_to_sequences(project: Project) -> None:
     data = project() / "data"
-    run_all(*TO_THE_CORPUS)
+    invoke_all(*TO_THE_CORPUS)
     assert load_model(data / "model", "float32").config.num_hidden_layers == 3
     assert json.loads((data / "rounds/dense/history.json").read_text()) == []
     assert (data / "rounds/dense/masks.safetensors").exists()
@@ -111,24 +65,27 @@ def test_the_stages_lead_from_params_to_sequences(project: Project) -> None:
     metadata = json.loads(pq.read_schema(data / "corpus/calibration.parquet").metadata[b"corpus"])
     assert metadata["domains"]["tales"]["sequences"] == 12
     assert metadata["settings"]["sequence_length"] == 16
-    for command in (own_text.main, recovery_corpus.main):
-        result = run(command)
-        assert result.exit_code == 0, result.output
+    invoke(own_text.main)
+    output = invoke(recovery_corpus.main)
     rest = [item.domain for item in read_sequences(data / "corpus/recovery.parquet")]
     # Of a hundred draws each domain gets half, one more to round up, and one that is left out.
     assert rest == ["tales"] * 52 + ["self"] * 52
-    assert "by domain tales 52, self 52" in result.output
+    assert "by domain tales 52, self 52" in output
 
 
 @pytest.mark.parametrize(
     ("family", "changes", "message"),
     [
-        ("olmo2", {"sites": ["mlp", "attention"]}, "prune.sites: attention: not for olmo2: "),
-        ("gpt_neox", {"sites": ["query_heads"]}, "prune.sites: query_heads: not for gpt_neox: "),
-        ("mixtral", {"widths": "per_layer"}, "prune.widths: per_layer: the experts of a layer must have one"),
+        ("olmo2", {"prune__sites": ["mlp", "attention"]}, "prune.sites: attention: not for olmo2: "),
+        ("gpt_neox", {"prune__sites": ["query_heads"]}, "prune.sites: query_heads: not for gpt_neox: "),
+        (
+            "mixtral",
+            {"prune__widths": "per_layer"},
+            "prune.widths: per_layer: the experts of a layer must have one",
+        ),
         (
             "qwen3_moe",
-            {"width_multiple": 12},
+            {"prune__width_multiple": 12},
             "prune.width_multiple: 12: widths of experts must be multiples",
         ),
     ],
@@ -138,44 +95,36 @@ def test_what_a_family_cannot_be_pruned_by_is_refused_with_the_model(
 ) -> None:
     tiny(family).save_pretrained(tmp_path / "source")
     make_tiny_tokenizer().save_pretrained(tmp_path / "source")
-    root = project(
-        model=model_at("source") | {"name": family},
-        prune=PRUNE | {"width_multiple": 8} | changes,
-    )
-    result = run(model.main)
-    assert result.exit_code == 1
-    assert f"Error: params.yaml: {message}" in result.output
+    root = project(**{"model": model_at("source"), "prune__width_multiple": 8} | changes)
+    assert f"Error: params.yaml: {message}" in invoke(model.main, status=1)
     assert not (root / "data").exists()
 
 
 def test_a_domain_that_is_not_there_is_refused_without_a_trace(project: Project) -> None:
     root = project()
-    result = run(sources.main, "fables")
-    assert result.exit_code == 1
-    assert result.output == "Error: params.yaml: domains.fables: no such domain; there are tales\n"
+    output = invoke(sources.main, "fables", status=1)
+    assert output == "Error: params.yaml: domains.fables: no such domain; there are tales\n"
     assert not (root / "data").exists()
 
 
 def test_a_source_without_text_is_refused_without_a_trace(project: Project) -> None:
     root = project()
     (root / "tales.txt").write_text("\n\n")
-    assert "domains.tales: no text in its files" in run(sources.main, "tales").output
+    assert "domains.tales: no text in its files" in invoke(sources.main, "tales", status=1)
     assert not (root / "data").exists()
 
 
 def test_the_corpus_needs_the_stages_before_it(project: Project) -> None:
     project()
-    assert run(model.main).exit_code == 0
-    result = run(corpus.main)
-    assert result.exit_code == 1
-    assert result.output == "Error: data/sources/tales.parquet: not found; run `dvc repro`\n"
+    invoke(model.main)
+    output = invoke(corpus.main, status=1)
+    assert output == "Error: data/sources/tales.parquet: not found; run `dvc repro`\n"
 
 
 def test_own_text_that_does_not_count_is_neither_made_nor_missed(project: Project) -> None:
     # Three documents of one token each would be too little.
-    small = read_yaml()["sample"] | {"documents": 3, "tokens": 1}
-    data = project(mixture={"tales": 1.0, "self": 0.0, "dialogues": 0.0}, sample=small, prune=PRUNE) / "data"
-    run_all(*TO_THE_CORPUS, *FIRST_ROUND)
+    data = project(mixture__self=0.0, sample__documents=3, sample__tokens=1) / "data"
+    invoke_all(*TO_THE_CORPUS, *FIRST_ROUND)
     assert read_documents(data / "sources/self.parquet") == []
     assert read_documents(data / "sources/dialogues.parquet") == []
     assert {item.domain for item in read_sequences(data / "corpus/calibration.parquet")} == {"tales"}
@@ -186,22 +135,14 @@ def test_own_text_that_does_not_count_is_neither_made_nor_missed(project: Projec
 def test_dialogues_are_written_marked_and_counted_by_their_answers(project: Project, tmp_path: Path) -> None:
     make_tiny_model().save_pretrained(tmp_path / "chatty")
     chat_tokenizer().save_pretrained(tmp_path / "chatty")
-    small = read_yaml()["sample"] | {"documents": 20, "tokens": 24}
-    small["dialogues"] |= {"count": 60, "requests": ["Ask!", ""]}
-    small["dialogues"] |= {
+    small = read_yaml()["sample"]["dialogues"] | {
+        "count": 60,
+        "requests": ["Ask!", ""],
         "question": {"tokens": 60, "temperature": 1.0, "min_p": 0.0},
         "answer": {"tokens": 200, "temperature": 1.0, "min_p": 0.0},
     }
-    data = (
-        project(
-            model=model_at("chatty"),
-            mixture={"tales": 1.0, "self": 1.0, "dialogues": 2.0},
-            sample=small,
-            prune=PRUNE,
-        )
-        / "data"
-    )
-    run_all(*TO_THE_CORPUS, *FIRST_ROUND)
+    data = project(model=model_at("chatty"), mixture__dialogues=2.0, sample__dialogues=small) / "data"
+    invoke_all(*TO_THE_CORPUS, *FIRST_ROUND)
     rows = read_sequences(data / "corpus/calibration.parquet")
     assert [row.domain for row in rows] == ["tales"] * 12 + ["self"] * 12 + ["dialogues"] * 24
     assert all(bool(row.answers) == (row.domain == "dialogues") for row in rows)
@@ -216,9 +157,9 @@ def test_dialogues_are_written_marked_and_counted_by_their_answers(project: Proj
 
 
 def test_dialogues_of_a_model_without_a_template_are_refused_without_a_trace(project: Project) -> None:
-    root = project(mixture={"tales": 1.0, "self": 1.0, "dialogues": 1.0})
-    assert run(model.main).exit_code == 0
-    output = run(sample.main).output
+    root = project(mixture__dialogues=1.0)
+    invoke(model.main)
+    output = invoke(sample.main, status=1)
     assert "Error: data/model: its tokenizer has no chat template for a question" in output
     assert output.endswith("; set mixture.dialogues: 0\n")
     assert not (root / "data/sources").exists()

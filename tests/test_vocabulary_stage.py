@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from secateurs.settings.recovery import OWN_KINDS
@@ -16,11 +15,12 @@ from secateurs.text.documents import Document
 from stages import capture, corpus, mask, perplexity, recover, surgery, vocabulary
 from stages.common.artifacts import read_sequences, write_documents, write_sequences
 from stages.common.paths import CALIBRATION, MODEL, RECOVERY_TEXT
-from tests.project import change, read_yaml, write_dense_round, write_params
+from tests.project import change, invoke, invoke_all, read_yaml, write_dense_round, write_params
 from tests.tiny import make_tiny_model
 from tests.vocabulary.small import TEXT, byte_level
 
 ROWS = 384
+ROUNDS = [(stage, name) for name in ("r1", "r2", "r3") for stage in (capture.main, mask.main)]
 CHANGES: dict[str, Any] = {
     "corpus.sequence_length": 24,
     "corpus.ngram": 30,
@@ -38,12 +38,11 @@ CHANGES: dict[str, Any] = {
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+def project(here: Path) -> Callable[..., Path]:
     """A directory as the stages up to `sample` leave it; its model has more rows than tokens."""
 
     def make(**changes: Any) -> Path:
-        monkeypatch.chdir(tmp_path)
-        write_params(tmp_path, change(read_yaml(), CHANGES | changes))
+        write_params(here, change(read_yaml(), CHANGES | changes))
         tokenizer = byte_level()
         model = make_tiny_model(
             vocab_size=512, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id
@@ -53,33 +52,24 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
         words = TEXT[0].split()
         texts = [" ".join(words[number % 7 :] + words[: number % 7]) + f" {number}" for number in range(60)]
         write_documents(
-            tmp_path / "data/sources/news.parquet",
+            here / "data/sources/news.parquet",
             [Document(str(number), text) for number, text in enumerate(texts)],
         )
         for domain in ("self", "dialogues"):
-            write_documents(tmp_path / f"data/sources/{domain}.parquet", [])
-        write_dense_round(tmp_path, model)
-        return tmp_path
+            write_documents(here / f"data/sources/{domain}.parquet", [])
+        write_dense_round(here, model)
+        return here
 
     return make
-
-
-def run(main: Any, *arguments: str) -> Result:
-    result = CliRunner().invoke(main, list(arguments))
-    assert result.exit_code == 0, result.output
-    return result
 
 
 @pytest.mark.usefixtures("quick_programs")
 def test_a_model_pruned_of_channels_and_tokens_is_saved_and_scored_on_the_same_text(project) -> None:
     directory = project()
-    run(corpus.main)
-    said = run(vocabulary.main).output
+    invoke(corpus.main)
+    said = invoke(vocabulary.main)
     assert f"{ROWS} of 512 rows stay; held-out text has 1.0" in said
-    for name in ("r1", "r2", "r3"):
-        run(capture.main, name)
-        run(mask.main, name)
-    run(surgery.main)
+    invoke_all(*ROUNDS, (surgery.main,))
     model = AutoModelForCausalLM.from_pretrained("data/pruned")
     tokenizer = AutoTokenizer.from_pretrained("data/pruned")
     kept = json.loads((directory / "data/vocabulary.json").read_text())["kept"]
@@ -87,7 +77,7 @@ def test_a_model_pruned_of_channels_and_tokens_is_saved_and_scored_on_the_same_t
     assert model.config.intermediate_size < 48
     scores = []
     for name, checkpoint in (("dense", "data/model"), ("pruned", "data/pruned")):
-        run(perplexity.main, name, "--checkpoint", checkpoint)
+        invoke(perplexity.main, name, "--checkpoint", checkpoint)
         found = json.loads((directory / f"data/evaluations/{name}/perplexity.json").read_text())
         scores.append(found["perplexity"]["domains"]["news"])
     dense, pruned = scores
@@ -109,12 +99,7 @@ def test_the_vocabulary_alone_can_go_and_what_is_left_be_trained(project) -> Non
             "recover.mixture": {"calibration": 0.6, "plain": 0.4, "dialogues": 0.0},
         },
     )
-    run(corpus.main)
-    run(vocabulary.main)
-    for name in ("r1", "r2", "r3"):
-        run(capture.main, name)
-        run(mask.main, name)
-    run(surgery.main)
+    invoke_all((corpus.main,), (vocabulary.main,), *ROUNDS, (surgery.main,))
     dense, pruned = (AutoModelForCausalLM.from_pretrained(path) for path in (MODEL, "data/pruned"))
     kept = json.loads((directory / "data/vocabulary.json").read_text())["kept"]
     ids = {old: new for new, old in enumerate(kept)}
@@ -124,7 +109,7 @@ def test_the_vocabulary_alone_can_go_and_what_is_left_be_trained(project) -> Non
     rows = read_sequences(CALIBRATION)
     recovery = [replace(row, domain=domain) for domain in ("news", OWN_KINDS["plain"]) for row in rows]
     write_sequences(RECOVERY_TEXT, recovery, {})
-    run(recover.main)
+    invoke(recover.main)
     recovered = AutoModelForCausalLM.from_pretrained("data/recovered")
     assert recovered.config.vocab_size == ROWS
     # Nothing was lost among the tokens that stay, so there is nothing to win.
@@ -134,17 +119,16 @@ def test_the_vocabulary_alone_can_go_and_what_is_left_be_trained(project) -> Non
 
 def test_with_0_rows_all_tokens_stay(project) -> None:
     directory = project(**{"prune.vocabulary.rows": 0})
-    assert "all tokens stay, because prune.vocabulary.rows is 0" in run(vocabulary.main).output
+    assert "all tokens stay, because prune.vocabulary.rows is 0" in invoke(vocabulary.main)
     assert json.loads((directory / "data/vocabulary.json").read_text()) == {"kept": None}
 
 
 def test_more_rows_than_tokens_are_refused(project) -> None:
     project(**{"prune.vocabulary.rows": 448})
-    result = CliRunner().invoke(vocabulary.main, [])
-    assert result.exit_code == 1
+    output = invoke(vocabulary.main, status=1)
     # The byte alphabet, two special tokens, and two that the chat template writes.
-    assert "prune.vocabulary.rows: 448: 260 tokens must stay" in result.output
-    assert "and there are 447;" in result.output
+    assert "prune.vocabulary.rows: 448: 260 tokens must stay" in output
+    assert "and there are 447;" in output
 
 
 @pytest.mark.parametrize(
@@ -157,6 +141,4 @@ def test_more_rows_than_tokens_are_refused(project) -> None:
 )
 def test_settings_that_nobody_can_mean_are_refused(project, changes, message) -> None:
     project(**{"prune.vocabulary": dict(zip(("rows", "keep", "leave"), changes, strict=True))})
-    result = CliRunner().invoke(vocabulary.main, [])
-    assert result.exit_code == 1
-    assert message in result.output
+    assert message in invoke(vocabulary.main, status=1)

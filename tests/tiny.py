@@ -1,10 +1,14 @@
 """A tiny random-weight model with its own tokenizer, built from code: nothing is downloaded."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from secateurs.checkpoints.saving import save_model
+from secateurs.kinds.sites import cut
 
 BOS, EOS = "<s>", "</s>"
 
@@ -37,3 +41,12 @@ def make_tiny_model(**changes: Any) -> LlamaForCausalLM:
         "initializer_range": 0.2,
     }
     return LlamaForCausalLM(LlamaConfig(**{**fields, **changes})).eval()
+
+
+def save_uneven(directory: Path) -> LlamaForCausalLM:
+    """A tiny checkpoint with half of the channels in its first layer, so that it has a modelling file."""
+    model = make_tiny_model()
+    cut(model, {"0/mlp": torch.arange(48) < 24})
+    save_model(model, directory)
+    make_tiny_tokenizer().save_pretrained(directory)
+    return model

@@ -6,19 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from click import Command
-from click.testing import CliRunner
 
-from tests.project import change, lines_of, model_at, read_yaml, write_params
+from tests.project import change, invoke, lines_of, model_at, read_yaml, write_params
 
 LINES = lines_of("tales.txt", 50)
 ITEM = {"question": "Which sinks?", "choices": ["a stone", "ice"], "labels": ["A", "B"], "answer": "A"}
 
 
-def local_params(model: Path, **changes: Any) -> dict[str, Any]:
+def local_params(dense_dir: Path, **changes: Any) -> dict[str, Any]:
     """params.yaml on local inputs; a change is `group__key=value`, or `group=value` for a whole group."""
     params = read_yaml()
     params |= {
-        "model": model_at(model),
+        "model": model_at(dense_dir),
         "domains": {"tales": LINES},
         "mixture": {"tales": 1.0, "self": 1.0, "dialogues": 0.0},
         "benchmarks": {"openbookqa": {"source": "path", "path": "quiz.jsonl"}},
@@ -44,12 +43,8 @@ def said(command: Command, *arguments: str, before: Sequence[str] = ()) -> str:
 
     before: the lines of a message of several lines that come before its last one.
     """
-    result = CliRunner().invoke(command, arguments)
-    assert isinstance(result.exception, SystemExit), result.exception
-    assert result.exit_code == 1, result.output
-    lines = [line for line in result.output.splitlines() if line]
-    *first, last = lines[-1 - len(before) :]
-    start = [*first, last][0]
-    assert start.startswith("Error: "), result.output
+    lines = [line for line in invoke(command, *arguments, status=1).splitlines() if line]
+    *first, last = shown = lines[-1 - len(before) :]
+    assert shown[0].startswith("Error: "), lines
     assert [line.removeprefix("Error: ") for line in first] == list(before)
     return last.removeprefix("Error: ")

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from stages import model, sample, sources
 from stages.common.artifacts import read_documents
 from tests.bad_inputs.local import local_params, make_project, said
 from tests.families.test_boundaries import REFUSING
-from tests.project import ROOT
-from tests.test_text_stages import run
+from tests.project import ROOT, invoke
 from tests.text.archives import make_wheel
 from tests.text.loopback import COMMIT, environment, hub
 from tests.text.test_dialogues import chat_tokenizer
@@ -84,12 +82,11 @@ def test_the_domain_and_the_row_are_named_before_text_is_sampled(
     mixture = {"chats": 1.0, "self": 1.0, "dialogues": 0.0}
     domains = {"chats": content | {"documents": 50}}
     make_project(here, local_params(Path("model"), domains=domains, mixture=mixture, benchmarks={}))
-    assert run(model.main).exit_code == 0
+    invoke(model.main)
     if source is by_hub:
         read(data, here / "home")
     else:
-        done = CliRunner().invoke(sources.main, ["chats"])
-        assert done.exit_code == 0, done.output
+        invoke(sources.main, "chats")
     found = read_documents(Path("data/sources/chats.parquet"))
     assert json.loads(found[3].text) == [
         {"role": "user", "content": "Hi 3?"},

@@ -6,7 +6,7 @@ import pytest
 
 from stages import corpus, model, sample, sources
 from tests.bad_inputs.local import LINES, local_params, make_project, said
-from tests.test_text_stages import run
+from tests.project import invoke_all
 
 BOOK = " ".join(f"word{number}" for number in range(9000))
 FORM = " ".join(f"form{number}" for number in range(40))
@@ -35,8 +35,7 @@ def test_a_share_that_leaves_a_split_too_little_is_named(here: Path, dense_dir: 
     make_project(here, local_params(dense_dir, domains=domains, benchmarks={}, corpus__heldout_share=0.995))
     documents = [f"Tale {n}: they lived in house number {n * 7} until today, {n} times." for n in range(200)]
     Path("tales.txt").write_text("\n".join(documents), encoding="utf-8")
-    for command, *arguments in ((model.main,), (sources.main, "tales"), (sample.main,)):
-        assert run(command, *arguments).exit_code == 0
+    invoke_all((model.main,), (sources.main, "tales"), (sample.main,))
     assert said(corpus.main) == (
         f"{START}calibration_sequences: 12: domain tales has 128 tokens for them, and 12 sequences of 16 need 192: "
         "2 of its 200 documents are calibration text, by corpus.heldout_share: 0.995, and all of them together "
@@ -50,7 +49,6 @@ def test_too_little_text_is_refused_by_its_cause(case: str, here: Path, dense_di
     length = {"corpus__sequence_length": 256, "sample__documents": 70} if case == "forms" else {}
     make_project(here, local_params(dense_dir, domains={"tales": LINES}, benchmarks={}, **length))
     Path("tales.txt").write_text("\n".join(documents), encoding="utf-8")
-    for command, *arguments in ((model.main,), (sources.main, "tales"), (sample.main,)):
-        assert run(command, *arguments).exit_code == 0
+    invoke_all((model.main,), (sources.main, "tales"), (sample.main,))
     assert said(corpus.main) == START + message
     assert not (here / "data/corpus").exists()

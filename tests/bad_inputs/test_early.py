@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
-from ruamel.yaml import YAML
 
 from stages import corpus, model, own_text, plan, sample, sources, timings
 from tests.bad_inputs.local import ITEM, LINES, local_params, make_project, said
-from tests.test_text_stages import run
+from tests.project import change_json, invoke, invoke_all, write_params
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 P = "params.yaml: "
@@ -82,7 +80,7 @@ def test_it_is_said_first(case: str, command: Any, here: Path, dense_dir: Path) 
 def test_all_of_it_is_said_at_once(here: Path, dense_dir: Path) -> None:
     changes = {"domains": {"tales": LINES | {"path": "gone"}}, "benchmarks": {"mystery": LOCAL}}
     make_project(here, local_params(dense_dir, **changes))
-    said_by_plan = CliRunner().invoke(plan.main, ["--check"]).output.splitlines()
+    said_by_plan = invoke(plan.main, "--check", status=1).splitlines()
     assert [text.split(":")[1] for text in said_by_plan if text] == [" params.yaml", " benchmarks.mystery"]
 
 
@@ -126,14 +124,12 @@ def test_an_added_token_beyond_the_embedding_is_refused_where_text_has_it(here: 
     tokenizer.save_pretrained("dense")
     params = local_params(Path("dense"), mixture__self=0.0, benchmarks={})
     make_project(here, params)
-    for command, *arguments in ((model.main,), (sources.main, "tales"), (sample.main,)):
-        assert run(command, *arguments).exit_code == 0
     # Padding that no text has harms nobody.
-    assert run(corpus.main).exit_code == 0
+    invoke_all((model.main,), (sources.main, "tales"), (sample.main,), (corpus.main,))
     Path("tales.txt").write_text(
         "\n".join(f"Tale {n} <pad> of a house by the river." for n in range(60)), encoding="utf-8"
     )
-    assert run(sources.main, "tales").exit_code == 0
+    invoke(sources.main, "tales")
     assert said(corpus.main) == (
         "data/model: its tokenizer makes '<pad>' of this text, id 258, and its embedding has 258 rows; put the "
         "tokenizer there that the model was trained with"
@@ -142,10 +138,8 @@ def test_an_added_token_beyond_the_embedding_is_refused_where_text_has_it(here: 
 
 def test_settings_that_change_later_are_refused_where_they_are_read(here: Path, dense_dir: Path) -> None:
     make_project(here, local_params(dense_dir))
-    assert run(model.main).exit_code == 0
-    params = local_params(dense_dir, corpus__sequence_length=600, sample__documents=999)
-    with Path("params.yaml").open("w", encoding="utf-8") as file:
-        YAML(typ="safe").dump(params, file)
+    invoke(model.main)
+    write_params(here, local_params(dense_dir, corpus__sequence_length=600, sample__documents=999))
     message = f"{P}corpus.sequence_length: 600: {LONG}"
     assert said(corpus.main) == message
     assert said(timings.main) == message
@@ -164,11 +158,9 @@ def test_a_stretched_context_counts_from_what_it_was_before(
     stretched: dict[str, Any], most: int, here: Path, dense_dir: Path
 ) -> None:
     shutil.copytree(dense_dir, "dense")
-    config = json.loads(Path("dense/config.json").read_text(encoding="utf-8"))
-    config["rope_parameters"] = {"rope_theta": 10000.0} | stretched
-    Path("dense/config.json").write_text(json.dumps(config), encoding="utf-8")
+    change_json(Path("dense/config.json"), rope_parameters={"rope_theta": 10000.0} | stretched)
     make_project(here, local_params(Path("dense"), corpus__sequence_length=most, sample__documents=999))
-    assert run(plan.main, "--check").exit_code == 0
+    invoke(plan.main, "--check")
     make_project(here, local_params(Path("dense"), corpus__sequence_length=most + 1, sample__documents=999))
     assert said(plan.main, "--check") == (
         f"{P}corpus.sequence_length: {most + 1}: more than the {most} tokens that the model can read "
@@ -198,6 +190,6 @@ def test_a_recoverys_own_text_fits_the_context(
             dense_dir, **{"recover__mixture": shares, "recover__own__dialogues": dialogues} | changes
         ),
     )
-    assert run(model.main).exit_code == 0
+    invoke(model.main)
     assert said(own_text.main) == P + message
     assert not Path("data/own").exists()

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from stages import capture, chat, corpus, cost, mask, model, sample, surgery
 from tests.bad_inputs.local import local_params, make_project, said
 from tests.bad_inputs.test_texts import POINTER
+from tests.project import change_json
 from tests.tiny import make_tiny_model
 
 START = "params.yaml: model.path: model: "
@@ -32,14 +33,8 @@ BIN = (
 )
 
 
-def change_config(folder: Path, **changes: Any) -> None:
-    path = folder / CONFIG
-    config = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(config | changes), encoding="utf-8")
-
-
 def config(**changes: Any) -> Callable[[Path], None]:
-    return lambda folder: change_config(folder, **changes)
+    return lambda folder: change_json(folder / CONFIG, **changes)
 
 
 def files(**contents: bytes | None) -> Callable[[Path], None]:
@@ -100,12 +95,6 @@ def says_twice(folder: Path) -> None:
     (folder / CONFIG).write_text(again, encoding="utf-8")
 
 
-def other_shape(folder: Path) -> None:
-    tensors = load_file(folder / WEIGHTS)
-    tensors["model.layers.0.mlp.up_proj.weight"] = torch.ones(40, 32)
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-
-
 def pickled(name: str = "pytorch_model.bin", **changes: Any) -> Callable[[Path], None]:
     """Put the weights of a tiny model beside those that are there, as torch saves them."""
     return lambda folder: torch.save(make_tiny_model(**changes).state_dict(), folder / name)
@@ -159,20 +148,7 @@ def index_that_names(part: str) -> Callable[[Path], None]:
 
 
 def tokenizer_config(**changes: Any) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        path = folder / "tokenizer_config.json"
-        path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
-
-    return change
-
-
-def tokenizer_files(*names: str) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        path = folder / "tokenizer_config.json"
-        read = json.loads(path.read_text(encoding="utf-8"))
-        path.write_text(json.dumps(read | {"fast_tokenizer_files": names}), encoding="utf-8")
-
-    return change
+    return lambda folder: change_json(folder / "tokenizer_config.json", **changes)
 
 
 OUT = "leads out of the model's folder; put the file there"
@@ -326,7 +302,7 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
             lambda folder: shutil.copy(folder / WEIGHTS, folder / "cut.safetensors")),
         "model.safetensors: would not be read, because transformers reads cut.safetensors, or the files that "
         "model.safetensors.index.json names; name it there, or take it away"),
-    "another shape": (other_shape,
+    "another shape": (changed(lambda tensors: tensors.update({UP: torch.ones(40, 32)})),
         "weights have other shapes than its config tells: model.layers.0.mlp.up_proj.weight [40, 32], not [48, 32]"),
     "no number for an epsilon": (config(rms_norm_eps=float("nan")),
         "config.json: rms_norm_eps: not a finite number; correct it"),
@@ -378,7 +354,7 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
         f"config.json: transformers_weights: '../model.safetensors': {OUT}"),
     "a config above the folder": (config(configuration_files=["config.4.0.0.json", "../config.4.1.0.json"]),
         f"config.json: configuration_files: '../config.4.1.0.json': {OUT}"),
-    "a tokenizer above the folder": (tokenizer_files("../tokenizer.4.0.0.json"),
+    "a tokenizer above the folder": (tokenizer_config(fast_tokenizer_files=["../tokenizer.4.0.0.json"]),
         f"tokenizer_config.json: fast_tokenizer_files: '../tokenizer.4.0.0.json': {OUT}"),
     "too many layers": (config(num_hidden_layers=10**9),
         "config.json: num_hidden_layers: 1000000000: no model has over 10,000; correct it"),
@@ -471,14 +447,9 @@ def test_a_stage_without_its_model_says_what_makes_it(
     assert said(command, *arguments) == message
 
 
-def test_a_tensor_larger_than_the_memory_is_said_to_be(
-    tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    make_project(tmp_path, local_params(Path("model")))
-    change_config(
-        Path(shutil.copytree(dense_dir, tmp_path / "model")), vocab_size=2**31 - 1, hidden_size=2**20
-    )
+def test_a_tensor_larger_than_the_memory_is_said_to_be(here: Path, dense_dir: Path) -> None:
+    make_project(here, local_params(Path("model")))
+    config(vocab_size=2**31 - 1, hidden_size=2**20)(Path(shutil.copytree(dense_dir, here / "model")))
     assert said(model.main) == (
         "params.yaml: model.path: model: cannot be loaded: a tensor that its config asks for has "
         "9,007,199,250,546,688 bytes, more than the memory that is free; correct config.json, or use a larger machine"

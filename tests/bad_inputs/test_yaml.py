@@ -66,12 +66,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_it_is_one_message(
-    case: str, tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_it_is_one_message(case: str, here: Path, dense_dir: Path) -> None:
     written, message = CASES[case]
-    make_project(tmp_path, local_params(dense_dir, prune__sparsity=0.25))
+    make_project(here, local_params(dense_dir, prune__sparsity=0.25))
     path = Path("params.yaml")
     before, after = path.read_text(encoding="utf-8").split("sparsity: 0.25", 1)
     line = before.count("\n") + 1
@@ -83,18 +80,14 @@ def test_it_is_one_message(
 
 @pytest.mark.parametrize("option", [[], ["--rounds", "3"]])
 def test_rounds_are_not_rewritten_in_a_file_that_cannot_be_read(
-    option: list[str], tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
+    option: list[str], here: Path, dense_dir: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    make_project(tmp_path, local_params(dense_dir))
+    make_project(here, local_params(dense_dir))
     Path("params.yaml").write_text("rounds: !!int abc\n", encoding="utf-8")
     assert said(plan.main, *option) == f"params.yaml:1: !!int: {TAGS}"
 
 
-def test_rounds_are_not_rewritten_where_there_are_none(
-    tmp_path: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    make_project(tmp_path, change(local_params(dense_dir), {"rounds": 3}))
+def test_rounds_are_not_rewritten_where_there_are_none(here: Path, dense_dir: Path) -> None:
+    make_project(here, change(local_params(dense_dir), {"rounds": 3}))
     message = "params.yaml: rounds: no such group; fetch the file again"
     assert said(plan.main, "--rounds", "3") == message

@@ -13,7 +13,7 @@ from transformers import AutoConfig
 from secateurs.checkpoints.dense import load_dense
 from secateurs.checkpoints.loading import load_model
 from secateurs.errors import InputError
-from secateurs.settings.sources import PathModel
+from tests.project import path_model
 from tests.text.loopback import environment, hub
 from tests.tiny import make_tiny_tokenizer
 
@@ -31,19 +31,15 @@ for name in sys.argv[1:]:
 """
 
 
-def local(path: Path) -> PathModel:
-    return PathModel(source="path", path=str(path), name="tiny", licence="none", base_model=None)
-
-
 def test_a_local_checkpoint_is_loaded_whole(dense_dir: Path) -> None:
-    model, tokenizer = load_dense(local(dense_dir))
+    model, tokenizer = load_dense(path_model(dense_dir))
     expected = load_model(dense_dir, "float32").state_dict()
     assert all(torch.equal(weight, expected[name]) for name, weight in model.state_dict().items())
     assert tokenizer.decode(tokenizer("text")["input_ids"]) == "text"
 
 
 def test_the_folder_it_came_from_is_forgotten(dense_dir: Path, tmp_path: Path) -> None:
-    model, _ = load_dense(local(dense_dir))
+    model, _ = load_dense(path_model(dense_dir))
     model.save_pretrained(tmp_path)
     assert str(dense_dir) not in (tmp_path / "config.json").read_text()
 
@@ -59,19 +55,19 @@ def test_code_that_comes_with_a_model_is_not_run(dense_dir: Path, tmp_path: Path
     (copy / "config.json").write_text(json.dumps(config))
     (copy / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     with pytest.raises(InputError, match=r"model.path: .*copy: config.json: model_type: own: .*is not run"):
-        load_dense(local(copy))
+        load_dense(path_model(copy))
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_path_that_is_not_there_is_refused_by_key(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"model.path: .*none: no such file or directory"):
-        load_dense(local(tmp_path / "none"))
+        load_dense(path_model(tmp_path / "none"))
 
 
 def test_a_broken_gguf_file_is_refused_by_key(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"GGUF but not really")
     with pytest.raises(InputError, match=r"model.path: .*m.gguf: cannot be loaded"):
-        load_dense(local(tmp_path / "m.gguf"))
+        load_dense(path_model(tmp_path / "m.gguf"))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +85,7 @@ def test_an_architecture_that_cannot_be_pruned_is_refused_before_its_weights_are
     make_tiny_tokenizer().save_pretrained(tmp_path)
     expected = rf"^model.path: {tmp_path}: config.json: model_type: {message}"
     with pytest.raises(InputError, match=expected):
-        load_dense(local(tmp_path))
+        load_dense(path_model(tmp_path))
 
 
 def test_a_model_is_read_from_the_hub_or_refused_by_key(dense_dir: Path, tmp_path: Path) -> None:

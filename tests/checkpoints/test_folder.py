@@ -11,16 +11,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from secateurs.checkpoints.dense import load_dense
-from secateurs.settings.sources import PathModel
-from tests.bad_inputs.test_models import change_config
-from tests.project import LABEL
+from tests.project import change_json, path_model
 from tests.tiny import make_tiny_model
 
 TEXT = "The river bends, and Ann's boat follows: 12 miles to Łódź."
-
-
-def source(folder: Path) -> PathModel:
-    return PathModel(source="path", path=str(folder), **LABEL)
 
 
 def trained_sentencepiece() -> bytes:
@@ -47,7 +41,7 @@ def test_a_tokenizer_model_alone_is_read_as_sentencepiece_reads_it(tmp_path: Pat
     (tmp_path / "tokenizer_config.json").write_text(
         json.dumps({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>"})
     )
-    _, tokenizer = load_dense(source(tmp_path))
+    _, tokenizer = load_dense(path_model(tmp_path))
     expected = sentencepiece.SentencePieceProcessor(model_proto=written).encode(TEXT)
     assert tokenizer(TEXT, add_special_tokens=False)["input_ids"] == expected
     # As data/model would hold it: in the one file that needs no sentencepiece.
@@ -62,8 +56,8 @@ def test_a_config_that_wants_another_kernel_is_read_with_plain_attention(
     key: str, kernel: str, dense_dir: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(dense_dir, tmp_path / "model")
-    change_config(folder, **{key: kernel})
-    model, _ = load_dense(source(folder))
+    change_json(folder / "config.json", **{key: kernel})
+    model, _ = load_dense(path_model(folder))
     assert model.config._attn_implementation in {"sdpa", "eager"}
     model.save_pretrained(tmp_path / "saved")
     assert kernel not in (tmp_path / "saved/config.json").read_text(encoding="utf-8")

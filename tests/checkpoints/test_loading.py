@@ -11,9 +11,9 @@ from secateurs.checkpoints.dense import load_dense
 from secateurs.checkpoints.loading import load_model, load_shapes, load_tokenizer
 from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError
-from secateurs.kinds.sites import all_kept_masks, cut
-from secateurs.settings.sources import PathModel
-from tests.tiny import make_tiny_model, make_tiny_tokenizer
+from secateurs.kinds.sites import cut
+from tests.project import change_json, path_model
+from tests.tiny import make_tiny_model, save_uneven
 
 
 def changed(dense_dir: Path, tmp_path: Path, edit: dict[str, torch.Tensor | None]) -> Path:
@@ -40,9 +40,7 @@ def test_shapes_are_those_of_the_weights_and_need_no_file_of_them(
 ) -> None:
     """Of a stock class, and of one whose layers differ in width."""
     model = make_tiny_model(tie_word_embeddings=tied)
-    masks = all_kept_masks(model)
-    masks["1/mlp"][widths:] = False
-    cut(model, masks)
+    cut(model, {"1/mlp": torch.arange(48) < widths})
     save_model(model, tmp_path)
     expected = {name: weight.shape for name, weight in load_model(tmp_path, "float32").named_parameters()}
     for file in tmp_path.glob("*.safetensors"):
@@ -84,9 +82,8 @@ def test_weights_that_the_config_does_not_tell_of_are_refused_by_name(
         InputError, match=rf"copy: its config does not tell of weights in its files: {name}; without"
     ):
         load_model(copy, "float32")
-    source = PathModel(source="path", path=str(copy), name="m", licence="none", base_model=None)
     with pytest.raises(InputError, match=rf"model.path: .*copy: its config does not tell of .*{name}"):
-        load_dense(source)
+        load_dense(path_model(copy))
 
 
 def with_other_head(dense_dir: Path, tmp_path: Path) -> Path:
@@ -98,8 +95,7 @@ def test_a_head_of_its_own_is_not_called_tied(dense_dir: Path, tmp_path: Path) -
     copy = with_other_head(dense_dir, tmp_path)
     assert json.loads((copy / "config.json").read_text())["tie_word_embeddings"] is True
     head = load_file(copy / "model.safetensors")["lm_head.weight"]
-    source = PathModel(source="path", path=str(copy), name="m", licence="none", base_model=None)
-    for model in (load_model(copy, "float32"), load_dense(source)[0]):
+    for model in (load_model(copy, "float32"), load_dense(path_model(copy))[0]):
         assert model.config.tie_word_embeddings is False
         save_model(model, tmp_path / "saved")
         assert json.loads((tmp_path / "saved/config.json").read_text())["tie_word_embeddings"] is False
@@ -116,26 +112,17 @@ Path({marker!r}).touch()
 """
 
 
-def pruned_unevenly(directory: Path) -> Path:
-    """A checkpoint with the modelling file that this project writes."""
-    model = make_tiny_model()
-    masks = all_kept_masks(model)
-    masks["0/mlp"][24:] = False
-    cut(model, masks)
-    save_model(model, directory)
-    make_tiny_tokenizer().save_pretrained(directory)
-    return directory
-
-
 def test_the_projects_own_modelling_file_is_run(tmp_path: Path) -> None:
-    model = load_model(pruned_unevenly(tmp_path / "pruned"), "float32")
+    save_uneven(tmp_path)
+    model = load_model(tmp_path, "float32")
     assert type(model).__name__ == "PrunedLlamaForCausalLM"
     assert not hasattr(transformers, type(model).__name__)
 
 
 @pytest.mark.parametrize("place", ["end", "start", "version", "class"])
 def test_a_modelling_file_with_anything_else_in_it_is_not_run(tmp_path: Path, place: str) -> None:
-    directory, marker = pruned_unevenly(tmp_path / "pruned"), tmp_path / "planted"
+    directory, marker = tmp_path / "pruned", tmp_path / "planted"
+    save_uneven(directory)
     file, planted = directory / "modeling_pruned.py", PLANTED.replace("{marker!r}", repr(str(marker)))
     text = file.read_text()
     version = transformers.__version__
@@ -160,9 +147,7 @@ def test_other_code_of_a_checkpoint_is_not_run(dense_dir: Path, tmp_path: Path) 
         ("config.json", ("AutoConfig", "AutoModelForCausalLM")),
         ("tokenizer_config.json", ("AutoTokenizer",)),
     ):
-        config = json.loads((copy / name).read_text())
-        config["auto_map"] = dict.fromkeys(kinds, "modeling_mine.Mine")
-        (copy / name).write_text(json.dumps(config))
+        change_json(copy / name, auto_map=dict.fromkeys(kinds, "modeling_mine.Mine"))
     assert type(load_model(copy, "float32")).__name__ == "LlamaForCausalLM"
     load_tokenizer(copy)
     assert not marker.exists()

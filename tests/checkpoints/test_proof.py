@@ -12,8 +12,8 @@ from secateurs.checkpoints.loading import load_model, load_tokenizer
 from secateurs.checkpoints.proof import ACROSS_DEVICES, TOLERANCE, difference, prove_load
 from secateurs.checkpoints.saving import save_model
 from secateurs.errors import InputError
-from secateurs.kinds.sites import all_kept_masks, cut
-from tests.tiny import make_tiny_model, make_tiny_tokenizer
+from tests.project import change_json
+from tests.tiny import make_tiny_tokenizer, save_uneven
 
 IDS = torch.arange(24).view(2, 12)
 SHOWN = Path("data/pruned")
@@ -55,8 +55,7 @@ def test_a_weight_that_was_not_saved_as_it_is_in_memory_is_found(
 @pytest.mark.usefixtures("quick_programs")
 def test_a_config_that_does_not_fit_the_weights_is_found(dense_dir: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(dense_dir, tmp_path / "copy")
-    config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps(config | {"intermediate_size": 24}))
+    change_json(copy / "config.json", intermediate_size=24)
     with pytest.raises(
         InputError, match="data/pruned: the checkpoint does not load in a fresh process: RuntimeError"
     ):
@@ -65,12 +64,7 @@ def test_a_config_that_does_not_fit_the_weights_is_found(dense_dir: Path, tmp_pa
 
 @pytest.mark.usefixtures("quick_programs")
 def test_a_modelling_file_that_needs_this_project_is_not_proved(tmp_path: Path) -> None:
-    model = make_tiny_model()
-    masks = all_kept_masks(model)
-    masks["0/mlp"][24:] = False
-    cut(model, masks)
-    save_model(model, tmp_path)
-    make_tiny_tokenizer().save_pretrained(tmp_path)
+    model = save_uneven(tmp_path)
     assert prove_load(model, tmp_path, IDS, SHOWN).loaded == "PrunedLlamaForCausalLM"
     file = tmp_path / "modeling_pruned.py"
     file.write_text(f"import secateurs.errors\n{file.read_text()}")
@@ -111,8 +105,7 @@ def test_a_config_that_ties_another_head_is_found(dense_dir: Path, tmp_path: Pat
     save_model(model, tmp_path)
     make_tiny_tokenizer().save_pretrained(tmp_path)
     assert prove_load(model, tmp_path, IDS, SHOWN).tokens == 24
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    change_json(tmp_path / "config.json", tie_word_embeddings=True)
     assert torch.equal(load_model(tmp_path, "float32").lm_head.weight, model.lm_head.weight)
     with pytest.raises(InputError, match=r"config\.json ties the head .*; the file has another head"):
         prove_load(model, tmp_path, IDS, SHOWN)

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from secateurs.checkpoints.dense import load_dense
-from tests.bad_inputs.test_models import POINTER, WEIGHTS, change_config, parts
-from tests.checkpoints.test_folder import source
+from tests.bad_inputs.test_models import POINTER, WEIGHTS, parts
+from tests.project import change_json, path_model
 from tests.tiny import make_tiny_model
 
 READ = "model: model.safetensors is read; pytorch_model.bin beside it"
@@ -43,7 +43,7 @@ def test_pickled_weights_beside_are_compared(
 ) -> None:
     folder = Path(shutil.copytree(dense_dir, tmp_path / "model"))
     torch.save(beside, folder / "pytorch_model.bin")
-    model, _ = load_dense(source(folder))
+    model, _ = load_dense(path_model(folder))
     assert capsys.readouterr().err == f"{READ} {said}\n"
     kept = load_file(folder / WEIGHTS)
     assert all(torch.equal(tensor, kept.get(name, tensor)) for name, tensor in model.state_dict().items())
@@ -63,7 +63,7 @@ def test_a_pickle_that_cannot_be_compared_is_named_and_not_run(
 ) -> None:
     folder = Path(shutil.copytree(dense_dir, here / "model"))
     (folder / "pytorch_model.bin").write_bytes(data)
-    load_dense(source(folder))
+    load_dense(path_model(folder))
     assert capsys.readouterr().err.startswith(f"{READ} {said}")
     assert not Path("planted").exists()
 
@@ -73,7 +73,7 @@ def test_pickled_weights_beside_parts_are_compared(
 ) -> None:
     folder = Path(shutil.copytree(dense_dir, tmp_path / "model"))
     parts(lambda folder: torch.save(weights(), folder / "pytorch_model.bin"))(folder)
-    load_dense(source(folder))
+    load_dense(path_model(folder))
     assert (
         "model: model.safetensors.index.json is read; pytorch_model.bin beside it holds"
         in capsys.readouterr().err
@@ -83,8 +83,8 @@ def test_pickled_weights_beside_parts_are_compared(
 def test_weights_under_the_name_that_the_config_gives_are_read(dense_dir: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(dense_dir, tmp_path / "model"))
     (folder / WEIGHTS).rename(folder / "cut.safetensors")
-    change_config(folder, transformers_weights="cut.safetensors")
-    model, _ = load_dense(source(folder))
+    change_json(folder / "config.json", transformers_weights="cut.safetensors")
+    model, _ = load_dense(path_model(folder))
     model.save_pretrained(tmp_path / "saved")
     assert "cut.safetensors" not in (tmp_path / "saved/config.json").read_text(encoding="utf-8")
 
@@ -101,5 +101,5 @@ def test_what_other_programs_read_is_passed_over(
 ) -> None:
     folder = Path(shutil.copytree(dense_dir, tmp_path / "model"))
     (folder / name).write_bytes(b"anything" if name == "training_args.bin" else POINTER)
-    load_dense(source(folder))
+    load_dense(path_model(folder))
     assert capsys.readouterr().err == ""

@@ -17,15 +17,12 @@ from secateurs.gguf.copying import copy_metadata
 from secateurs.settings.sources import PathModel
 from stages.planning.architecture import configured_architecture
 from tests.gguf.files import llama_file
+from tests.project import path_model
 from tests.test_export import LLAMA3, checkpoint, load
 
 IDS = torch.arange(2, 40)[None]
 ROPE = {"rope_theta": 1e4, "factor": 4.0}
 YARN = {**ROPE, "rope_type": "yarn", "original_max_position_embeddings": 128}
-
-
-def source(path: Path) -> PathModel:
-    return PathModel(source="path", path=str(path), name="n", licence="l", base_model=None)
 
 
 def told(
@@ -67,7 +64,7 @@ def test_keys_that_scale_the_angles_are_used(kind: str, tmp_path: Path) -> None:
     config, keys = SCALED[kind]
     directory = checkpoint(tmp_path, "llama", rope_parameters={"rope_type": "default", "rope_theta": 1e4})
     path = told(directory, {f"llama.rope.scaling.{key}": value for key, value in keys.items()})
-    model, _ = load_dense(source(path))
+    model, _ = load_dense(path_model(path))
     expected = load(directory, rope_parameters=config)
     assert torch.allclose(logits(model), logits(expected), atol=1e-5)
     assert not torch.allclose(logits(load(directory)), logits(expected), atol=1e-2)
@@ -76,14 +73,14 @@ def test_keys_that_scale_the_angles_are_used(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("config", [LLAMA3, {**ROPE, "rope_type": "linear"}])
 def test_divisors_of_the_frequencies_are_used(config: dict[str, Any], tmp_path: Path) -> None:
     directory = checkpoint(tmp_path, "llama", rope_parameters=config)
-    model, _ = load_dense(source(told(directory)))
+    model, _ = load_dense(path_model(told(directory)))
     assert torch.allclose(logits(model), logits(load(directory)), atol=1e-5)
 
 
 def test_the_divisors_of_llama_3_are_told_by_its_published_numbers(tmp_path: Path) -> None:
     published = {**LLAMA3, "rope_theta": 5e5, "original_max_position_embeddings": 8192}
     directory = checkpoint(tmp_path, "llama", hidden_size=64, head_dim=128, rope_parameters=published)
-    model, _ = load_dense(source(told(directory)))
+    model, _ = load_dense(path_model(told(directory)))
     found = model.config.rope_parameters
     assert found == {**published, "factor": pytest.approx(8.0)}
 
@@ -94,7 +91,7 @@ def test_divisors_that_no_config_tells_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"told\.gguf: rope_freqs\.weight: divides frequencies by 1 to 7 in no"
     ):
-        load_dense(source(path))
+        load_dense(path_model(path))
 
 
 @pytest.mark.parametrize("kind", ["attention_bias", "mlp_bias"])
@@ -102,13 +99,13 @@ def test_biases_are_used(kind: str, tmp_path: Path) -> None:
     directory = checkpoint(
         tmp_path, "llama", attention_bias=kind == "attention_bias", mlp_bias=kind == "mlp_bias"
     )
-    model, _ = load_dense(source(told(directory)))
+    model, _ = load_dense(path_model(told(directory)))
     assert torch.allclose(logits(model), logits(load(directory)), atol=1e-5)
 
 
 def test_the_size_of_a_head_is_that_of_its_keys(tmp_path: Path) -> None:
     directory = checkpoint(tmp_path, "llama", head_dim=8)
-    model, _ = load_dense(source(told(directory, without=("llama.rope.dimension_count",))))
+    model, _ = load_dense(path_model(told(directory, without=("llama.rope.dimension_count",))))
     assert model.config.head_dim == 8
     assert torch.allclose(logits(model), logits(load(directory)), atol=1e-5)
 
@@ -167,13 +164,13 @@ def test_what_has_no_place_is_refused_by_name(name: str, tmp_path: Path) -> None
     keys, tensors, message = REFUSED[name]
     kept = checkpoint(tmp_path, "llama", head_dim=8, attention_bias=False, mlp_bias=False)
     with pytest.raises(InputError, match=rf"^model\.path: .*told\.gguf: {re.escape(message)}"):
-        load_dense(source(told(kept, keys, tensors)))
+        load_dense(path_model(told(kept, keys, tensors)))
 
 
 def test_a_file_that_names_no_pre_tokenizer_is_refused(tmp_path: Path) -> None:
     path = told(checkpoint(tmp_path, "llama"), without=("tokenizer.ggml.pre",))
     with pytest.raises(InputError, match=r"tokenizer\.ggml\.pre: not there: does not say how to cut text"):
-        load_dense(source(path))
+        load_dense(path_model(path))
 
 
 HARMLESS: dict[str, Any] = {
@@ -188,17 +185,14 @@ HARMLESS: dict[str, Any] = {
 @pytest.mark.parametrize("key", HARMLESS)
 def test_what_changes_nothing_is_passed_over(key: str, tmp_path: Path) -> None:
     directory = checkpoint(tmp_path, "llama")
-    model, _ = load_dense(source(told(directory, {key: HARMLESS[key]})))
+    model, _ = load_dense(path_model(told(directory, {key: HARMLESS[key]})))
     assert torch.allclose(logits(model), logits(load(directory)), atol=1e-5)
 
 
 @pytest.mark.parametrize("read", [load_dense, configured_architecture])
-def test_the_plan_refuses_what_loading_would(
-    read: Callable[[PathModel], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = told(checkpoint(tmp_path, "llama"), {"llama.attention.scale": 0.5})
-    monkeypatch.chdir(tmp_path)
+def test_the_plan_refuses_what_loading_would(read: Callable[[PathModel], object], here: Path) -> None:
+    path = told(checkpoint(here, "llama"), {"llama.attention.scale": 0.5})
     with pytest.raises(
         InputError, match=r"model\.path: .*told\.gguf: llama\.attention\.scale: 0\.5: nothing"
     ):
-        read(source(path))
+        read(path_model(path))

@@ -9,7 +9,8 @@ from transformers import AutoTokenizer
 
 from secateurs.checkpoints.dense import load_dense
 from secateurs.checkpoints.gguf_pre_tokenizers import RULES, pre_tokenizer
-from tests.gguf.test_inventory import source, told
+from tests.gguf.test_inventory import told
+from tests.project import path_model
 from tests.test_export import TEXT, checkpoint
 
 # As tokenizer.json of SmolLM2 has it.
@@ -32,7 +33,7 @@ def test_digits_are_cut_as_the_name_says(name: str) -> None:
 def test_a_file_that_says_smollm_is_cut_like_the_published_one_saved_and_loaded_again(tmp_path: Path) -> None:
     path = told(checkpoint(tmp_path, "llama"), {"tokenizer.ggml.pre": "smollm"})
     assert GGUFReader(path).fields["tokenizer.ggml.pre"].contents() == "smollm"
-    _, tokenizer = load_dense(source(path))
+    _, tokenizer = load_dense(path_model(path))
     published = AutoTokenizer.from_pretrained(tmp_path)
     before = published(TEXT)["input_ids"]
     published.backend_tokenizer.pre_tokenizer = SMOLLM

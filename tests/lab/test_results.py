@@ -6,11 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from lab.results import OURS, main, page, readme, runner_up
 from secateurs.errors import InputError
-from tests.project import ROOT
+from tests.project import ROOT, invoke
 
 
 @pytest.fixture(autouse=True)
@@ -24,15 +23,14 @@ def test_the_page_and_the_readme_are_what_the_command_writes() -> None:
     assert readme(text) == text
 
 
-def test_the_command_writes_page_and_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_page_and_readme(here: Path) -> None:
     for name in ("README.md", "params.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "data").symlink_to(ROOT / "data")
-    monkeypatch.chdir(tmp_path)
-    assert CliRunner().invoke(main).exit_code == 0
+        shutil.copy(ROOT / name, here)
+    (here / "docs").mkdir()
+    (here / "data").symlink_to(ROOT / "data")
+    invoke(main)
     for name in ("docs/results.md", "README.md"):
-        assert (tmp_path / name).read_bytes() == (ROOT / name).read_bytes()
+        assert (here / name).read_bytes() == (ROOT / name).read_bytes()
 
 
 def test_every_row_of_every_table_of_baselines_is_on_the_page() -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -19,7 +18,7 @@ from lab.baselines.table_rows import METHODS, all_rows
 from secateurs.checkpoints.loading import load_model
 from stages.common.artifacts import write_sequences
 from tests.evaluation.test_local_tasks import write_items
-from tests.project import random_sequences, read_yaml, write_dense_round, write_params
+from tests.project import invoke, random_sequences, read_yaml, write_dense_round, write_params
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 DOMAINS = ("code", "news")
@@ -80,8 +79,8 @@ def with_tasks(inside: Path) -> Path:
     return inside
 
 
-def table(*arguments: str) -> Result:
-    return CliRunner().invoke(main, ["--share", "0.3", *arguments])
+def table(*arguments: str, status: int = 0) -> str:
+    return invoke(main, "--share", "0.3", *arguments, status=status)
 
 
 def records(directory: Path, table: str = "data/baselines/tiny") -> dict[str, dict]:
@@ -94,8 +93,7 @@ def test_every_row_is_made_or_says_why_not_and_is_not_made_twice(with_tasks: Pat
     make_tiny_model(num_hidden_layers=2, max_position_embeddings=128).save_pretrained(other)
     make_tiny_tokenizer().save_pretrained(other)
     arguments = ("--beside", str(other), "--ours", "per layer:prune.widths=per_layer", "--left-out", "code")
-    result = table(*arguments)
-    assert result.exit_code == 0, result.output
+    table(*arguments)
     found = records(with_tasks)
     assert set(found) == {row.key for row in all_rows([other], {"per layer": {}})}
     failed = {key: one["failed"] for key, one in found.items() if "failed" in one}
@@ -117,15 +115,14 @@ def test_every_row_is_made_or_says_why_not_and_is_not_made_twice(with_tasks: Pat
     assert (with_tasks / "data/baselines/tiny/figure.png").stat().st_size > 10_000
     again = table(*arguments)
     # Only what failed is tried again.
-    assert again.output.count("scored in") == len(failed)
+    assert again.count("scored in") == len(failed)
 
 
 def test_a_domain_of_weight_0_is_in_the_column_of_left_out_text(with_tasks: Path) -> None:
     params = read_yaml(with_tasks / "params.yaml")
     params["mixture"]["news"] = 0.0
     write_params(with_tasks, params)
-    result = table("--row", "magnitude")
-    assert result.exit_code == 0, result.output
+    table("--row", "magnitude")
     dense, pruned = (records(with_tasks)[key]["perplexity"] for key in ("dense", "magnitude"))
     with (with_tasks / "data/baselines/tiny/table.csv").open(encoding="utf-8") as file:
         row = next(one for one in csv.DictReader(file) if one["method"].startswith("magnitude"))
@@ -136,11 +133,11 @@ def test_a_domain_of_weight_0_is_in_the_column_of_left_out_text(with_tasks: Path
 def test_text_that_is_left_out_is_read_by_no_method(inside: Path) -> None:
     rows = ("--row", "secateurs", "--row", "wanda-sp")
     for without, out in (("news", "one"), ("code", "third")):
-        assert table(*rows, "--left-out", without, "--out", out).exit_code == 0
+        table(*rows, "--left-out", without, "--out", out)
     params = read_yaml(inside / "params.yaml")
     params["mixture"]["news"] = 0.0
     write_params(inside, params)
-    assert table(*rows, "--out", "other").exit_code == 0
+    table(*rows, "--out", "other")
     one, other, third = (records(inside, name) for name in ("one", "other", "third"))
     assert set(one) == {"dense", "secateurs", "wanda-sp"}
     for key, record in one.items():
@@ -153,13 +150,12 @@ def test_every_item_is_scored_whatever_the_limit_of_the_evaluation(with_tasks: P
     params["evaluate"]["limit"] = 2
     write_params(with_tasks, params)
     for arguments, items in (((), 2), (("--limit", "0"), 5)):
-        assert table("--row", "dense", *arguments).exit_code == 0
+        table("--row", "dense", *arguments)
         assert records(with_tasks)["dense"]["accuracy"]["piqa"]["items"] == items
 
 
 def test_the_dense_row_is_the_dense_model_and_its_difference_is_none(with_tasks: Path) -> None:
-    result = table("--row", "magnitude")
-    assert result.exit_code == 0, result.output
+    table("--row", "magnitude")
     found = records(with_tasks)
     assert set(found) == {"dense", "magnitude"}
     assert found["dense"]["difference"] == {}
@@ -172,13 +168,12 @@ def test_the_dense_row_is_the_dense_model_and_its_difference_is_none(with_tasks:
 
 def test_rows_of_processes_side_by_side_make_one_table(with_tasks: Path) -> None:
     one, other = with_tasks / "one", with_tasks / "other"
-    assert table("--row", "magnitude", "--out", str(one)).exit_code == 0
-    assert table("--row", "wanda-sp", "--out", str(other)).exit_code == 0
-    result = table("--row", "dense", "--out", str(one), "--take", str(other))
-    assert result.exit_code == 0, result.output
-    assert "scored in" not in result.output
+    table("--row", "magnitude", "--out", str(one))
+    table("--row", "wanda-sp", "--out", str(other))
+    output = table("--row", "dense", "--out", str(one), "--take", str(other))
+    assert "scored in" not in output
 
-    assert table("--row", "magnitude", "--row", "wanda-sp").exit_code == 0
+    table("--row", "magnitude", "--row", "wanda-sp")
     together = records(with_tasks)
     there = {row["key"]: row for row in json.loads((one / "records.json").read_text(encoding="utf-8"))}
     assert list(there) == ["dense", "magnitude", "wanda-sp"]
@@ -193,23 +188,20 @@ def test_a_row_that_fails_by_a_fault_shows_where(with_tasks: Path, monkeypatch: 
         torch.zeros(2) @ torch.zeros(3)
 
     monkeypatch.setitem(METHODS, "magnitude", ("magnitude", faulty))
-    result = table("--row", "magnitude")
-    assert result.exit_code == 0, result.output
+    output = table("--row", "magnitude")
     assert records(with_tasks)["magnitude"]["failed"].startswith("inconsistent tensor size")
-    assert "in faulty\n    torch.zeros(2) @ torch.zeros(3)" in result.stderr
+    assert "in faulty\n    torch.zeros(2) @ torch.zeros(3)" in output
 
 
 def test_a_table_of_other_settings_is_not_taken(with_tasks: Path) -> None:
-    assert table("--row", "dense", "--out", str(with_tasks / "other")).exit_code == 0
-    result = table("--row", "dense", "--limit", "3", "--take", str(with_tasks / "other"))
-    assert result.exit_code == 1
-    assert "other: made with other settings than here: limit" in result.output
+    table("--row", "dense", "--out", str(with_tasks / "other"))
+    output = table("--row", "dense", "--limit", "3", "--take", str(with_tasks / "other"), status=1)
+    assert "other: made with other settings than here: limit" in output
 
 
 def test_no_row_is_started_when_the_time_is_over(with_tasks: Path) -> None:
-    result = table("--row", "magnitude", "--minutes", "0")
-    assert result.exit_code == 0, result.output
-    assert "2 not started for want of time: dense at 0%, magnitude at 30%" in result.output
+    output = table("--row", "magnitude", "--minutes", "0")
+    assert "2 not started for want of time: dense at 0%, magnitude at 30%" in output
 
 
 @pytest.mark.parametrize(
@@ -220,9 +212,8 @@ def test_no_row_is_started_when_the_time_is_over(with_tasks: Path) -> None:
     ],
 )
 def test_a_wrong_option_is_one_message(inside: Path, arguments: tuple[str, ...], message: str) -> None:
-    result = table(*arguments)
-    assert result.exit_code == 1
-    assert f"Error: {message}" in result.output
+    output = table(*arguments, status=1)
+    assert f"Error: {message}" in output
 
 
 def test_a_model_of_another_vocabulary_is_refused_in_its_row(inside: Path) -> None:
@@ -231,7 +222,7 @@ def test_a_model_of_another_vocabulary_is_refused_in_its_row(inside: Path) -> No
     tokenizer = make_tiny_tokenizer()
     tokenizer.add_tokens(["more"])
     tokenizer.save_pretrained(other)
-    assert table("--row", "dense", "--beside", str(other)).exit_code == 0
+    table("--row", "dense", "--beside", str(other))
     assert "another vocabulary" in records(inside)[f"beside:{other}"]["failed"]
 
 
@@ -243,14 +234,13 @@ def test_a_model_of_another_vocabulary_is_refused_in_its_row(inside: Path) -> No
     ],
 )
 def test_a_peer_that_does_not_run_says_why_in_its_row(inside: Path, python: str, message: str) -> None:
-    assert table("--row", "optipfair-data", "--optipfair", python).exit_code == 0
+    table("--row", "optipfair-data", "--optipfair", python)
     assert records(inside)["optipfair-data"]["failed"] == message
 
 
 @pytest.mark.baselines
 def test_optipfair_in_its_own_environment_meets_the_share(inside: Path) -> None:
-    result = table("--row", "optipfair-data", "--optipfair", os.environ["BASELINES_PYTHON"])
-    assert result.exit_code == 0, result.output
+    table("--row", "optipfair-data", "--optipfair", os.environ["BASELINES_PYTHON"])
     record = records(inside)["optipfair-data"]
     assert record["removed"] == pytest.approx(0.3, abs=0.03), record
     assert record["memory_bytes"] is None

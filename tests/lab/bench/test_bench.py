@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig
 
@@ -24,7 +23,7 @@ from lab.bench.floors import (
 )
 from lab.bench.setup import Record, Setup
 from lab.bench.shapes import cut_model, random_text
-from tests.project import under_torchrun
+from tests.project import invoke, under_torchrun
 
 CPU = torch.device("cpu")
 TINY = LlamaConfig(
@@ -175,7 +174,6 @@ def test_rows_are_kept_beside_those_measured_before(
     rows = {"one": (pruning_speed.surgery_alone, setup), "two": (pruning_speed.whole_rounds, setup)}
     monkeypatch.setitem(program.SUITES, "cpu", rows)
     for name in rows:
-        out = ["cpu", "--only", name, "--out", str(tmp_path / "found.json")]
-        assert CliRunner().invoke(program.main, out).exit_code == 0
+        invoke(program.main, "cpu", "--only", name, "--out", str(tmp_path / "found.json"))
     text = (tmp_path / "found.json").read_text(encoding="utf-8")
     assert text.index('"one"') < text.index('"two"')

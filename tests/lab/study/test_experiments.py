@@ -5,10 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from lab.study.__main__ import main
-from tests.project import ENVIRONMENT, PARAMS, commit_all, run
+from tests.project import ENVIRONMENT, PARAMS, commit_all, invoke, run
 
 pytestmark = pytest.mark.usefixtures("quick_dvc", "quick_programs")
 AXES = """\
@@ -52,9 +51,7 @@ def study(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
         monkeypatch.setenv(name, value)
 
     def call(command: str, status: int = 0) -> str:
-        result = CliRunner().invoke(main, [command, "--axes", "axes.yaml"])
-        assert result.exit_code == status, result.output
-        return result.output
+        return invoke(main, command, "--axes", "axes.yaml", status=status)
 
     return call
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from lab.study.__main__ import main
 from lab.study.experiment_results import read_results
@@ -22,7 +21,7 @@ from secateurs.families.decoder import decoder_parameters
 from stages import benchmarks, capture, corpus, mask, model, sample, sources, surgery
 from stages.common.artifacts import read_sequences
 from stages.params.file import read_params
-from tests.project import ROOT, lines_of, model_at, read_yaml, text, write_params
+from tests.project import ROOT, invoke, invoke_all, lines_of, model_at, read_yaml, text, write_params
 
 AXES = """\
 grids: {small: {about: Made up., settings: {}, seeds: [0]}}
@@ -66,28 +65,16 @@ def project(here: Path, dense_dir: Path, monkeypatch: pytest.MonkeyPatch) -> dic
     monkeypatch.setattr(surgery, "prove_load", lambda *_: Proof("5", "LlamaForCausalLM", 1, 0.0))
     Path("axes.yaml").write_text(AXES, encoding="utf-8")
     write_params(Path(), params)
-    for stage in (model.main, benchmarks.main, sample.main):
-        run(stage)
-    for name in params["domains"]:
-        run(sources.main, name)
+    invoke_all((model.main,), (benchmarks.main,), (sample.main,))
+    invoke_all(*((sources.main, name) for name in params["domains"]))
     return params
-
-
-def run(stage: Any, *arguments: str) -> str:
-    result = CliRunner().invoke(stage, arguments)
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 def through_stages(one: Experiment) -> tuple[float, dict[str, float]]:
     """Share removed and perplexities of data/pruned, after the stages ran through their files."""
     write_params(Path(), one.params)
-    run(sample.main)
-    run(corpus.main)
-    for name in one.checked.chain():
-        run(capture.main, name)
-        run(mask.main, name)
-    run(surgery.main)
+    rounds = [(stage, name) for name in one.checked.chain() for stage in (capture.main, mask.main)]
+    invoke_all((sample.main,), (corpus.main,), *rounds, (surgery.main,))
     dense, pruned = (load_model(Path("data", name), "float32") for name in ("model", "pruned"))
     heldout = read_sequences(Path("data/corpus/heldout.parquet"))
     scores = score_domains(pruned, load_tokenizer(Path("data/pruned")), heldout, 4)
@@ -109,19 +96,19 @@ def test_an_experiment_in_memory_is_the_one_of_the_stages(project: dict[str, Any
 
 def test_a_run_goes_on_where_it_stopped_and_ends_in_a_page(project: dict[str, Any]) -> None:
     arguments = ["--axes", "axes.yaml"]
-    planned = run(main, "plan", *arguments).splitlines()
+    planned = invoke(main, "plan", *arguments).splitlines()
     assert planned[0] == "dvc exp run --queue --name study-small-draw-default-s0"
     assert planned[-1].startswith("All 3 take about ")
-    first = run(main, "run", *arguments, "--axis", "draw")
+    first = invoke(main, "run", *arguments, "--axis", "draw")
     assert "1/1 study-small-draw-default-s0" in first
     assert list(read_results(Path("data/study/small.csv"))) == ["study-small-draw-default-s0"]
-    assert "2 of 3 experiments to run" in run(main, "run", *arguments)
-    assert "0 of 3 experiments to run" in run(main, "run", *arguments)
-    assert "study: 3 of 3 experiments in data/study/small.md" in run(main, "page", *arguments)
+    assert "2 of 3 experiments to run" in invoke(main, "run", *arguments)
+    assert "0 of 3 experiments to run" in invoke(main, "run", *arguments)
+    assert "study: 3 of 3 experiments in data/study/small.md" in invoke(main, "page", *arguments)
     assert "seconds" in Path("data/study/small.md").read_text(encoding="utf-8")
     # Other params are other experiments, under whatever name.
     write_params(Path(), project | {"mask": project["mask"] | {"seed": 1}})
-    assert "1 of 1 experiments to run" in run(main, "run", *arguments, "--axis", "draw")
+    assert "1 of 1 experiments to run" in invoke(main, "run", *arguments, "--axis", "draw")
 
 
 @pytest.mark.usefixtures("quick_programs")
@@ -141,9 +128,8 @@ def test_processes_side_by_side_add_to_one_table(project: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("part", ["0/2", "3/2", "2", "a/b"])
 def test_a_part_that_is_none_is_refused(project: dict[str, Any], part: str) -> None:
-    result = CliRunner().invoke(main, ["run", "--axes", "axes.yaml", "--part", part])
-    assert result.exit_code == 1
-    assert f"--part: {part}: write it as 2/3, the second of three" in result.output
+    output = invoke(main, "run", "--axes", "axes.yaml", "--part", part, status=1)
+    assert f"--part: {part}: write it as 2/3, the second of three" in output
 
 
 def test_what_all_share_cannot_be_set_by_one(project: dict[str, Any]) -> None:

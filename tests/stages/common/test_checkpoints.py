@@ -24,13 +24,8 @@ from stages.common.checkpoints import load_config, load_model, load_tokenizer, s
     ],
 )
 def test_a_flipped_bit_in_a_folder_of_dvc_is_refused(
-    load: Callable[[Path], object],
-    name: str,
-    dense_dir: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    load: Callable[[Path], object], name: str, dense_dir: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     model = Path(shutil.copytree(dense_dir, "data/model"))
     md5 = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in model.iterdir()}
     listing = json.dumps([{"md5": md5[one], "relpath": one} for one in sorted(md5)]).encode()
@@ -41,7 +36,7 @@ def test_a_flipped_bit_in_a_folder_of_dvc_is_refused(
     out = {"path": "data/model", "hash": "md5", "md5": whole}
     Path("dvc.lock").write_text(json.dumps({"stages": {"model": {"outs": [out]}}}), encoding="utf-8")
     # A name of its own, because what dvc.lock says is read once for a stage that runs.
-    monkeypatch.setenv("DVC_STAGE", str(tmp_path))
+    monkeypatch.setenv("DVC_STAGE", str(here))
     load(model)
     data = bytearray((model / name).read_bytes())
     data[-20] ^= 1

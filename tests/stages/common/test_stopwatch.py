@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -9,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from lab.results import page
 from stages import stage_seconds
 from stages.common.paths import BENCH, TIMES
 from stages.common.stopwatch import read_times
-from tests.project import ROOT
+from tests.project import PARAMS, ROOT, invoke
 
 # A stage with 0.3 s of imports, 0.2 of loading, 0.4 of computing, 0.5 of writing, in which it reads too.
 STAGE = """
@@ -53,11 +53,10 @@ def run(folder: Path, file: str, text: str) -> None:
 
 
 @pytest.fixture
-def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def notes(here: Path) -> list[dict[str, Any]]:
     """What two stages left that ran one after the other."""
-    (tmp_path / "stage.py").write_text(STAGE, encoding="utf-8")
-    run(tmp_path, "dvc", DVC)
-    monkeypatch.chdir(tmp_path)
+    (here / "stage.py").write_text(STAGE, encoding="utf-8")
+    run(here, "dvc", DVC)
     return read_times()
 
 
@@ -89,15 +88,11 @@ def write_note(stage: str, end: float, dvc: float | None) -> None:
     (TIMES / f"{stage}.json").write_text(json.dumps(note), encoding="utf-8")
 
 
-def test_the_table_has_a_row_for_each_stage_and_their_sum(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    monkeypatch.chdir(tmp_path)
+def test_the_table_has_a_row_for_each_stage_and_their_sum(here: Path) -> None:
     write_note("surgery", 200.0, None)
     write_note("model", 100.0, 2.25)
     (TIMES / "sample.json").write_text("", encoding="utf-8")  # what a crash of the machine may leave
-    assert CliRunner().invoke(stage_seconds.main, []).output.splitlines() == [
+    assert invoke(stage_seconds.main).splitlines() == [
         "stage, seconds        DVC     import       load    compute      write        all  processor",
         "model                 2.2        4.0        1.0       20.0        0.5       27.8       40.0",
         "surgery                 -        4.0        1.0       20.0        0.5       25.5       40.0",
@@ -105,21 +100,16 @@ def test_the_table_has_a_row_for_each_stage_and_their_sum(
     ]
 
 
-def test_before_any_run_the_table_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(stage_seconds.main, [])
-    assert done.exit_code == 1
-    assert "Error: data/.times: no stage has run here yet; run `make repro`" in done.output
+def test_before_any_run_the_table_says_what_to_run(here: Path) -> None:
+    message = "Error: data/.times: no stage has run here yet; run `make repro`"
+    assert message in invoke(stage_seconds.main, status=1)
 
 
-def test_figures_that_were_kept_are_on_the_page_of_results(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    (tmp_path / "data/bench").mkdir(parents=True)
+def test_figures_that_were_kept_are_on_the_page_of_results(here: Path) -> None:
+    shutil.copy(PARAMS, here)
+    (here / "data/bench").mkdir(parents=True)
     for name in ("metrics.json", "study", "baselines"):
-        (tmp_path / "data" / name).symlink_to(ROOT / "data" / name)
-    monkeypatch.chdir(tmp_path)
+        (here / "data" / name).symlink_to(ROOT / "data" / name)
     write_note("model", 100.0, 2.25)
-    assert CliRunner().invoke(stage_seconds.main, ["--out", str(BENCH / "run-default.json")]).exit_code == 0
+    invoke(stage_seconds.main, "--out", str(BENCH / "run-default.json"))
     assert "| model | 2.2 | 4.0 | 1.0 | 20.0 | 0.5 | 27.8 | 40.0 |" in page()

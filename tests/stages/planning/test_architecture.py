@@ -15,10 +15,9 @@ from click.testing import CliRunner
 from transformers import AutoConfig
 
 from secateurs.errors import InputError
-from secateurs.settings.sources import PathModel
 from stages import plan
 from stages.planning.architecture import configured_architecture, read_shapes
-from tests.project import LABEL, PARAMS, ROOT, read_yaml
+from tests.project import PARAMS, ROOT, invoke, path_model, read_yaml
 from tests.test_export import checkpoint, written
 from tests.text.loopback import environment, hub
 from tests.tiny import make_tiny_model
@@ -40,16 +39,6 @@ def made_of(project: Path, dense_dir: Path, **changes: Any) -> None:
     (project / "dvc.lock").write_text(json.dumps(lock), encoding="utf-8")
 
 
-def local(path: Path) -> PathModel:
-    return PathModel(source="path", path=str(path), **LABEL)
-
-
-def output(*arguments: str) -> str:
-    result = CliRunner().invoke(plan.main, arguments)
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 def test_shapes_are_read_without_weights(dense_dir: Path) -> None:
     model = read_shapes(dense_dir)
     assert model.num_parameters() == make_tiny_model().num_parameters()
@@ -59,7 +48,7 @@ def test_shapes_are_read_without_weights(dense_dir: Path) -> None:
 def test_a_folder_needs_only_its_config(project: Path, dense_dir: Path) -> None:
     (project / "mine").mkdir()
     shutil.copy(dense_dir / "config.json", project / "mine")
-    found = configured_architecture(local(project / "mine"))
+    found = configured_architecture(path_model(project / "mine"))
     assert found is not None
     assert found.model.num_parameters() == make_tiny_model().num_parameters()
     assert found.download == 0
@@ -68,7 +57,7 @@ def test_a_folder_needs_only_its_config(project: Path, dense_dir: Path) -> None:
 def test_a_gguf_file_needs_only_its_header(project: Path) -> None:
     expected = read_shapes(checkpoint(project, "qwen2")).num_parameters()
     _, path = written(project)
-    found = configured_architecture(local(path))
+    found = configured_architecture(path_model(path))
     assert found is not None
     assert found.model.num_parameters() == expected
     assert str(path) in found.where
@@ -76,13 +65,13 @@ def test_a_gguf_file_needs_only_its_header(project: Path) -> None:
 
 def test_a_path_that_is_not_there_is_refused_by_key(project: Path) -> None:
     with pytest.raises(InputError, match=r"^params.yaml: model.path: .*none: no such file or directory"):
-        configured_architecture(local(project / "none"))
+        configured_architecture(path_model(project / "none"))
 
 
 def test_an_architecture_that_cannot_be_pruned_is_refused_before_it_is_fetched(project: Path) -> None:
     AutoConfig.for_model("mamba").save_pretrained(project / "mamba")
     with pytest.raises(InputError, match=r"^params.yaml: model.path: .*mamba: cannot be pruned"):
-        configured_architecture(local(project / "mamba"))
+        configured_architecture(path_model(project / "mamba"))
 
 
 SCRIPT = """
@@ -162,22 +151,22 @@ def test_the_schedule_is_shown_even_where_the_model_cannot_be_read(project: Path
 
 
 def test_a_package_that_is_not_here_says_how_to_get_it(project: Path) -> None:
-    assert "`dvc repro model` fetches it" in output()
+    assert "`dvc repro model` fetches it" in invoke(plan.main)
 
 
 def test_what_data_model_was_made_of_decides_whether_it_is_priced(project: Path, dense_dir: Path) -> None:
     made_of(project, dense_dir, member="another.gguf")
-    assert "`dvc repro model` fetches it" in output()
+    assert "`dvc repro model` fetches it" in invoke(plan.main)
 
 
 def test_what_the_card_says_of_a_model_does_not(project: Path, dense_dir: Path) -> None:
     made_of(project, dense_dir, licence="mit")
-    assert "31.5 k parameters (data/model)" in output()
+    assert "31.5 k parameters (data/model)" in invoke(plan.main)
 
 
 def test_the_plan_says_how_long_how_much_and_on_what_it_rests(project: Path, dense_dir: Path) -> None:
     made_of(project, dense_dir)
-    lines = output().splitlines()
+    lines = invoke(plan.main).splitlines()
     together = next(line for line in lines if line.startswith("  together"))
     # Eleven starts of a stage alone take 88 seconds; so small a model adds next to nothing.
     assert 88 <= int(together.split()[1]) < 100
@@ -193,14 +182,12 @@ def test_the_plan_says_how_long_how_much_and_on_what_it_rests(project: Path, den
 def test_a_model_that_cannot_be_read_is_one_message(project: Path, dense_dir: Path) -> None:
     made_of(project, dense_dir)
     (project / "data/model/config.json").write_text("{", encoding="utf-8")
-    result = CliRunner().invoke(plan.main, [])
-    assert result.exit_code == 1
-    assert "data/model: cannot be loaded" in result.output
+    assert "data/model: cannot be loaded" in invoke(plan.main, status=1)
 
 
 def test_half_precision_on_a_cpu_is_warned_of(project: Path, dense_dir: Path) -> None:
     made_of(project, dense_dir)
     params = project / "params.yaml"
     params.write_text(params.read_text(encoding="utf-8").replace("dtype: float32", "dtype: bfloat16"))
-    (warning,) = [line for line in output().splitlines() if "compute.dtype" in line]
+    (warning,) = [line for line in invoke(plan.main).splitlines() if "compute.dtype" in line]
     assert "compute.dtype: bfloat16 on a CPU" in warning
