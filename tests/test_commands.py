@@ -1,19 +1,15 @@
 """What params.yaml holds is checked before a shell or another program sees any of it: through real DVC."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from secateurs.errors import InputError
 from stages.common.dvc import key_of_stage
 from stages.params.file import read_params
-from tests.project import ROOT, change, read_yaml, write_params
+from tests.project import ROOT, change, read_yaml, run, write_params
 from tests.test_dvc_yaml import stages_of_dvc_yaml
 
 WORDS = "x; touch planted;"
@@ -31,23 +27,6 @@ def write(directory: Path, changes: dict[str, Any]) -> Path:
     return write_params(directory, params)
 
 
-def repro(directory: Path, target: str) -> str:
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "DVC_NO_ANALYTICS": "1",
-    }
-    done = subprocess.run(
-        ["dvc", "repro", "--single-item", target],
-        cwd=directory,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode != 0
-    return done.stdout + done.stderr
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project's own dvc.yaml and code, under DVC."""
@@ -56,9 +35,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / package, directory / package)
     for name in ("dvc.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, directory / name)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"]):
-        subprocess.run(command, cwd=directory, check=True, env=os.environ | {"PATH": path})
+    for program in ("git", "dvc"):
+        run(directory, program, "init", "--quiet")
     return directory
 
 
@@ -84,21 +62,20 @@ def test_nothing_of_params_reaches_the_shell(
     masks = project / "data/rounds/dense/masks.safetensors"
     masks.parent.mkdir(parents=True, exist_ok=True)
     masks.write_text("", encoding="utf-8")
-    output = repro(project, target)
+    output = run(project, "dvc", "repro", "--single-item", target, status=255)
     assert "Running stage" in output
     assert said in output
     assert not (project / "planted").exists()
 
 
 def test_no_command_holds_anything_of_params() -> None:
-    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    groups = "|".join(params)
+    groups = list(read_yaml())
     for name, stage in stages_of_dvc_yaml().items():
         command = str(stage["cmd"])
         # `foreach` over something that dvc.yaml itself lists may stand in a command.
         assert command.startswith("python -m stages."), name
         assert "${" not in command or name in {"perplexity", "tasks", "cost"}, name
-        assert not any(f"${{{group}" in command for group in groups.split("|")), name
+        assert not any(f"${{{group}" in command for group in groups), name
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,10 @@
 """The presets: valid params, and budgets that the real architectures can meet (on the meta device)."""
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from secateurs.choose.allocation import uniform_masks
@@ -22,11 +20,18 @@ from stages.params.file import Params, parse_params
 from stages.params.overlay import overlaid, preset_names, whole_preset
 from stages.planning.machine import Machine, warnings
 from stages.planning.memory_needs import memory_needs
-from tests.project import ENVIRONMENT, PARAMS
+from tests.project import PARAMS, commit_all, invoke, run
 
 QWEN = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0}
 LLAMA3 |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+GEMMA = {
+    "head_dim": 256,
+    "query_pre_attn_scalar": 256,
+    "sliding_window": 512,
+    "max_position_embeddings": 32768,
+    "tie_word_embeddings": True,
+}
 
 # As published: family, (hidden, mlp, layers, heads, KV heads, vocabulary), other fields, parameters in all.
 PUBLISHED: dict[str, tuple[str, tuple[int, ...], dict[str, Any], int]] = {
@@ -63,25 +68,12 @@ PUBLISHED: dict[str, tuple[str, tuple[int, ...], dict[str, Any], int]] = {
     "gemma-3-1b": (
         "gemma3_text",
         (1152, 6912, 26, 4, 1, 262144),
-        {
-            "head_dim": 256,
-            "query_pre_attn_scalar": 256,
-            "sliding_window": 512,
-            "max_position_embeddings": 32768,
-            "tie_word_embeddings": True,
-        },
+        GEMMA,
         999_885_952,
     ),
 }
 # Presets whose model lies in archives of the package index, and that need no hub.
 CODER = {**QWEN, "max_position_embeddings": 32768, "tie_word_embeddings": True}
-GEMMA = {
-    "head_dim": 256,
-    "query_pre_attn_scalar": 256,
-    "sliding_window": 512,
-    "max_position_embeddings": 32768,
-    "tie_word_embeddings": True,
-}
 ARCHIVED: dict[str, tuple[str, tuple[int, ...], dict[str, Any], int]] = {
     "qwen2.5-coder-0.5b": ("qwen2", (896, 4864, 24, 14, 2, 151936), CODER, 494_032_768),
     "gemma-3-270m": ("gemma3_text", (640, 2048, 18, 4, 1, 262144), GEMMA, 268_098_176),
@@ -118,23 +110,15 @@ def test_every_preset_is_tried() -> None:
 def test_the_command_writes_the_preset_over_what_is_committed(here: Path) -> None:
     file = here / "params.yaml"
     file.write_text(own_params(), encoding="utf-8")
-    for command in (["init", "--quiet"], ["add", "params.yaml"], ["commit", "--quiet", "-m", "Own"]):
-        subprocess.run(["git", *command], env=ENVIRONMENT, check=True)
-    written = run_in(here, "python -m stages.preset qwen2.5-7b > params.yaml")
-    assert written.returncode == 0, written.stderr
+    run(here, "git", "init", "--quiet")
+    commit_all(here, "Own")
+    run(here, "sh", "-c", "python -m stages.preset qwen2.5-7b > params.yaml")
     assert file.read_text(encoding="utf-8") == whole_preset("qwen2.5-7b", own_params())
-    subprocess.run(["git", "commit", "--quiet", "-am", "A preset"], env=ENVIRONMENT, check=True)
-    again = run_in(here, "python -m stages.preset qwen3-8b")
-    assert again.returncode == 1
-    assert "params.yaml: is the preset qwen2.5-7b;" in again.stderr
-    before = run_in(here, "python -m stages.preset qwen3-8b --of HEAD~1")
-    assert before.stdout == whole_preset("qwen3-8b", own_params())
-
-
-def run_in(directory: Path, command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, shell=True, cwd=directory, env=ENVIRONMENT, capture_output=True, text=True, check=False
-    )
+    commit_all(here, "A preset")
+    again = run(here, "python", "-m", "stages.preset", "qwen3-8b", status=1)
+    assert "params.yaml: is the preset qwen2.5-7b;" in again
+    before = run(here, "python", "-m", "stages.preset", "qwen3-8b", "--of", "HEAD~1")
+    assert before == whole_preset("qwen3-8b", own_params())
 
 
 @pytest.mark.parametrize("name", ["qwen2.5-7b", "qwen2.5-7b-instruct"])
@@ -155,15 +139,12 @@ def test_the_preset_of_an_instruct_model_reads_dialogues_and_asks_word_problems(
 
 
 def test_an_unknown_name_lists_the_presets() -> None:
-    result = CliRunner().invoke(preset.main, ["qwen"])
-    assert result.exit_code == 2
-    assert all(name in result.output for name in preset_names())
+    output = invoke(preset.main, "qwen", status=2)
+    assert all(name in output for name in preset_names())
 
 
 def test_without_a_commit_there_is_nothing_to_lay_a_preset_over(here: Path) -> None:
-    result = CliRunner().invoke(preset.main, ["qwen2.5-7b"])
-    assert result.exit_code == 1
-    assert "Error: --of: HEAD: params.yaml: fatal: " in result.output
+    assert "Error: --of: HEAD: params.yaml: fatal: " in invoke(preset.main, "qwen2.5-7b", status=1)
 
 
 BASE = """\

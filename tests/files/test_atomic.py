@@ -12,7 +12,7 @@ import pytest
 
 from secateurs.files import atomic as module
 from secateurs.files.atomic import atomic, clear_leftovers
-from tests.project import ROOT
+from tests.project import ROOT, run
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -123,9 +123,7 @@ with atomic(Path("out")) as temporary:
 
 def test_a_kill_leaves_the_old_version_and_the_next_run_clears_the_rest(tmp_path: Path) -> None:
     make(tmp_path / "out", "old")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    killed = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, env=environment, check=False)
-    assert killed.returncode == -signal.SIGKILL
+    run(tmp_path, sys.executable, "-c", KILLED, status=-signal.SIGKILL)
     assert (tmp_path / "out/version").read_text(encoding="utf-8") == "old"
     assert len(list(tmp_path.iterdir())) == 2
     make(tmp_path / "out", "new")
@@ -145,27 +143,16 @@ def test_files_are_readable_as_the_mask_of_the_process_has_it(tmp_path: Path) ->
 
 
 def test_a_leftover_is_no_dependency(tmp_path: Path) -> None:
-    for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"]):
-        subprocess.run(command, cwd=tmp_path, check=True, env=os.environ | {"PATH": path_with_dvc()})
+    for program in ("git", "dvc"):
+        run(tmp_path, program, "init", "--quiet")
     (tmp_path / ".dvcignore").write_text((ROOT / ".dvcignore").read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "data/sources").mkdir(parents=True)
     (tmp_path / "data/sources/news.parquet").write_text("text", encoding="utf-8")
     (tmp_path / "dvc.yaml").write_text(
         "stages: {read: {cmd: echo read > out, deps: [data/sources], outs: [out]}}\n", encoding="utf-8"
     )
-    repro(tmp_path)
+    run(tmp_path, "dvc", "repro")
     locked = (tmp_path / "dvc.lock").read_text(encoding="utf-8")
     (tmp_path / f"data/sources/.tales.parquet.{dead_process()}.tmp").write_text("half", encoding="utf-8")
-    assert "Running stage" not in repro(tmp_path)
+    assert "Running stage" not in run(tmp_path, "dvc", "repro")
     assert (tmp_path / "dvc.lock").read_text(encoding="utf-8") == locked
-
-
-def path_with_dvc() -> str:
-    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-
-
-def repro(directory: Path) -> str:
-    environment = os.environ | {"PATH": path_with_dvc(), "DVC_NO_ANALYTICS": "1"}
-    return subprocess.run(
-        ["dvc", "repro"], cwd=directory, env=environment, check=True, capture_output=True, text=True
-    ).stdout

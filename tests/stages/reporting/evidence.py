@@ -75,7 +75,8 @@ def write_evaluation(directory: Path, evaluation: dict[str, Any], wrong: int) ->
     write_answers(directory / "answers.parquet", rows)
 
 
-def write_evidence(data: Path) -> None:
+def write_evidence(data: Path) -> Evidence:
+    """Write what the report reads; the same, read back."""
     dense, pruned = evaluation(1.0), evaluation(1.25)
     (data / "rounds" / "r2").mkdir(parents=True)
     write_evaluation(data / "evaluations" / "dense", dense, 0)
@@ -83,6 +84,7 @@ def write_evidence(data: Path) -> None:
     (data / "rounds" / "r2" / "history.json").write_text(json.dumps(history()))
     healing = [{"layer": n, "site": f"{n}/mlp", "before": 0.2 + 0.1 * n, "after": 0.1} for n in range(3)]
     (data / "healing.json").write_text(json.dumps(healing))
+    return read_back(data)
 
 
 def read_back(data: Path) -> Evidence:

@@ -8,13 +8,12 @@ import pytest
 from stages.reporting.markdown import to_section
 from stages.reporting.metrics import Evidence, build_metrics
 from stages.reporting.sections import headline_rows, rounds, zero_shot
-from tests.stages.reporting.evidence import read_back, write_evidence
+from tests.stages.reporting.evidence import write_evidence
 
 
 @pytest.fixture
 def one_column(tmp_path: Path) -> Evidence:
-    write_evidence(tmp_path)
-    return read_back(tmp_path)
+    return write_evidence(tmp_path)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from huggingface_hub import ModelCard
 from stages.reporting.evaluated_card import evaluated_card, front_matter
 from stages.reporting.facts import facts
 from stages.reporting.metrics import Evidence, build_metrics
-from tests.stages.reporting.evidence import read_back, write_evidence
+from tests.stages.reporting.evidence import write_evidence
 
 BEFORE = """\
 ---
@@ -35,8 +35,7 @@ none
 
 @pytest.fixture
 def evidence(tmp_path: Path) -> Evidence:
-    write_evidence(tmp_path)
-    return read_back(tmp_path)
+    return write_evidence(tmp_path)
 
 
 @pytest.fixture

@@ -6,19 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from stages.reporting.figure_data import TABLES, figure_tables
 from stages.reporting.figures import FIGURES
 from stages.reporting.metrics import Evidence
-from tests.project import ROOT
-from tests.stages.reporting.evidence import read_back, write_evidence
+from tests.project import ROOT, read_yaml
+from tests.stages.reporting.evidence import write_evidence
 
 
 @pytest.fixture
 def evidence(tmp_path: Path) -> Evidence:
-    write_evidence(tmp_path)
-    return read_back(tmp_path)
+    return write_evidence(tmp_path)
 
 
 def rows(evidence: Evidence, name: str) -> list[dict[str, str]]:
@@ -57,7 +55,7 @@ def test_no_domain_is_compared_with_itself(evidence: Evidence) -> None:
 
 
 def test_dvc_plots_each_table_by_columns_that_it_has_and_a_template_that_there_is() -> None:
-    dvc = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    dvc = read_yaml(ROOT / "dvc.yaml")
     declared = {
         Path(path).stem: options
         for entry in dvc["stages"]["report"]["plots"]

@@ -7,21 +7,18 @@ import pytest
 from stages.reporting.figures import FIGURES, draw_figures
 from stages.reporting.metrics import Evidence
 from stages.reporting.style import COLOURS, INK, MANY, ON_DARK, Picture
-from tests.stages.reporting.evidence import read_back, write_evidence
+from tests.stages.reporting.evidence import write_evidence
 
 
 @pytest.fixture
 def evidence(tmp_path: Path) -> Evidence:
-    write_evidence(tmp_path)
-    return uneven(read_back(tmp_path))
+    return uneven(write_evidence(tmp_path))
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Picture]:
     """All figures of the evidence as it is, drawn once for the tests that look at them."""
-    data = tmp_path_factory.mktemp("data")
-    write_evidence(data)
-    return draw_figures(uneven(read_back(data)))
+    return draw_figures(uneven(write_evidence(tmp_path_factory.mktemp("data"))))
 
 
 def uneven(evidence: Evidence) -> Evidence:
@@ -66,8 +63,7 @@ def test_what_there_is_nothing_of_has_no_figure(evidence: Evidence) -> None:
 
 
 def test_flat_lines_are_no_figure(tmp_path: Path) -> None:
-    write_evidence(tmp_path)
-    assert "kept_channels" not in draw_figures(read_back(tmp_path))
+    assert "kept_channels" not in draw_figures(write_evidence(tmp_path))
 
 
 def test_two_figures_stand_side_by_side_on_a_screen_of_1400_dots(pictures: dict[str, Picture]) -> None:

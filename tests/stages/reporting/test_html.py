@@ -10,7 +10,7 @@ from stages.reporting.metrics import build_metrics
 from stages.reporting.page_parts import Section, Table
 from stages.reporting.run_page import build_page
 from stages.reporting.style import GRID, INK
-from tests.stages.reporting.evidence import read_back, write_evidence
+from tests.stages.reporting.evidence import write_evidence
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -49,8 +49,7 @@ class Outline(HTMLParser):
 @pytest.fixture(scope="module")
 def html(tmp_path_factory: pytest.TempPathFactory) -> str:
     data = tmp_path_factory.mktemp("data")
-    write_evidence(data)
-    evidence = read_back(data)
+    evidence = write_evidence(data)
     # A model that writes marks must not write into the page.
     evidence.pruned["samples"][0]["continuation"] = "<script>alert(1)</script> & `more`"
     origin = Section("Where this comes from", (Table(("what", "value"), [("dense model", "a file")]),))

@@ -5,7 +5,7 @@ import pytest
 
 from stages.reporting.metrics import build_metrics
 from stages.reporting.trials import Trial, draw_sweep, pareto_front, sweep_table, trial, varied
-from tests.stages.reporting.evidence import read_back, write_evidence
+from tests.stages.reporting.evidence import write_evidence
 
 
 def one(name: str, parameters: int, perplexity: float, accuracy: float | None, **settings: object) -> Trial:
@@ -69,8 +69,7 @@ def test_the_figure_names_its_axes_its_front_and_its_groups(by: str | None) -> N
 
 
 def test_a_run_is_read_from_its_params_and_metrics(tmp_path: Path) -> None:
-    write_evidence(tmp_path)
-    metrics = build_metrics(read_back(tmp_path))
+    metrics = build_metrics(write_evidence(tmp_path))
     pruned = trial("run", {"prune": {"sparsity": 0.2}}, metrics)
     assert pruned.settings == {"prune.sparsity": 0.2}
     assert (pruned.parameters, pruned.removed, pruned.perplexity, pruned.ratio) == (1200, 0.2, 12.5, 1.25)
@@ -96,8 +95,7 @@ def test_runs_that_were_scored_on_other_items_share_no_front() -> None:
 
 
 def test_metrics_without_accuracy_are_those_of_a_run_without_tasks(tmp_path: Path) -> None:
-    write_evidence(tmp_path)
-    metrics = build_metrics(read_back(tmp_path))
+    metrics = build_metrics(write_evidence(tmp_path))
     for model in ("dense", "pruned"):
         del metrics[model]["accuracy"]
     assert trial("a", {}, metrics).accuracy is None
