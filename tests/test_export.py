@@ -21,14 +21,13 @@ from secateurs.gguf.converter import PROGRAM, find_converter
 from secateurs.gguf.gguf_file import Target, write_gguf
 from secateurs.gguf.tokenizer_metadata import write_tokenizer
 from secateurs.kinds.sites import all_kept_masks, cut, finish
-from secateurs.settings.sources import PathModel
 from secateurs.vocabulary.choose import trim_vocabulary
 from secateurs.vocabulary.pieces import read_pieces
 from secateurs.vocabulary.ranking import kept_tokens, removal_order
-from tests.families.test_families import half_masks, tiny
+from tests.families.test_families import half_masks, tiny, uneven_masks
 from tests.gguf.files import llama_file, twin_checkpoint
 from tests.kinds.test_experts import half, mixture
-from tests.project import ROOT, run_make
+from tests.project import ROOT, path_model, run_make
 from tests.tiny import make_tiny_tokenizer
 
 TEXT = "The quick brown fox's 123 jumps, over the lazy dog:\n\n  twice in 2024!  And again it jumps over it."
@@ -109,13 +108,6 @@ def checkpoint(
     return directory
 
 
-def unequal(family: str) -> dict[str, torch.Tensor]:
-    """Masks after which the layers differ in mlp width."""
-    masks = half_masks(tiny(family), ("mlp",))
-    masks["0/mlp"][:] = True
-    return masks
-
-
 def written(directory: Path, precision: str = "f32") -> tuple[str, Path]:
     target = Target(directory / "model.gguf", precision, "tiny")
     architecture, _ = write_gguf(directory, AutoTokenizer.from_pretrained(directory), target, CONVERTER)
@@ -141,7 +133,7 @@ def test_the_model_stage_parses_a_file_once(tmp_path: Path, monkeypatch: pytest.
             super().__init__(*arguments)
 
     monkeypatch.setattr(gguf_reading, "Reader", Counted)
-    model, _ = load_dense(PathModel(source="path", path=str(path), name="n", licence="l", base_model=None))
+    model, _ = load_dense(path_model(path))
     assert len(parsed) == 1
     assert gguf.GGUFReader is GGUFReader
     expected = load(directory).state_dict()
@@ -177,7 +169,7 @@ def test_transformers_reads_the_same_model_and_tokenizer_back(
 
 
 def test_sizes_that_differ_are_written_layer_by_layer(tmp_path: Path) -> None:
-    architecture, path = written(checkpoint(tmp_path, "llama", unequal("llama")))
+    architecture, path = written(checkpoint(tmp_path, "llama", uneven_masks(tiny("llama"))))
     assert architecture == "deci"
     assert fields(path)["deci.feed_forward_length"] == [24, 12]
 
@@ -251,7 +243,7 @@ NO_PLACE: list[tuple[str, dict[str, Any], str]] = [
 def test_what_has_no_place_layer_by_layer_is_refused(
     family: str, changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    directory = checkpoint(tmp_path, family, unequal(family), **changes)
+    directory = checkpoint(tmp_path, family, uneven_masks(tiny(family)), **changes)
     with pytest.raises(InputError, match=message):
         written(directory)
 

@@ -19,7 +19,9 @@ from secateurs.kinds.sites import sites_of
 from secateurs.measure.capture import capture
 from secateurs.settings.pruning import Capture, Surgery
 from secateurs.text.rows import Text
-from tests.heal.test_surgery import IDS, random_masks
+from tests import healing
+from tests.families.test_families import half_masks
+from tests.healing import IDS, TEXT
 from tests.inference.test_writing import PROMPTS, likeliest
 from tests.tiny import make_tiny_model
 
@@ -38,17 +40,9 @@ def exact_products() -> Iterator[None]:
 def healed(
     model: LlamaForCausalLM, device: torch.device, method: str = "residual"
 ) -> tuple[LlamaForCausalLM, Healed]:
-    smaller = copy.deepcopy(model).requires_grad_(False)
-    done = cut_and_heal(
-        smaller,
-        random_masks(model, ("mlp", "attention")),
-        HealingText({"text": IDS}, {"text": 1.0}, {"text": IDS.flip(0)}),
-        Surgery(heal=method, alpha=0.5, ridge=0.1),
-        device=device,
-        batch_size=2,
-        on_layer=lambda: None,
-    )
-    return smaller, done
+    text = HealingText({"text": IDS}, {"text": 1.0}, {"text": IDS.flip(0)})
+    masks, surgery = half_masks(model, ("mlp", "attention")), Surgery(heal=method, alpha=0.5, ridge=0.1)
+    return healing.healed(model, masks, surgery, text, batch_size=2, device=device)
 
 
 def test_surgery_streams_to_the_same_weights() -> None:
@@ -144,8 +138,8 @@ def test_surgery_gives_back_the_very_weights_that_it_left_as_they_were() -> None
     before = {name: weight.data_ptr() for name, weight in model.named_parameters()}
     cut_and_heal(
         model,
-        random_masks(model, ("mlp",)),
-        HealingText({"text": IDS}, {"text": 1.0}),
+        half_masks(model, ("mlp",)),
+        TEXT,
         Surgery(heal="residual", alpha=0.5, ridge=0.1),
         device=CUDA,
         batch_size=2,

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrai
 
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
 from secateurs.families.old_names import old_names
-from tests.families.test_families import IDS, half_masks, logits, opened, pruned, tiny
+from tests.families.test_families import IDS, logits, opened, pruned, tiny, uneven_masks
 from tests.tiny import make_tiny_tokenizer
 
 THETA = {"rope_type": "default", "rope_theta": 500000.0}
@@ -38,10 +38,7 @@ def read(directory: Path, name: str = "config.json") -> dict[str, Any]:
 def uneven(family: str) -> PreTrainedModel:
     """The first layer whole, the second cut by half."""
     model = tiny(family)
-    masks = half_masks(opened(model), ("mlp",))
-    for name in masks:
-        masks[name] |= name.startswith("0/")
-    return pruned(model, masks)
+    return pruned(model, uneven_masks(opened(model)))
 
 
 @torch.no_grad()

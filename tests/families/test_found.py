@@ -20,7 +20,16 @@ from secateurs.kinds.sites import all_kept_masks
 from secateurs.prune import prune_model
 from secateurs.settings.method import settings_of
 from secateurs.text.rows import Text
-from tests.families.test_families import captured, half_masks, hidden, logits, opened, pruned, reloaded
+from tests.families.test_families import (
+    captured,
+    half_masks,
+    left_by,
+    logits,
+    opened,
+    pruned,
+    reloaded,
+    uneven_masks,
+)
 
 # Transposed modules; tokens flattened; parallel blocks; a factor; biases in experts; shared experts beside
 # others; states; a norm and a factor by layer; norms after the addition.
@@ -46,23 +55,14 @@ def test_capture_sees_every_channel(model_type: str) -> None:
 @pytest.mark.parametrize("model_type", SAMPLE)
 @pytest.mark.parametrize("method", ["least_squares", "residual"])
 def test_healing_brings_the_model_nearer_to_the_dense_one(model_type: str, method: str) -> None:
-    model = small(model_type)
-    masks = half_masks(opened(model), ("mlp",))
-    error = {
-        name: float((hidden(pruned(model, masks, name)) - hidden(model)).square().mean())
-        for name in ("none", method)
-    }
-    assert error[method] < 0.95 * error["none"]
+    assert left_by(small(model_type), method) < 0.95
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("model_type", ["gpt2", "opt", "falcon"])
 def test_layers_of_different_widths_save_and_load(model_type: str, tmp_path: Path) -> None:
     model = small(model_type)
-    masks = half_masks(opened(model), ("mlp",))
-    for name in masks:
-        masks[name] |= name.startswith("0/")
-    smaller = pruned(model, masks, "residual")
+    smaller = pruned(model, uneven_masks(opened(model)), "residual")
     assert torch.allclose(logits(reloaded(smaller, tmp_path)), logits(smaller), atol=1e-5)
 
 

@@ -1,6 +1,5 @@
 """A decoder inside a model that reads pictures: it is pruned in place, and the rest stays bit for bit."""
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,10 @@ from secateurs.checkpoints.loading import load_model
 from secateurs.checkpoints.processor import copy_processor
 from secateurs.checkpoints.saving import save_model
 from secateurs.families.decoder import decoder_layers, text_config
-from secateurs.families.fused_experts import close_experts, open_experts
-from secateurs.heal.layers import HealingText, cut_and_heal
+from secateurs.heal.layers import HealingText
 from secateurs.kinds.sites import sites_of
 from secateurs.settings.pruning import Surgery
+from tests.healing import healed
 from tests.test_command import FEW, run
 from tests.tiny import make_tiny_tokenizer
 
@@ -60,13 +59,9 @@ def processor() -> LlavaProcessor:
 
 
 def pruned(model: PreTrainedModel) -> PreTrainedModel:
-    smaller = open_experts(copy.deepcopy(model))
-    masks = half_masks(sites_of(smaller, ["mlp"]))
-    cut_and_heal(
-        smaller, masks, HealingText({"d": IDS}, {"d": 1.0}), Surgery(heal="residual", alpha=0.5, ridge=0.01),
-        device=torch.device("cpu"), batch_size=4, on_layer=lambda: None,
-    )  # fmt: skip
-    return close_experts(smaller)
+    masks = half_masks(sites_of(model, ["mlp"]))
+    surgery = Surgery(heal="residual", alpha=0.5, ridge=0.01)
+    return healed(model, masks, surgery, HealingText({"d": IDS}, {"d": 1.0}))[0]
 
 
 def answer(model: PreTrainedModel, prepared: Any) -> list[int]:

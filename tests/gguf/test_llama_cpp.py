@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner
 from transformers import AutoTokenizer
 
 from secateurs.gguf.converter import COMPARED
 from secateurs.text.documents import Sequence
 from stages import portability
 from stages.common.artifacts import write_sequences
-from tests.families.test_families import half_masks, tiny
+from tests.families.test_families import half_masks, tiny, uneven_masks
 from tests.gguf.files import twin_checkpoint
-from tests.test_export import DOTS1, LLAMA3, TEXT, checkpoint, trained_tokenizer, unequal, written
+from tests.project import invoke
+from tests.test_export import DOTS1, LLAMA3, TEXT, checkpoint, trained_tokenizer, written
 
 LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}
 LONGER: dict[str, Any] = {"rope_type": "yarn", "rope_theta": 1e4} | {
@@ -103,16 +103,8 @@ def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         ids = AutoTokenizer.from_pretrained(tmp_path)(TEXT)["input_ids"]
         write_sequences(tmp_path / "heldout.parquet", [Sequence("d", ("d",), tuple(ids))], {})
         monkeypatch.setattr(portability, "HELDOUT", tmp_path / "heldout.parquet")
-        command = [
-            "--python",
-            os.environ["LLAMA_CPP_PYTHON"],
-            "--checkpoint",
-            str(tmp_path),
-            "--gguf",
-            str(path),
-        ]
-        result = CliRunner().invoke(portability.main, command)
-        assert result.exit_code == 0, result.output
+        python = ("--python", os.environ["LLAMA_CPP_PYTHON"])
+        invoke(portability.main, *python, "--checkpoint", str(tmp_path), "--gguf", str(path))
 
     return compared
 
@@ -130,7 +122,7 @@ def test_llama_cpp_says_what_transformers_says(
     masks = {
         "all": lambda: {},
         "mlp": lambda: half_masks(tiny(family, **changes), ("mlp",)),
-        "unequal": lambda: unequal(family),
+        "unequal": lambda: uneven_masks(tiny(family)),
         "attention": lambda: half_masks(tiny(family), ("mlp", "attention")),
         "query_heads": lambda: half_masks(tiny(family), ("mlp", "query_heads")),
         "one group": lambda: {f"{layer}/attention": torch.arange(4) != layer for layer in range(2)},

@@ -11,11 +11,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateurs.errors import InputError
-from secateurs.families.fused_experts import close_experts
 from secateurs.heal.healed import Healed
-from secateurs.heal.layers import HealingText, cut_and_heal
+from secateurs.heal.layers import HealingText
 from secateurs.kinds.sites import all_kept_masks
 from secateurs.settings.pruning import Surgery
+from tests import healing
 from tests.families.test_families import FAMILIES, IDS, half_masks, opened, tiny
 from tests.tiny import make_tiny_model
 
@@ -33,17 +33,9 @@ def healed(
     masks: dict[str, Tensor] | None = None,
     text: Mapping[str, Tensor] = TEXT,
 ) -> tuple[PreTrainedModel, Healed]:
-    smaller = opened(model)
-    done = cut_and_heal(
-        smaller,
-        half_masks(smaller, ("mlp",)) if masks is None else masks,
-        HealingText(text, MIXTURE, LEFT_OUT),
-        Surgery(heal=method, alpha=0.5, ridge=0.01),
-        device=torch.device("cpu"),
-        batch_size=2,
-        on_layer=lambda: None,
-    )
-    return close_experts(smaller), done
+    masks = half_masks(opened(model), ("mlp",)) if masks is None else masks
+    surgery = Surgery(heal=method, alpha=0.5, ridge=0.01)
+    return healing.healed(model, masks, surgery, HealingText(text, MIXTURE, LEFT_OUT), batch_size=2)
 
 
 @torch.no_grad()

@@ -15,49 +15,25 @@ from secateurs.devices.optimizer import BETAS
 from secateurs.errors import InputError
 from secateurs.families.hooks import hooked
 from secateurs.heal import healer
-from secateurs.heal.layers import HealingText, cut_and_heal
 from secateurs.heal.reconstruction import reconstruct
 from secateurs.heal.residual_streams import Streams
-from secateurs.kinds.sites import all_kept_masks, sites_of
+from secateurs.kinds.sites import all_kept_masks
 from secateurs.settings.pruning import Reconstruct, Surgery
+from tests.families.test_families import half_masks
+from tests.healing import CPU, IDS, error, healed
 from tests.tiny import make_tiny_model
-
-CPU = torch.device("cpu")
-IDS = torch.randint(0, 258, (6, 24), generator=torch.Generator().manual_seed(2))
-
-
-def half_masks(model: LlamaForCausalLM) -> dict[str, torch.Tensor]:
-    masks = all_kept_masks(model)
-    for site in sites_of(model, ("mlp",)):
-        masks[site.name][::2] = False
-    return masks
 
 
 def pruned(
     model: LlamaForCausalLM, masks: dict[str, torch.Tensor], reconstruction: Reconstruct | None
 ) -> LlamaForCausalLM:
-    smaller = copy.deepcopy(model).requires_grad_(False)
-    cut_and_heal(
-        smaller,
-        masks,
-        HealingText({"text": IDS}, {"text": 1.0}),
-        Surgery(heal="residual", alpha=0.6, ridge=0.15, reconstruct=reconstruction or Reconstruct()),
-        device=CPU,
-        batch_size=2,
-        on_layer=lambda: None,
-    )
-    return smaller
-
-
-@torch.no_grad()
-def error(model: LlamaForCausalLM, dense: LlamaForCausalLM) -> float:
-    """Mean squared error of the last hidden state on the healing text."""
-    return float((model.model(IDS).last_hidden_state - dense.model(IDS).last_hidden_state).square().mean())
+    surgery = Surgery(heal="residual", alpha=0.6, ridge=0.15, reconstruct=reconstruction or Reconstruct())
+    return healed(model, masks, surgery, batch_size=2)[0]
 
 
 def test_it_brings_the_model_nearer_to_the_dense_one_than_refits_do() -> None:
     model = make_tiny_model()
-    masks = half_masks(model)
+    masks = half_masks(model, ("mlp",))
     trained = pruned(model, masks, Reconstruct(epochs=10, learning_rate=3e-3, batch_size=2))
     assert error(trained, model) < 0.8 * error(pruned(model, masks, None), model)
 
@@ -65,7 +41,7 @@ def test_it_brings_the_model_nearer_to_the_dense_one_than_refits_do() -> None:
 def test_the_refits_before_it_divide_each_tokens_error_by_its_streams_length() -> None:
     """The first layer's streams enter equal; with a learning rate of 0 its refit is all that happens."""
     model = make_tiny_model(num_hidden_layers=1)
-    masks = half_masks(model)
+    masks = half_masks(model, ("mlp",))
     seen: dict[str, torch.Tensor] = {}
     layer = model.model.layers[0]
     before = [(layer.mlp.down_proj, lambda _, inputs: seen.update(x=inputs[0]))]
@@ -85,7 +61,7 @@ def test_the_refits_before_it_divide_each_tokens_error_by_its_streams_length() -
 
 def test_what_was_removed_stays_removed() -> None:
     model = make_tiny_model()
-    masks = half_masks(model)
+    masks = half_masks(model, ("mlp",))
     settings = Reconstruct(epochs=1, learning_rate=1e-3, batch_size=2)
     trained, refitted = (pruned(model, masks, one) for one in (settings, None))
     shapes = [[weight.shape for weight in one.parameters()] for one in (trained, refitted)]
@@ -101,7 +77,9 @@ def test_nothing_removed_leaves_every_weight_as_it_was() -> None:
 def test_weights_are_frozen_again() -> None:
     model = make_tiny_model()
     settings = Reconstruct(epochs=1, learning_rate=1e-3, batch_size=2)
-    assert not any(weight.requires_grad for weight in pruned(model, half_masks(model), settings).parameters())
+    assert not any(
+        weight.requires_grad for weight in pruned(model, half_masks(model, ("mlp",)), settings).parameters()
+    )
 
 
 def random_streams(weights: Sequence[float] = (1.0,) * 4) -> Streams:
@@ -184,7 +162,7 @@ def test_every_layer_is_trained_against_the_dense_stream_that_leaves_it(
 ) -> None:
     """Also where the layer after it is not cut, and could go on without waiting."""
     model = make_tiny_model()
-    masks = half_masks(model)
+    masks = half_masks(model, ("mlp",))
     masks["1/mlp"] = torch.ones_like(masks["1/mlp"])
     seen: dict[int, torch.Tensor] = {}
 

@@ -5,9 +5,10 @@ import torch
 from torch import Tensor
 
 from secateurs.heal.healed import Healed
-from secateurs.heal.layers import HealingText, cut_and_heal
+from secateurs.heal.layers import HealingText
 from secateurs.settings.pruning import Reconstruct, Surgery
-from tests.heal.test_surgery import random_masks
+from tests import healing
+from tests.families.test_families import half_masks
 from tests.project import under_torchrun
 from tests.tiny import make_tiny_model
 
@@ -41,21 +42,14 @@ Result = tuple[Healed, dict[str, Tensor]]
 def healed(way: Surgery) -> Result:
     """What healing says, and the healed weights: of six layers, of which two in the middle and the last are
     not cut."""
-    model = make_tiny_model(num_hidden_layers=6).requires_grad_(False)
+    model = make_tiny_model(num_hidden_layers=6)
     masks = {
         name: torch.ones_like(mask) if name[0] in "235" else mask
-        for name, mask in random_masks(model, ("mlp", "attention")).items()
+        for name, mask in half_masks(model, ("mlp", "attention")).items()
     }
-    result = cut_and_heal(
-        model,
-        masks,
-        HealingText({"text": IDS}, {"text": 1.0}, {"text": LEFT_OUT}),
-        way,
-        device=torch.device("cpu"),
-        batch_size=2,
-        on_layer=lambda: None,
-    )
-    return result, model.state_dict()
+    text = HealingText({"text": IDS}, {"text": 1.0}, {"text": LEFT_OUT})
+    smaller, result = healing.healed(model, masks, way, text, batch_size=2)
+    return result, smaller.state_dict()
 
 
 @pytest.fixture(scope="module")
