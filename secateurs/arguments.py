@@ -9,6 +9,7 @@ import click
 
 from secateurs.errors import InputError
 from secateurs.order import Order, Source
+from secateurs.settings.method import settings_of
 from secateurs.settings.sources import GENERATED
 
 # Of a domain's name. Params.yaml takes 100 letters, and these names mean something else there, or to DVC.
@@ -47,12 +48,15 @@ def order_of(
     changes: tuple[str, ...],
     **others: Any,
 ) -> Order:
-    """The order that values of `arguments` make. Raises InputError for one that cannot be read."""
+    """The order that values of `arguments` make.
+
+    Raises InputError for one that cannot be read, and for settings that nothing can have.
+    """
     settings = dict(map(_setting, changes))
     if sparsity is not None:
         settings["prune.sparsity"] = sparsity
     settings["device"] = others["device"]
-    return Order(model, _sources(texts), settings, others["tokens"], others["precision"])
+    return Order(model, _sources(texts), settings_of(settings), others["tokens"], others["precision"])
 
 
 def _setting(text: str) -> tuple[str, Any]:

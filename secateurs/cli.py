@@ -29,9 +29,6 @@ def main() -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to write; a GGUF file goes beside it, as OUT.gguf.")  # fmt: skip  # noqa: E501
 def prune(out: Path, **given: Any) -> None:
     """Prune MODEL, a folder, a GGUF file or an id on the hub, by TEXT, and write the result to OUT."""
-    # Not at the top, because torch takes seconds, and `--help` and a wrong option need none of it.
-    from secateurs.command import prune_to
-
     try:
         with plain_endings():
             order = order_of(**given)
@@ -40,6 +37,11 @@ def prune(out: Path, **given: Any) -> None:
             gguf = out.with_name(f"{out.name}.gguf")
             if order.precision is not None and gguf.exists():
                 raise InputError(f"--export: {gguf}: is there already; name another --out, or delete it")
+            texts = ", ".join(source.domain for source in order.sources)
+            click.echo(f"{order.model} is pruned by {texts} into {out} …")
+            # Not at the top, because torch takes seconds, and `--help` and a wrong option need none of it.
+            from secateurs.command import prune_to
+
             prune_to(order, out, click.echo)
     except InputError as error:
         raise click.ClickException(str(error)) from None

@@ -1,14 +1,16 @@
 """What `secateurs prune` does: the library's steps from files to a checkpoint, in order."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+import torch
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.checkpoints.dense import add_processor, load_dense
 from secateurs.checkpoints.proof import Proof, proof_ids, prove_load
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
+from secateurs.choose.target import check_target, coarse_steps, decoder_share, reached_share
 from secateurs.command_inputs import Read, read_text
 from secateurs.devices.placement import passing_through, resolve_device
 from secateurs.errors import InputError
@@ -17,6 +19,8 @@ from secateurs.evaluation.perplexity import DomainScore, geometric_mean, score_d
 from secateurs.evaluation.units import count, size
 from secateurs.evaluation.verdict import Facts, advice, verdict
 from secateurs.families.decoder import decoder_parameters
+from secateurs.families.fused_experts import open_experts
+from secateurs.families.twins import auto_class
 from secateurs.files.atomic import atomic
 from secateurs.gguf.converter import CONVERTER, VARIABLE, find_converter
 from secateurs.gguf.exporting import PRECISIONS, Programs, export_gguf
@@ -25,8 +29,8 @@ from secateurs.gguf.llama_quantize import K_QUANTS, find_program
 from secateurs.kind_trials import choose_kinds
 from secateurs.order import Order, corpus_of, model_source, text_domain
 from secateurs.prune import Pruned, prune_model
-from secateurs.settings.method import Settings, settings_of
-from secateurs.settings.pruning import AUTO
+from secateurs.settings.method import Settings
+from secateurs.settings.pruning import AUTO, Prune
 from secateurs.text.calibration import by_domain
 from secateurs.text.corpus import Split
 from secateurs.text.domains import documents
@@ -42,12 +46,13 @@ def prune_to(order: Order, out: Path, say: Say) -> None:
     What is done, and a verdict at the end, goes to `say`. Raises InputError for what cannot be used, the
     settings and the text before the model is loaded; nothing is left under the final names then.
     """
-    settings = settings_of(order.changes)
+    settings = order.settings
     programs = None if order.precision is None else _programs(order.precision)
     texts = {source.domain: documents(source.domain, text_domain(source)) for source in order.sources}
     source = model_source(order.model)
+    say(f"reading {order.model} …")
     dense, tokenizer = load_dense(source)
-    read = read_text(texts, tokenizer, settings, corpus_of(order, settings))
+    read = read_text(texts, tokenizer, settings, corpus_of(order))
     text, heldout = by_domain(read.calibration.sequences), read.heldout
     if settings.prune.sites == AUTO:
         say("trials of each kind …")
@@ -55,6 +60,8 @@ def prune_to(order: Order, out: Path, say: Say) -> None:
         say(f"chosen: {chosen.said()}")
         settings = settings.changed(prune=chosen.settled(settings.prune))
     say(_plan(dense, settings, read))
+    for line in _warnings(dense.config, settings.prune):
+        say(f"Warning: {line}")
     pruned = prune_model(
         dense,
         text,
@@ -97,6 +104,16 @@ def _plan(model: PreTrainedModel, settings: Settings, read: Read) -> str:
         f"{len(calibration)} sequences of {len(calibration[0].input_ids)} tokens calibrate, "
         f"{len(read.heldout.sequences)} others judge"
     )
+
+
+def _warnings(config: PretrainedConfig, budget: Prune) -> Iterator[str]:
+    """What a target comes to otherwise than it was asked for; InputError where it cannot be met."""
+    if budget.sites:
+        with torch.device("meta"):
+            shapes = open_experts(auto_class(config).from_config(config))
+        check_target(shapes, budget)
+        if coarse := coarse_steps(budget, decoder_share(shapes, budget), reached_share(shapes, budget)):
+            yield coarse
 
 
 def _target(settings: Settings) -> str:

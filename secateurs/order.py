@@ -5,7 +5,6 @@ The program prunes by it at once, and `secateurs init` writes it into params.yam
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from secateurs.errors import InputError
 from secateurs.settings.groups import Corpus
@@ -31,14 +30,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Order:
-    """A model, its text, and changes of the settings by their keys in params.yaml.
+    """A model, its text, and the settings of the method.
 
     tokens: of a calibration sequence. precision: of a GGUF file that is written too; None for none.
     """
 
     model: str
     sources: tuple[Source, ...]
-    changes: dict[str, Any]
+    settings: Settings
     tokens: int
     precision: str | None
 
@@ -66,11 +65,11 @@ def text_domain(source: Source) -> PathDomain:
     return PathDomain(source="path", path=path, reader=reader, documents=DOCUMENTS, refused=None)
 
 
-def corpus_of(order: Order, settings: Settings) -> Corpus:
+def corpus_of(order: Order) -> Corpus:
     """How the order's text is split and cut: as many sequences of each domain as its settings read."""
     return Corpus(
         sequence_length=order.tokens,
-        calibration_sequences=_sequences(settings),
+        calibration_sequences=_sequences(order.settings),
         heldout_sequences=HELDOUT_SEQUENCES,
         heldout_share=0.2,
         ngram=13,

@@ -56,11 +56,22 @@ def test_a_folder_and_tickets_become_a_smaller_checkpoint_and_a_gguf(dense_dir: 
     written = gguf.GGUFReader(tickets / "small.gguf")
     width = written.fields["llama.feed_forward_length"].contents()
     assert width == small.config.intermediate_size
+    first, *_ = said.splitlines()
+    assert first == f"{dense_dir} is pruned by tickets, docs into small …"
     assert "20% goes over 3 rounds" in said
     assert said.splitlines()[-1]
     card = (tickets / "small/README.md").read_text(encoding="utf-8")
     assert "of the decoder's parameters removed by Secateurs in 3 rounds (`taylor`)" in card
     assert str(tickets) not in card
+
+
+@pytest.mark.usefixtures("quick_programs")
+def test_more_than_was_asked_for_is_said_before_it_goes(dense_dir: Path, tickets: Path) -> None:
+    arguments = ["--text", "docs", "--sparsity", "0.05", "--out", "small", "--set", "prune.width_multiple=16"]
+    lines = run(str(dense_dir), *arguments, *FEW).splitlines()
+    (warning,) = (number for number, line in enumerate(lines) if line.startswith("Warning"))
+    assert "prune.width_multiple: 16: whole steps take 19.8% of the decoder's parameters" in lines[warning]
+    assert warning < lines.index("r1 …")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from secateurs.order import Order, corpus_of, model_source, text_domain
 from secateurs.settings.base import Group
-from secateurs.settings.method import Settings, settings_of
+from secateurs.settings.method import Settings
 from secateurs.settings.pruning import TARGETS
 from secateurs.settings.sources import GENERATED
 from stages.params.file import PARAMS_FILE
@@ -25,7 +25,7 @@ def ordered(base: str, order: Order, dtype: str, command: str) -> str:
     """The text of params.yaml, `base`, with an order's model, text and settings in it.
 
     What an order does not say (how the result is scored, a recovery) stays. dtype: of the computation.
-    command: what was typed, for the first line. Raises SettingError for settings that nothing can have.
+    command: what was typed, for the first line.
     """
     values, there = _values(order, dtype), parse_yaml(str(PARAMS_FILE), base)
     whole = {group: values.pop(group) for group in WHOLE}
@@ -46,7 +46,7 @@ def ordered(base: str, order: Order, dtype: str, command: str) -> str:
 
 
 def _values(order: Order, dtype: str) -> dict[str, Any]:
-    settings = settings_of(order.changes)
+    settings = order.settings
     domains = {source.domain: _plain(text_domain(source)) for source in order.sources}
     names = list(settings.rounds)
     return {
@@ -59,7 +59,7 @@ def _values(order: Order, dtype: str) -> dict[str, Any]:
             name: {"after": after, "progress": settings.rounds[name]}
             for after, name in pairwise([DENSE, *names])
         },
-        "corpus": corpus_of(order, settings).model_dump(),
+        "corpus": corpus_of(order).model_dump(),
         "compute": {"device": settings.device, "dtype": dtype},
         **_method(settings),
         "export": {} if order.precision is None else {"precision": order.precision},
