@@ -27,6 +27,8 @@ def main() -> None:
     done |= {
         when: {key: round(one, 4) for key, one in recovery[when].items()} for when in ("before", "after")
     }
+    if recovery["agreement"] is not None:
+        done["agreement"] = {when: round(share, 4) for when, share in recovery["agreement"].items()}
     shown = {
         "recovered": metrics["pruned"],
         "ratio": metrics["ratio"],

@@ -1,7 +1,5 @@
 """Stage: the text that a recovery trains on, as much as it draws (optional pipeline)."""
 
-import math
-
 from secateurs.settings.recovery import OWN_KINDS
 from secateurs.text.corpus import build_heldout, build_rest
 from stages.common.artifacts import read_documents, write_sequences
@@ -9,8 +7,8 @@ from stages.common.console import stage, summary
 from stages.common.corpus_inputs import corpus_inputs
 from stages.common.locks import hold
 from stages.common.paths import OWN_TEXT, RECOVERY_TEXT
-from stages.params.file import Params, read_params
-from stages.recovering.text import recovery_mixture, rows_left_out
+from stages.params.file import read_params
+from stages.recovering.text import rows_drawn
 
 
 @stage
@@ -21,21 +19,13 @@ def main() -> None:
     sources, tokens, benchmarks = corpus_inputs(params)
     heldout = build_heldout(sources, tokens, params.corpus)
     own = {domain: read_documents(OWN_TEXT / f"{kind}.parquet") for kind, domain in OWN_KINDS.items()}
-    rest = build_rest(sources | own, drawn(params), heldout, tokens, benchmarks, params.corpus)
+    rest = build_rest(sources | own, rows_drawn(params), heldout, tokens, benchmarks, params.corpus)
     write_sequences(RECOVERY_TEXT, rest.sequences, rest.metadata(params.corpus))
     summary(
         "recovery corpus",
         f"{len(rest.sequences)} sequences of {params.corpus.sequence_length} tokens, by domain "
         + ", ".join(f"{domain} {counts.sequences}" for domain, counts in rest.counts.items()),
     )
-
-
-def drawn(params: Params) -> dict[str, int]:
-    """How many sequences of each domain a recovery can read: what it draws, and what it leaves out."""
-    mixture, left_out = recovery_mixture(params), rows_left_out(params)
-    draws = params.recover.steps * params.recover.batch_size
-    # Rounded up, because a domain is drawn in its proportion to within one sequence.
-    return {domain: math.ceil(draws * share) + 1 + left_out[domain] for domain, share in mixture.items()}
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from stages import recover, recovered
 from stages.common.artifacts import read_sequences, write_documents, write_sequences
 from stages.params.file import read_params
 from stages.recovering import snapshots
+from stages.recovering.reading import read_texts
 from stages.recovering.text import own_questions
 from stages.reporting.model_card import Measures, model_card
 from tests.project import (
@@ -65,6 +66,12 @@ ANSWERS = {
         **{"share": 0.5, "every": 2, "batch_size": 3, "first_tokens": 4, "tokens": 12, "grown": 0.5},
         **{"temperature": 1.0, "min_p": 0.02, "divergence": "js"},
     },
+}
+# Two own dialogues are left out of training, and their questions asked at every look.
+ABILITIES = {
+    "recover__mixture": {"calibration": 0.5, "plain": 0.2, "dialogues": 0.3},
+    "recover__abilities": {"questions": 2, "tokens": 12, "batch_size": 1},
+    "recover__best_by": "agreement",
 }
 WEIGHTS = Path("data/recovered/model.safetensors")
 OWN_DIALOGUES = OWN_KINDS["dialogues"]
@@ -111,7 +118,7 @@ def project(here: Path, dense_dir: Path) -> Callable[..., Path]:
         Path("data/pruned/README.md").write_text(card, encoding="utf-8")
         generator = torch.Generator().manual_seed(0)
         domains = ["news", "self", "own text"]
-        if "recover.on_policy" in more:
+        if {"recover.on_policy", "recover.abilities"} & {*more}:
             domains.append(OWN_DIALOGUES)
             texts = [to_json(Dialogue(f"What is {n}?", "A number.", True)) for n in range(9)]
             named = [Document(f"dialogue-{n}", text, chat=True) for n, text in enumerate(texts)]
@@ -178,6 +185,8 @@ def test_the_loss_of_every_step_and_every_check_are_tables(project: Callable[...
     course = json.loads(Path("data/recovered/recovery.json").read_text())["course"]
     assert table("loss") == list(enumerate(course["losses"], 1))
     assert table("divergence") == [(check["steps"], check["divergence"]) for check in course["checks"]]
+    # Nothing was asked.
+    assert table("agreement") == []
 
 
 @pytest.mark.usefixtures("unproved")
@@ -256,8 +265,12 @@ def test_the_result_has_the_dtype_of_its_source_whatever_it_is_computed_in(
 
 
 @pytest.mark.usefixtures("unproved")
-@pytest.mark.parametrize("changes", [{}, ANSWERS], ids=["text", "answers"])
-def test_a_killed_run_goes_on_to_the_same_bits(changes: dict[str, Any], project: Callable[..., Path]) -> None:
+@pytest.mark.parametrize(
+    ("changes", "kept"), [({}, 1), (ANSWERS, 1), (ABILITIES, 2)], ids=["text", "answers", "abilities"]
+)
+def test_a_killed_run_goes_on_to_the_same_bits(
+    changes: dict[str, Any], kept: int, project: Callable[..., Path]
+) -> None:
     project(**changes)
     run()
     whole, losses = WEIGHTS.read_bytes(), table("loss")
@@ -266,7 +279,8 @@ def test_a_killed_run_goes_on_to_the_same_bits(changes: dict[str, Any], project:
     died = subprocess.run([sys.executable, "-c", KILLED], env=environment, capture_output=True, check=False)
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert not WEIGHTS.exists()
-    assert len(list(snapshots.SCRATCH.iterdir())) == 1
+    # The snapshot, and the dense model's answers.
+    assert len(list(snapshots.SCRATCH.iterdir())) == kept
     # The table is there while the run is, and whole after one that goes on, though DVC deletes it in between.
     assert table("loss") == losses[:3]
     shutil.rmtree("data/recovery")
@@ -336,6 +350,52 @@ def test_questions_of_dialogues_that_are_left_out_are_not_asked(project: Callabl
     texts = [make_tiny_tokenizer().decode(list(ids)) for ids in found.prompts]
     # Of rows 0 to 3 the last one is left out, and with it dialogues 3 and 4.
     assert texts == [f"<user>What is {n}?<assistant>" for n in range(3)]
+
+
+@pytest.mark.usefixtures("unproved")
+def test_looks_at_abilities_are_in_the_course_the_curve_the_card_and_the_summary(
+    project: Callable[..., Path],
+) -> None:
+    project(**ABILITIES)
+    result = run()
+    assert result.exit_code == 0, result.output
+    fit = json.loads(Path("data/recovered/recovery.json").read_text())
+    found = [(check["steps"], check["agreement"]) for check in fit["course"]["checks"]]
+    assert table("agreement") == found
+    best = max(share for _, share in found)
+    assert fit["agreement"] == {"before": found[0][1], "after": best}
+    assert (fit["kept"], best) in found
+    shares = f"{found[0][1]:.1%} -> {best:.1%}"
+    assert f"agreement with its answers to 2 left-out questions {shares}, in data/recovered" in result.output
+    card = " ".join(Path("data/recovered/README.md").read_text(encoding="utf-8").split())
+    assert "when the agreement with the dense model's answers was highest" in card
+    assert "The dense model answered 2 questions of its own that are left out of training." in card
+    assert f"the pruned model held {found[0][1]:.1%} likeliest, and the recovered one {best:.1%}." in card
+    assert not snapshots.SCRATCH.exists()
+
+
+def test_dialogues_that_are_asked_stand_in_no_row_that_is_trained_on(project: Callable[..., Path]) -> None:
+    project(**ABILITIES)
+    tokenizer = make_tiny_tokenizer_with_chat()
+    rows = read_sequences(Path("data/corpus/recovery.parquet"))
+    texts, asked = read_texts(read_params(), tokenizer, tokenizer)
+    assert asked is not None
+    said = [tokenizer.decode(list(ids)) for ids in asked.prompts]
+    # Of the rows of dialogues 0 and 1, 1 and 2, 2 and 3, 3 and 4 the last two, though one is enough for text.
+    assert said == [f"<user>What is {n}?<assistant>" for n in (3, 4)]
+    own = [list(row.input_ids) for row in rows if row.domain == OWN_DIALOGUES]
+    assert texts.trained[OWN_DIALOGUES].tolist() == own[:2]
+    assert texts.left_out[OWN_DIALOGUES].tolist() == own[3:]
+
+
+def test_more_questions_than_can_be_left_out_are_one_message(project: Callable[..., Path]) -> None:
+    project(**ABILITIES | {"recover__abilities": {"questions": 4, "tokens": 12, "batch_size": 1}})
+    result = run()
+    assert result.exit_code == 1
+    assert (
+        "params.yaml: recover.abilities.questions: 4: there are 5 own dialogues in 4 sequences, of which "
+        "none would be left to train on; lower it, or raise recover.own.dialogues"
+    ) in " ".join(result.output.split())
 
 
 @pytest.mark.usefixtures("unproved")
@@ -454,6 +514,7 @@ def test_measures_stand_beside_the_dense_ones_and_not_in_the_metrics(here: Path)
         "shares": {"calibration text": 1.0},
         "before": {"all": 0.50004},
         "after": {"all": 0.4},
+        "agreement": {"before": 0.91234, "after": 0.95},
     }
     write_json(Path("data/recovered/recovery.json"), recovery | {"course": {"losses": [0.2, 0.1]}})
     output = invoke(recovered.main)
@@ -461,7 +522,10 @@ def test_measures_stand_beside_the_dense_ones_and_not_in_the_metrics(here: Path)
     assert list(metrics) == ["recovered", "ratio", "pruned", "recovery"]
     assert metrics["recovered"]["perplexity"]["geometric_mean"] == 11.0
     assert metrics["ratio"]["perplexity"]["geometric_mean"] == 1.1
-    assert metrics["recovery"] == recovery | {"before": {"all": 0.5}}
+    assert metrics["recovery"] == recovery | {
+        "before": {"all": 0.5},
+        "agreement": {"before": 0.9123, "after": 0.95},
+    }
     assert not Path("data/metrics.json").exists()
     row = next(line for line in output.splitlines() if line.startswith("perplexity"))
     assert row.split()[-3:] == ["10.00", "11.00", "+10%"]

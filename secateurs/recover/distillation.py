@@ -12,17 +12,19 @@ from transformers import PreTrainedModel
 
 from secateurs.devices.optimizer import adamw, learning_rate_factor
 from secateurs.devices.parallel import processes
-from secateurs.errors import InputError, SettingError
+from secateurs.errors import InputError
 from secateurs.inference.norms import fused_norms
+from secateurs.recover.abilities import agreement
 from secateurs.recover.budget import Cost, seconds_of, steps_that_fit
-from secateurs.recover.drawing import draws
+from secateurs.recover.drawing import drawn_rows, drawn_texts
+from secateurs.recover.refusals import check_finite, questions_for
 from secateurs.recover.rerunning import rerunning
-from secateurs.recover.rollouts import Answer, from_tensor, longest_answer, to_write_with, write_answers
+from secateurs.recover.rollouts import from_tensor, longest_answer, to_write_with, write_answers
 from secateurs.recover.sharding import agreed, whole
 from secateurs.recover.state import copies, restore, take_snapshot
 from secateurs.recover.steps import Pair, add_answers, add_text, left_out_divergences
 from secateurs.recover.trained import trained
-from secateurs.recover.training import Check, Course, Questions, Snapshot, Texts
+from secateurs.recover.training import Answer, Check, Course, Questions, Snapshot, Texts
 from secateurs.settings.recovery import Training
 
 # Steps of text, and of answers, that are timed where a training has a budget of minutes.
@@ -49,8 +51,9 @@ def recover(
     questions of `texts` for the steps until the next time.
 
     Every `training.check_every` steps, and at the last, KL(teacher || student) is taken of the left-out
-    texts, a domain counting its part of the mixture; the student ends with the weights of the check where it
-    was lowest, which are its first ones where no training lowered it.
+    texts, a domain counting its part of the mixture, and of `texts.asked` the agreement with the teacher's
+    answers (abilities.agreement). The student ends with the weights of the best check by `training.best_by`,
+    which are its first ones where no training made it better.
 
     With `training.minutes` a few steps are tried and timed first, and undone; as many are then made as fit,
     `training.steps` at most, and the learning rate follows its course over these.
@@ -65,7 +68,7 @@ def recover(
     together, and where there are no questions to answer or no step fits.
     """
     begun = time.monotonic()
-    questions = _questions(texts, training)
+    questions = questions_for(texts, training)
     pair = Pair(student, teacher, autocast)
     # Norms of which each process has a part keep their own code, which runs when they are whole.
     norms = fused_norms(*((student, teacher) if processes() == 1 else ()))
@@ -84,29 +87,29 @@ def recover(
                 cost = _cost(pair, texts, training, optimizer)
                 left = 60 * training.minutes - (time.monotonic() - begun)
                 steps = agreed(steps_that_fit(training, *agreed((left, cost))))
-            course = Course((), (first,), steps)
+            course = Course((), (first,), steps, best_by=training.best_by)
         else:
             course, best = snapshot.course, restore(weights, optimizer, snapshot)
             answers = from_tensor(snapshot.tensors["answers"])
         training = training.changed(steps=course.steps)
-        drawn = _drawn(texts, training)
+        drawn = drawn_texts(texts, training)
         while not course.ended(training):
             step = len(course.losses)
             if questions is not None and step % training.on_policy.every == 0:
                 longest = longest_answer(training.on_policy, step, training.steps)
                 answers = _written(pair, questions, training, step, longest)
             now, answers = answers[: training.answers()], answers[training.answers() :]
-            rows = _rows(texts, drawn[step])
+            rows = drawn_rows(texts, drawn[step])
             loss = _add_gradients(pair, rows, now, training)
             norm = float(whole(nn.utils.clip_grad_norm_(weights.values(), training.clip)))
-            _check_finite(norm if math.isfinite(loss) else loss, step, training)
+            check_finite(norm if math.isfinite(loss) else loss, step, training)
             factor = learning_rate_factor(step, training.steps, training.warmup)
             _update(optimizer, training.learning_rate * factor)
             read = rows.numel() + sum(len(one.question) + len(one.ids) for one in now)
             course = replace(course, losses=(*course.losses, loss), tokens=(*course.tokens, read))
             if (step + 1) % training.check_every == 0 or step + 1 == training.steps:
                 check = _check(pair, texts, training, step + 1)
-                _check_finite(check.divergence, step, training)
+                check_finite(check.divergence, step, training)
                 course = replace(course, checks=(*course.checks, check))
                 if course.best.steps == step + 1:
                     best = copies(weights)
@@ -114,57 +117,6 @@ def recover(
         for name, weight in weights.items():
             weight.data.copy_(best[name])
     return course
-
-
-def _questions(texts: Texts, training: Training) -> Questions | None:
-    """The questions that are answered, if any; raises InputError where they or settings are wrong."""
-    if problems := training.problems():
-        raise SettingError("\n".join(problems))
-    check_processes(training, processes())
-    if not training.on_policy.share:
-        return None
-    if texts.questions is None or not texts.questions.prompts:
-        raise SettingError(
-            f"recover.on_policy.share: {training.on_policy.share}: there are no questions to answer; give "
-            "some, or set it to 0"
-        )
-    return texts.questions
-
-
-def check_processes(training: Training, count: int) -> None:
-    """Raise SettingError for what so many processes cannot do together."""
-    if count == 1:
-        return
-    if training.weights != "all":
-        raise SettingError(
-            f"recover.weights: {training.weights}: {count} processes train all weights; set it to all, and "
-            "recover.scales_first.steps to 0, or use one process"
-        )
-    if training.on_policy.share:
-        raise SettingError(
-            f"recover.on_policy.share: {training.on_policy.share}: answers are written by one process, and "
-            f"there are {count}; set it to 0, or use one process"
-        )
-    if training.batch_size % count:
-        raise SettingError(
-            f"recover.batch_size: {training.batch_size}: cannot be divided among {count} processes; give a "
-            "multiple"
-        )
-
-
-def _drawn(texts: Texts, training: Training) -> list[list[tuple[str, int]]]:
-    """What text each step reads: (domain, row), batch_size of them less the answers."""
-    each = training.batch_size - training.answers()
-    counts = {domain: len(rows) for domain, rows in texts.trained.items()}
-    order = draws(counts, texts.mixture, training.steps * each, training.seed)
-    return [order[step * each : (step + 1) * each] for step in range(training.steps)]
-
-
-def _rows(texts: Texts, drawn: Sequence[tuple[str, int]]) -> Tensor:
-    """Those sequences, int64 [count, tokens]."""
-    length = next(iter(texts.trained.values())).shape[1]
-    rows = [texts.trained[domain][row] for domain, row in drawn]
-    return torch.stack(rows) if rows else torch.empty(0, length, dtype=torch.int64)
 
 
 def _written(pair: Pair, questions: Questions, training: Training, step: int, tokens: int) -> list[Answer]:
@@ -192,13 +144,15 @@ def _check(pair: Pair, texts: Texts, training: Training, steps: int) -> Check:
     found = agreed(left_out_divergences(pair, texts.left_out, training.micro_batch_size))
     weights = sum(texts.mixture[domain] for domain in found)
     mean = sum(texts.mixture[domain] * value for domain, value in found.items()) / weights
-    return Check(steps, mean, found)
+    together = training.micro_batch_size * next(iter(texts.left_out.values())).shape[1]
+    agreed_share = agreement(pair, texts.asked, together) if texts.asked else None
+    return Check(steps, mean, found, agreed(agreed_share))
 
 
 def _cost(pair: Pair, texts: Texts, training: Training, optimizer: torch.optim.Optimizer) -> Cost:
     """What the parts of a step take here. Weights and optimizer are afterwards as they were."""
     answers, writing, how = list[Answer](), 0.0, training.on_policy
-    rows = _rows(texts, _drawn(texts, training.changed(steps=1))[0])
+    rows = drawn_rows(texts, drawn_texts(texts, training.changed(steps=1))[0])
     if how.share and texts.questions is not None:
         questions = texts.questions
 
@@ -220,11 +174,3 @@ def _cost(pair: Pair, texts: Texts, training: Training, optimizer: torch.optim.O
     look = seconds_of(lambda: _check(pair, texts, training, 0), pair.device)
     optimizer.state.clear()
     return Cost(alone, both - alone, writing, look)
-
-
-def _check_finite(value: float, step: int, training: Training) -> None:
-    if not math.isfinite(value):
-        raise SettingError(
-            f"recover.learning_rate: {training.learning_rate:g}: the loss or its gradient's norm is {value} "
-            f"at step {step + 1}; choose a smaller one"
-        )

@@ -1,8 +1,12 @@
 """The order in which sequences are drawn."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
+
+from secateurs.recover.training import Texts
+from secateurs.settings.recovery import Training
 
 
 def draws(
@@ -28,3 +32,18 @@ def draws(
         order.append((domain, waiting[domain].pop()))
         taken[domain] += 1
     return order
+
+
+def drawn_texts(texts: Texts, training: Training) -> list[list[tuple[str, int]]]:
+    """What text each step reads: (domain, row), batch_size of them less the answers."""
+    each = training.batch_size - training.answers()
+    counts = {domain: len(rows) for domain, rows in texts.trained.items()}
+    order = draws(counts, texts.mixture, training.steps * each, training.seed)
+    return [order[step * each : (step + 1) * each] for step in range(training.steps)]
+
+
+def drawn_rows(texts: Texts, drawn: Sequence[tuple[str, int]]) -> Tensor:
+    """Those sequences, int64 [count, tokens]."""
+    length = next(iter(texts.trained.values())).shape[1]
+    rows = [texts.trained[domain][row] for domain, row in drawn]
+    return torch.stack(rows) if rows else torch.empty(0, length, dtype=torch.int64)

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -10,21 +9,13 @@ from transformers import PreTrainedModel
 
 from secateurs.recover.drawing import draws
 from secateurs.recover.low_rank import merge
-from secateurs.recover.training import Questions
+from secateurs.recover.training import Answer, Questions
 from secateurs.settings.recovery import OnPolicy, Training
 from secateurs.text.sampling import Draw, Lots, go_on
 
 # What a batch costs beside its tokens, in tokens: launching its kernels takes as long as so many on an H200
 # with a model of some billion weights.
 LAUNCH = 1024
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A question's token ids, and those of the answer to it."""
-
-    question: tuple[int, ...]
-    ids: tuple[int, ...]
 
 
 def longest_answer(how: OnPolicy, step: int, steps: int) -> int:
@@ -78,13 +69,13 @@ def to_write_with(model: PreTrainedModel, dtype: torch.dtype | None) -> PreTrain
     return copied
 
 
-def batches(answers: Sequence[Answer], tokens: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(answers: Sequence[Answer], tokens: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Answers of like length as int64 [rows, longest] with zeros on the right, of `tokens` ids at most.
 
     They are divided so that padding and the LAUNCH of each batch are the fewest tokens together. An answer
     that is longer than `tokens` is a batch of its own. With each comes bool of its shape: the positions whose
-    next token is of an answer. The answers' last tokens are not among the ids, because nothing is asked after
-    them.
+    next token is of an answer, and int64 [positions], those tokens. The answers' last tokens are not among
+    the ids, because nothing is asked after them.
     """
     rows = sorted(answers, key=_length, reverse=True)
     start = 0
@@ -97,7 +88,7 @@ def batches(answers: Sequence[Answer], tokens: int) -> Iterator[tuple[Tensor, Te
             whole = (row.question + row.ids)[:-1]
             ids[number, : len(whole)] = torch.tensor(whole)
             where[number, len(row.question) - 1 : len(whole)] = True
-        yield ids, where
+        yield ids, where, torch.tensor([token for row in batch for token in row.ids])
 
 
 def _divided(lengths: Sequence[int], tokens: int) -> list[int]:

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from secateurs.recover.rollouts import Answer, to_tensor
+from secateurs.recover.rollouts import to_tensor
 from secateurs.recover.sharding import like
-from secateurs.recover.training import Course, Snapshot
+from secateurs.recover.training import Answer, Course, Snapshot
 
 
 def copies(weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:

@@ -12,7 +12,8 @@ from secateurs.devices.parallel import own_rows, processes, summed
 from secateurs.devices.precision import tensor_cores
 from secateurs.inference.attention_kernels import many_shapes
 from secateurs.inference.divergence import Kind, divergences, divergences_where
-from secateurs.recover.rollouts import Answer, batches
+from secateurs.recover.rollouts import batches
+from secateurs.recover.training import Answer
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def add_answers(pair: Pair, answers: Sequence[Answer], tokens: int, kind: Kind, 
     total = torch.zeros((), device=pair.device)
     count = sum(len(answer.ids) for answer in answers)
     with tensor_cores(), many_shapes():
-        for ids, where in batches(answers, tokens):
+        for ids, where, _ in batches(answers, tokens):
             ids, where = ids.to(pair.device), where.to(pair.device)
             with pair.casting():
                 each = divergences_where(pair.student, pair.teacher, ids, where, kind)

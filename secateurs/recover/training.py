@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from statistics import fmean
+from typing import Literal
 
 from torch import Tensor
 
@@ -19,26 +20,40 @@ class Questions:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """A question's token ids, and those of the answer to it."""
+
+    question: tuple[int, ...]
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Texts:
     """What a recovery reads, by domain.
 
     trained: int64 [count, tokens], drawn in the proportions of `mixture`. left_out: others of the same
     domains, on which no step is made. questions: those that the model in training answers; None: none.
+    asked: other questions, with the dense model's answers, of which each check takes the agreement.
     """
 
     trained: Mapping[str, Tensor]
     left_out: Mapping[str, Tensor]
     mixture: Mapping[str, float]
     questions: Questions | None = None
+    asked: Sequence[Answer] = ()
 
 
 @dataclass(frozen=True)
 class Check:
-    """The mean divergence on left-out text after so many steps, in nats per token: of all, and by domain."""
+    """The mean divergence on left-out text after so many steps, in nats per token: of all, and by domain.
+
+    agreement: with the dense model's answers, a share (abilities.agreement); None where nothing is asked.
+    """
 
     steps: int
     divergence: float
     by_domain: Mapping[str, float]
+    agreement: float | None = None
 
 
 @dataclass(frozen=True)
@@ -47,17 +62,23 @@ class Course:
 
     losses: the mean divergence of each step on what it trained on, nats per token. checks: looks at left-out
     text, the first before any step. steps: how many were to be made, at most. tokens: how many each step
-    read, padding left out.
+    read, padding left out. best_by: what makes a check the best one.
     """
 
     losses: tuple[float, ...]
     checks: tuple[Check, ...]
     steps: int
     tokens: tuple[int, ...] = ()
+    best_by: Literal["divergence", "agreement"] = "divergence"
 
     @property
     def best(self) -> Check:
-        """The check with the lowest divergence, the first of several."""
+        """The check with the lowest divergence, or with the highest agreement; the first of several.
+
+        Of equal agreements the one with the lower divergence.
+        """
+        if self.best_by == "agreement":
+            return min(self.checks, key=lambda check: (-(check.agreement or 0.0), check.divergence))
         return min(self.checks, key=lambda check: check.divergence)
 
     def following(self, before: "Course") -> "Course":
@@ -69,6 +90,7 @@ class Course:
             before.checks + checks,
             before.steps + self.steps,
             before.tokens + self.tokens,
+            self.best_by,
         )
 
     def ended(self, training: Training) -> bool:

@@ -67,6 +67,19 @@ class LowRank(Group):
     targets: list[str]
 
 
+class Abilities(Group):
+    """Questions that are left out of training, and the dense model's likeliest answers to them.
+
+    questions: how many; 0 asks none.
+    tokens: the longest answer.
+    batch_size: answers that are written at once.
+    """
+
+    questions: Count
+    tokens: Positive
+    batch_size: Positive
+
+
 class Training(Group):
     """How a recovery trains.
 
@@ -82,7 +95,10 @@ class Training(Group):
     clip: the largest norm of a gradient.
     seed: of the order of the sequences.
     check_every: steps between two checks on left-out text.
-    patience: training ends after so many checks without a new lowest divergence.
+    abilities: the questions of each check.
+    best_by: the best check has the lowest divergence on left-out text, or the highest agreement with the
+    dense model's answers (abilities.agreement).
+    patience: training ends after so many checks without a new best one.
     """
 
     weights: Literal["scales", "low_rank", "all"]
@@ -98,6 +114,8 @@ class Training(Group):
     clip: Annotated[float, Field(gt=0)]
     seed: Seed
     check_every: Positive
+    abilities: Abilities = Abilities(questions=0, tokens=256, batch_size=64)
+    best_by: Literal["divergence", "agreement"] = "divergence"
     patience: Positive
 
     def answers(self) -> int:
@@ -117,6 +135,11 @@ class Training(Group):
             problems.append(
                 f"recover.on_policy.first_tokens: {how.first_tokens}: more than recover.on_policy.tokens: "
                 f"{how.tokens}; answers grow from the one to the other"
+            )
+        if self.best_by == "agreement" and not self.abilities.questions:
+            problems.append(
+                "recover.best_by: agreement: recover.abilities.questions: 0 asks nothing to agree on; "
+                "ask some, or set it to divergence"
             )
         return problems
 
@@ -148,9 +171,14 @@ class Recover(Training):
         ]
         if not any(shares.values()):
             problems.append("recover.mixture: all weights are 0; at least one kind of text must count")
-        if self.on_policy.share and not shares["dialogues"]:
-            problems.append(
-                f"recover.on_policy.share: {self.on_policy.share}: the questions are those of own dialogues, "
-                "of which recover.mixture.dialogues: 0 reads none; give it a weight"
-            )
+        asking = {
+            "recover.on_policy.share": self.on_policy.share,
+            "recover.abilities.questions": self.abilities.questions,
+        }
+        problems += [
+            f"{key}: {value}: the questions are those of own dialogues, of which "
+            "recover.mixture.dialogues: 0 reads none; give it a weight"
+            for key, value in asking.items()
+            if value and not shares["dialogues"]
+        ]
         return problems + super().problems()

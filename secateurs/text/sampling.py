@@ -47,6 +47,7 @@ def sample_documents(
 class Draw:
     """How a token is drawn: at a temperature, of tokens at least `min_p` times as likely as the likeliest.
 
+    temperature: 0 takes the likeliest.
     opening: how many tokens are drawn at first at another temperature, and which.
     """
 
@@ -114,6 +115,8 @@ def _choose(logits: Tensor, draws: Tensor, draw: Draw) -> Tensor:
             f"compute.dtype: {str(logits.dtype).removeprefix('torch.')}: the model's logits "
             "are not finite, so its text would be noise; use bfloat16 or float32"
         )
+    if not draw.temperature:
+        return logits.argmax(dim=-1)
     if draw.min_p:
         return _among_the_likely(logits.to(where), best.to(where), draws, draw)
     return _among_all(logits.to(where), draws, draw)

@@ -150,14 +150,16 @@ def _stretched(parameters: Any, most: int) -> list[float]:
 
 def check_own_context(config: PretrainedConfig, params: Params) -> None:
     """Raise InputError where what a recovery has the model write is longer than it can read."""
-    own, answers = params.recover.own, params.recover.on_policy
+    own, answers, asked = params.recover.own, params.recover.on_policy, params.recover.abilities
+    question = params.sample.dialogues.question.tokens
     wanted = {f"recover.own.tokens: {own.tokens}": own.tokens + 1} if own.plain else {}
-    if answers.share:
-        asked = params.sample.dialogues.question.tokens
-        setting = (
-            f"recover.on_policy.tokens: {answers.tokens}: with sample.dialogues.question.tokens: {asked}"
-        )
-        wanted[setting] = asked + answers.tokens
+    for key, most, wanted_at_all in (
+        ("on_policy", answers.tokens, answers.share),
+        ("abilities", asked.tokens, asked.questions),
+    ):
+        if wanted_at_all:
+            setting = f"recover.{key}.tokens: {most}: with sample.dialogues.question.tokens: {question}"
+            wanted[setting] = question + most
     _check_lengths(wanted, context_of(config))
     if own.dialogues:
         check_dialogues(config, params)

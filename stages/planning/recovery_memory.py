@@ -41,7 +41,8 @@ def recovery_need(params: Params, model: PreTrainedModel, device: str, processes
         + d b + 20 F                            low_rank: embeddings and head are the dense model's
         + T L (8 h + 4 f) b + 20 C V            activations of L layers of hidden size h and widest site f;
                                                 with checkpointing T (L h + 8 h + 4 f) b
-        + 2 (E + d) or d b, and keys and values while answers are written, a copy that writes
+        + 2 (E + d) or d b, and keys and values while answers are written, a copy that writes; keys and values
+          alone where the dense model answers the questions of recover.abilities
 
     A tenth comes on top for what allocators keep, and the program itself. Estimated, not measured.
     """
@@ -67,11 +68,14 @@ def recovery_need(params: Params, model: PreTrainedModel, device: str, processes
     inside = 8 * own.hidden_size + 4 * inner
     kept = layers * own.hidden_size + inside if recover.checkpointing else layers * inside
     active = tokens * kept * each + 20 * CHUNK_TOKENS * own.vocab_size
-    writing = 0.0
+    asked, keys = params.sample.dialogues.question.tokens, layers * 2 * _keys(own) * each
+    writing, looks = 0.0, recover.abilities
+    if looks.questions:
+        writing = min(looks.batch_size, looks.questions) * (asked + looks.tokens) * keys
     if recover.on_policy.share:
         copied = (each * pruned if recover.weights == "low_rank" else 2 * (ends + pruned)) if half else 0.0
-        read = params.sample.dialogues.question.tokens + recover.on_policy.tokens
-        writing = copied + recover.on_policy.batch_size * read * layers * 2 * _keys(own) * each
+        read = recover.on_policy.batch_size * (asked + recover.on_policy.tokens)
+        writing = max(writing, copied + read * keys)
     # What writes is gone when activations come.
     return float(PROGRAM + 1.1 * (held + max(active, writing)))
 

@@ -11,26 +11,30 @@ from pathlib import Path
 from secateurs.recover.training import Course
 
 CURVES = Path("data/recovery")
-LOSS, DIVERGENCE = "loss.tsv", "divergence.tsv"
+LOSS, DIVERGENCE, AGREEMENT = "loss.tsv", "divergence.tsv", "agreement.tsv"
 
 
 def following(directory: Path) -> Callable[[Course], None]:
-    """Begin both tables anew; what to call with the course after every step to add what it has more.
+    """Begin the tables anew; what to call with the course after every step to add what it has more.
 
     loss: KL(dense || model) of a step on the text that it trained on. divergence: the same on left-out text,
-    by the steps made before it, at first none. Both in nats per token. The first call may bring many steps:
+    by the steps made before it, at first none. Both in nats per token. agreement: with the dense model's
+    answers after those steps, a share; no rows where nothing is asked. The first call may bring many steps:
     those of a run that goes on.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    for name in (LOSS, DIVERGENCE):
+    written = dict.fromkeys((LOSS, DIVERGENCE, AGREEMENT), 0)
+    for name in written:
         column = name.partition(".")[0]
         (directory / name).write_text(f"step\t{column}\n", encoding="utf-8", newline="\n")
-    written = {LOSS: 0, DIVERGENCE: 0}
 
     def follow(course: Course) -> None:
         rows = {
             LOSS: list(enumerate(course.losses, 1)),
             DIVERGENCE: [(check.steps, check.divergence) for check in course.checks],
+            AGREEMENT: [
+                (check.steps, check.agreement) for check in course.checks if check.agreement is not None
+            ],
         }
         for name, all_rows in rows.items():
             fresh = all_rows[written[name] :]

@@ -13,6 +13,10 @@ DIVERGENCES = {
     "reverse": "KL(model || dense)",
     "js": "the Jensen-Shannon divergence",
 }
+BEST = {
+    "divergence": "the divergence on left-out text was lowest",
+    "agreement": "the agreement with the dense model's answers was highest",
+}
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class Recovery:
     weights are those after `kept` of them.
     tokens: read in training. parameters: how many were trained. shares: of each kind of text, together 1.
     before, after: mean divergence from the dense model on text left out of the training, nats per token, by
-    kind of text and of ALL.
+    kind of text and of ALL. agreement: with the dense model's answers to left-out questions, `before` and
+    `after`, shares of tokens; None where none were asked.
     """
 
     training: Training
@@ -35,6 +40,7 @@ class Recovery:
     shares: Mapping[str, float]
     before: Mapping[str, float]
     after: Mapping[str, float]
+    agreement: Mapping[str, float] | None = None
 
 
 def recovered_card(pruned_card: str, recovery: Recovery, proof: Proof) -> str:
@@ -81,8 +87,8 @@ def _recovery(recovery: Recovery) -> list[str]:
         *([first] if recovery.scales_first else []),
         f"- {recovery.parameters:,} parameters trained: {what[training.weights]}",
         f"- {recovery.steps:,} steps of {training.batch_size} sequences, {recovery.tokens:,} tokens with "
-        f"repetitions ({shares}); the weights are those after step {recovery.kept:,}, when the divergence on "
-        "left-out text was lowest",
+        f"repetitions ({shares}); the weights are those after step {recovery.kept:,}, when "
+        f"{BEST[training.best_by]}",
         *([own] if how.share else []),
         f"- AdamW without weight decay, learning rate {training.learning_rate:g} after a warm-up of "
         f"{training.warmup:.0%} of the steps, then falling along a cosine; gradients clipped at a norm of "
@@ -91,5 +97,18 @@ def _recovery(recovery: Recovery) -> list[str]:
         "| divergence from the dense model on left-out text, nats per token | pruned | recovered |",
         "| --- | ---: | ---: |",
         *(f"| {kind} | {before[kind]:.4f} | {after[kind]:.4f} |" for kind in before),
+        "",
+        *_agreement(recovery),
+    ]
+
+
+def _agreement(recovery: Recovery) -> list[str]:
+    if recovery.agreement is None:
+        return []
+    shares = recovery.agreement
+    return [
+        f"The dense model answered {recovery.training.abilities.questions:,} questions of its own that are "
+        f"left out of training. Of its answers' tokens the pruned model held {shares['before']:.1%} "
+        f"likeliest, and the recovered one {shares['after']:.1%}.",
         "",
     ]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -53,13 +54,19 @@ def snapshot_path(settings: Mapping[str, Any], inputs: Iterable[Path]) -> Path:
     return SCRATCH / f"{whole.hexdigest()[:16]}.safetensors"
 
 
+def code_files(*modules: ModuleType) -> list[Path]:
+    """Where the code of modules is."""
+    return [Path(str(module.__file__)) for module in modules]
+
+
 def read_snapshot(path: Path) -> Snapshot | None:
     """The snapshot, if there is one, whole in host memory; InputError when it is damaged."""
     if not path.exists():
         return None
     tensors, metadata = _read_parts(path) if path.is_dir() else read_tensors(path)
     checks = tuple(Check(**check) for check in metadata["checks"])
-    course = Course(tuple(metadata["losses"]), checks, metadata["steps"], tuple(metadata["tokens"]))
+    losses, tokens = tuple(metadata["losses"]), tuple(metadata["tokens"])
+    course = Course(losses, checks, metadata["steps"], tokens, metadata["best_by"])
     return Snapshot(course, tensors)
 
 

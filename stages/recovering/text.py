@@ -1,6 +1,7 @@
 """What a recovery reads: calibration text and the dense model's own, and what of it is left out."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -43,12 +44,29 @@ def rows_left_out(params: Params) -> dict[str, int]:
     return {domain: count * max(1, calibration) if domain in own else count for domain in mixture}
 
 
+def rows_drawn(params: Params) -> dict[str, int]:
+    """How many sequences of each domain a recovery can read: what it draws, and what it leaves out.
+
+    For `recover.abilities.questions` as many of own dialogues as these fill at their longest.
+    """
+    mixture, left_out = recovery_mixture(params), rows_left_out(params)
+    draws, how = params.recover.steps * params.recover.batch_size, params.sample.dialogues
+    longest = params.recover.abilities.questions * (how.question.tokens + how.answer.tokens)
+    asked = {OWN_KINDS["dialogues"]: math.ceil(longest / params.corpus.sequence_length)}
+    # Rounded up, because a domain is drawn in its proportion to within one sequence.
+    return {
+        domain: math.ceil(draws * share) + 1 + left_out[domain] + asked.get(domain, 0)
+        for domain, share in mixture.items()
+    }
+
+
 def leave_out(
-    sequences: Mapping[str, Tensor], counts: Mapping[str, int]
+    sequences: Mapping[str, Tensor], counts: Mapping[str, int], asked: int = 0
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The sequences to train on, and the last `counts` of each domain, which are left out.
 
-    Raises InputError for a domain that has no others.
+    asked: how many of the last ones of own dialogues have questions that are asked, and are not trained on
+    either. Raises InputError for a domain that has no others.
     """
     for domain, rows in sequences.items():
         if len(rows) <= counts[domain]:
@@ -56,7 +74,10 @@ def leave_out(
                 f"params.yaml: recover.left_out: {domain} has {len(rows)} sequences, of which "
                 f"{counts[domain]} would be left out and none trained on; lower it, or give more text"
             )
-    train = {domain: rows[: -counts[domain]] for domain, rows in sequences.items()}
+    train = {
+        domain: rows[: -max(counts[domain], asked if domain == OWN_KINDS["dialogues"] else 0)]
+        for domain, rows in sequences.items()
+    }
     return train, {domain: rows[-counts[domain] :] for domain, rows in sequences.items()}
 
 
@@ -71,9 +92,39 @@ def own_questions(
     What overlaps with held-out text or an item is not among the sequences, and a question that also stands in
     one of those left out is not asked.
     """
-    rows = [row.documents for row in sequences if row.domain == OWN_KINDS["dialogues"]]
+    rows = _dialogue_rows(sequences)
     there, left_out = ({name for row in part for name in row} for part in (rows[:trained], rows[trained:]))
-    dialogues = [one for one in read_documents(OWN_DIALOGUES) if one.document in there - left_out]
+    return _questions(tokenizer, there - left_out)
+
+
+def left_out_questions(
+    tokenizer: PreTrainedTokenizerBase, sequences: Iterable[Sequence], count: int
+) -> tuple[Questions, int]:
+    """The questions of the last `count` own dialogues, and how many of the last rows must be left out for it.
+
+    None of these dialogues begins in a row before those. Raises InputError where no row would be left to
+    train on.
+    """
+    rows, begins = _dialogue_rows(sequences), dict[str, int]()
+    for number, row in enumerate(rows):
+        for name in row:
+            begins.setdefault(name, number)
+    last = list(begins)[-count:]
+    if len(last) < count or not begins[last[0]]:
+        raise InputError(
+            f"params.yaml: recover.abilities.questions: {count}: there are {len(begins)} own dialogues in "
+            f"{len(rows)} sequences, of which none would be left to train on; lower it, or raise "
+            "recover.own.dialogues"
+        )
+    return _questions(tokenizer, last), len(rows) - begins[last[0]]
+
+
+def _dialogue_rows(sequences: Iterable[Sequence]) -> list[tuple[str, ...]]:
+    return [row.documents for row in sequences if row.domain == OWN_KINDS["dialogues"]]
+
+
+def _questions(tokenizer: PreTrainedTokenizerBase, names: Collection[str]) -> Questions:
+    dialogues = [one for one in read_documents(OWN_DIALOGUES) if one.document in names]
     turns = turns_of(tokenizer, PRUNED, NO_OWN_DIALOGUES)
     return questions_of(tokenizer, turns, [from_json(one.text).question for one in dialogues])
 

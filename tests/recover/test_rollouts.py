@@ -7,7 +7,6 @@ import torch
 
 from secateurs.recover import rollouts
 from secateurs.recover.rollouts import (
-    Answer,
     batches,
     from_tensor,
     longest_answer,
@@ -15,7 +14,7 @@ from secateurs.recover.rollouts import (
     to_write_with,
     write_answers,
 )
-from secateurs.recover.training import Questions
+from secateurs.recover.training import Answer, Questions
 from tests.recover.test_distillation import OFF, TRAINING
 from tests.tiny import make_tiny_model
 
@@ -64,16 +63,17 @@ def test_an_answer_ends_with_an_end_token_or_at_its_length() -> None:
 
 def test_batches_have_every_answer_once_and_no_more_than_their_tokens() -> None:
     seen = []
-    for ids, where in batches(ANSWERS, 40):
+    for ids, where, following in batches(ANSWERS, 40):
         rows, longest = ids.shape
         assert rows == 1 or rows * longest <= 40
-        for row, chosen in zip(ids, where, strict=True):
+        said = following.split(where.sum(dim=1).tolist())
+        for row, chosen, answered in zip(ids, where, said, strict=True):
             start, end = int(chosen.nonzero()[0]), int(chosen.nonzero()[-1]) + 1
             assert chosen[start:end].all()
             assert not row[end:].any()
             # The position before an answer is its first one, and nothing is asked at its last token.
-            answered = (*row[start + 1 : end].tolist(), 100 + end - start - 1)
-            seen.append(Answer(tuple(row[: start + 1].tolist()), answered))
+            assert torch.equal(row[start + 1 : end], answered[:-1])
+            seen.append(Answer(tuple(row[: start + 1].tolist()), tuple(answered.tolist())))
     assert sorted(seen, key=ANSWERS.index) == ANSWERS
 
 
@@ -90,7 +90,7 @@ def test_no_other_division_into_batches_costs_less(
         sizes = [(end - start) * lengths[start] for start, end in pairwise(borders)]
         if all(size <= max(tokens, lengths[0]) for size in sizes):
             costs.append(sum(sizes) + launch * len(sizes))
-    found = [ids.numel() + launch for ids, _ in batches(ANSWERS, tokens)]
+    found = [ids.numel() + launch for ids, _, _ in batches(ANSWERS, tokens)]
     assert sum(found) == min(costs)
 
 

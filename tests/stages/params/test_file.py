@@ -108,6 +108,16 @@ ZERO = {
             "recover.on_policy.share: 0.5: the questions are those of own dialogues, of which "
             "recover.mixture.dialogues: 0 reads none",
         ),
+        (
+            {"recover.abilities.questions": 4, "recover.mixture.dialogues": 0.0},
+            "recover.abilities.questions: 4: the questions are those of own dialogues, of which "
+            "recover.mixture.dialogues: 0 reads none; give it a weight",
+        ),
+        (
+            {"recover.best_by": "agreement"},
+            "recover.best_by: agreement: recover.abilities.questions: 0 asks nothing to agree on; ask some, "
+            "or set it to divergence",
+        ),
         ({"compute.device": "tpu"}, "compute.device: 'tpu': "),
     ],
 )

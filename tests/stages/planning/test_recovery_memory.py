@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from secateurs.errors import InputError
+from secateurs.settings.recovery import Abilities
 from stages.params.file import Params
 from stages.planning.machine import Machine
 from stages.planning.memory_needs import PROGRAM
@@ -77,6 +78,17 @@ def test_answers_need_room_for_a_copy_and_its_keys() -> None:
             for answers in (False, True)
         )
         assert with_answers > without
+
+
+def test_the_dense_models_answers_need_room_for_their_keys() -> None:
+    model, settings = shape(*SEVEN), recovery("low_rank", micro=1)
+    asked = {"questions": 300, "tokens": 2000, "batch_size": 200}
+    changed = settings.recover.model_copy(update={"abilities": Abilities(**asked)})
+    need = recovery_need(settings.model_copy(update={"recover": changed}), model, "cuda")
+    # Keys and values of 28 layers of 4 heads of 128, in bfloat16, in place of what activations take.
+    keys = 200 * (settings.sample.dialogues.question.tokens + 2000) * 28 * 2 * 512 * 2
+    one = settings.model_copy(update={"recover": changed.changed(abilities=asked | {"batch_size": 100})})
+    assert need - recovery_need(one, model, "cuda") == pytest.approx(1.1 * keys / 2)
 
 
 def test_the_plan_says_what_each_choice_needs_and_which_is_set() -> None:
