@@ -1,11 +1,11 @@
 """Stage: the pruned model, trained for a short while towards the dense one's outputs (optional pipeline)."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 
 import click
 import torch
+from transformers import PreTrainedModel
 
 from secateurs.checkpoints.processor import copy_processor
 from secateurs.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
@@ -30,9 +30,9 @@ from stages.params.file import Params, read_params
 from stages.planning.architecture import read_shapes
 from stages.planning.machine import this_machine
 from stages.planning.recovery_memory import check_recovery_memory
-from stages.recovering.answers import answers_of
 from stages.recovering.courses import train
-from stages.recovering.models import load_models, whole_model
+from stages.recovering.models import autocast_of, load_dense, load_pruned, whole_model
+from stages.recovering.prepared import prepared
 from stages.recovering.reading import read_texts
 from stages.recovering.recovered_card import ALL, Recovery, recovered_card
 from stages.recovering.snapshots import clear
@@ -54,12 +54,11 @@ def main() -> None:
     texts, asked = read_texts(params, dense, tokenizer)
     check = torch.cat([ids[:1] for ids in texts.left_out.values()])
     with process_group(device):
-        student, teacher, autocast = load_models(params, dense, tokenizer)
-        begun = time.monotonic()
-        if asked is not None:
-            texts = replace(texts, asked=answers_of(teacher, asked, params))
-        pair = Pair(student, teacher, autocast)
-        parts = train(pair, texts, trainings, params.compute.dtype, begun)
+        ready = prepared(params, texts, asked, lambda: load_dense(params, dense, tokenizer))
+        alive = ready.teacher if isinstance(ready.teacher, PreTrainedModel) else None
+        student, texts = load_pruned(params, alive), replace(texts, asked=ready.answers)
+        pair = Pair(student, ready.teacher, autocast_of(params))
+        parts = train(pair, texts, trainings, params.compute.dtype, ready.seconds)
         parameters, result = trained_parameters(student, training), whole_model(student)
     if not is_first():
         return

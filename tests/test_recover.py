@@ -30,6 +30,7 @@ from stages import recover, recovered
 from stages.common.artifacts import read_sequences, write_documents, write_sequences
 from stages.params.file import read_params
 from stages.recovering import snapshots
+from stages.recovering.models import load_dense
 from stages.recovering.reading import read_texts
 from stages.recovering.text import own_questions
 from stages.reporting.model_card import Measures, model_card
@@ -72,6 +73,12 @@ ABILITIES = {
     "recover__mixture": {"calibration": 0.5, "plain": 0.2, "dialogues": 0.3},
     "recover__abilities": {"questions": 2, "tokens": 12, "batch_size": 1},
     "recover__best_by": "agreement",
+}
+# The dense model's likeliest tokens are read from a file.
+CACHED = {
+    "recover__teacher": "cached",
+    "recover__cached": {"likeliest": 20},
+    "recover__best_by": "divergence",
 }
 WEIGHTS = Path("data/recovered/model.safetensors")
 OWN_DIALOGUES = OWN_KINDS["dialogues"]
@@ -266,7 +273,9 @@ def test_the_result_has_the_dtype_of_its_source_whatever_it_is_computed_in(
 
 @pytest.mark.usefixtures("unproved")
 @pytest.mark.parametrize(
-    ("changes", "kept"), [({}, 1), (ANSWERS, 1), (ABILITIES, 2)], ids=["text", "answers", "abilities"]
+    ("changes", "kept"),
+    [({}, 1), (ANSWERS, 1), (ABILITIES | CACHED, 3)],
+    ids=["text", "answers", "abilities and a file"],
 )
 def test_a_killed_run_goes_on_to_the_same_bits(
     changes: dict[str, Any], kept: int, project: Callable[..., Path]
@@ -279,7 +288,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     died = subprocess.run([sys.executable, "-c", KILLED], env=environment, capture_output=True, check=False)
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert not WEIGHTS.exists()
-    # The snapshot, and the dense model's answers.
+    # The snapshot, and the dense model's answers and distributions.
     assert len(list(snapshots.SCRATCH.iterdir())) == kept
     # The table is there while the run is, and whole after one that goes on, though DVC deletes it in between.
     assert table("loss") == losses[:3]
@@ -374,18 +383,63 @@ def test_looks_at_abilities_are_in_the_course_the_curve_the_card_and_the_summary
     assert not snapshots.SCRATCH.exists()
 
 
+@pytest.mark.usefixtures("unproved")
+def test_a_cached_teacher_is_loaded_once_for_what_is_in_no_file(
+    project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project(**ABILITIES | CACHED)
+    loaded = []
+
+    def load(*arguments: Any) -> Any:
+        loaded.append(arguments)
+        return load_dense(*arguments)
+
+    monkeypatch.setattr(recover, "load_dense", load)
+    monkeypatch.setattr(recover, "clear", lambda: None)
+    result = run()
+    assert result.exit_code == 0, result.output
+    first = content(Path("data/recovered"))
+    fit = json.loads(first["recovery.json"])
+    assert fit["after"]["all"] < fit["before"]["all"]
+    assert None not in [check["agreement"] for check in fit["course"]["checks"]]
+    (file,) = snapshots.SCRATCH.glob("*.likeliest")
+    assert file.stat().st_size % (4 + 24 * (20 * 6 + 4)) == 0
+    for path in [*snapshots.SCRATCH.glob("*.safetensors")]:
+        if "answers" not in load_file(path) or len(load_file(path)) > 1:
+            path.unlink()
+    shutil.rmtree("data/recovered")
+    assert run().exit_code == 0
+    assert len(loaded) == 1
+    assert content(Path("data/recovered")) == first
+
+
+def test_a_file_that_does_not_fit_the_disk_is_refused_with_the_numbers(
+    project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project(**CACHED)
+    usage = shutil.disk_usage(".")._replace(free=10_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    result = run()
+    assert result.exit_code == 1
+    # All rows of three domains, four of each: 12 times 4 + 24 (6 * 20 + 4) bytes.
+    assert (
+        "params.yaml: recover.teacher: cached: 12 sequences need 35.8 kB in data/.recovering, and 10.0 kB "
+        "are free; lower recover.cached.likeliest: 20, or set recover.teacher to live"
+    ) in " ".join(result.output.split())
+
+
 def test_dialogues_that_are_asked_stand_in_no_row_that_is_trained_on(project: Callable[..., Path]) -> None:
-    project(**ABILITIES)
+    project(**ABILITIES | {"recover__abilities": {"questions": 3, "tokens": 12, "batch_size": 1}})
     tokenizer = make_tiny_tokenizer_with_chat()
     rows = read_sequences(Path("data/corpus/recovery.parquet"))
     texts, asked = read_texts(read_params(), tokenizer, tokenizer)
     assert asked is not None
     said = [tokenizer.decode(list(ids)) for ids in asked.prompts]
-    # Of the rows of dialogues 0 and 1, 1 and 2, 2 and 3, 3 and 4 the last two, though one is enough for text.
-    assert said == [f"<user>What is {n}?<assistant>" for n in (3, 4)]
+    # Of the rows of dialogues 0 and 1, 1 and 2, 2 and 3, 3 and 4 the last three; two are enough for text.
+    assert said == [f"<user>What is {n}?<assistant>" for n in (2, 3, 4)]
     own = [list(row.input_ids) for row in rows if row.domain == OWN_DIALOGUES]
-    assert texts.trained[OWN_DIALOGUES].tolist() == own[:2]
-    assert texts.left_out[OWN_DIALOGUES].tolist() == own[3:]
+    assert texts.trained[OWN_DIALOGUES].tolist() == own[:1]
+    assert texts.left_out[OWN_DIALOGUES].tolist() == own[2:]
 
 
 def test_more_questions_than_can_be_left_out_are_one_message(project: Callable[..., Path]) -> None:

@@ -23,6 +23,7 @@ from secateurs.recover.rollouts import from_tensor, longest_answer, to_write_wit
 from secateurs.recover.sharding import agreed, whole
 from secateurs.recover.state import copies, restore, take_snapshot
 from secateurs.recover.steps import Pair, add_answers, add_text, left_out_divergences
+from secateurs.recover.teacher_cache import CachedTeacher
 from secateurs.recover.trained import trained
 from secateurs.recover.training import Answer, Check, Course, Questions, Snapshot, Texts
 from secateurs.settings.recovery import Training
@@ -33,7 +34,7 @@ TIMED = 3
 
 def recover(
     student: PreTrainedModel,
-    teacher: PreTrainedModel,
+    teacher: PreTrainedModel | CachedTeacher,
     texts: Texts,
     training: Training,
     *,
@@ -58,6 +59,9 @@ def recover(
     With `training.minutes` a few steps are tried and timed first, and undone; as many are then made as fit,
     `training.steps` at most, and the learning rate follows its course over these.
 
+    A teacher in a file (teacher_cache) has `rows_read` of the texts; the divergence from it is that over its
+    classes, in checks too, which is at most KL.
+
     Both models are on one device, or over the processes of a group (sharding.sharded), in evaluation mode (no
     dropout), the student in float32; but with `weights: low_rank` its own weights are frozen, so they may be
     in half precision and shared with the teacher's (sharing.share_equal). `autocast` is the dtype in which
@@ -71,7 +75,8 @@ def recover(
     questions = questions_for(texts, training)
     pair = Pair(student, teacher, autocast)
     # Norms of which each process has a part keep their own code, which runs when they are whole.
-    norms = fused_norms(*((student, teacher) if processes() == 1 else ()))
+    models = [one for one in (student, teacher) if isinstance(one, PreTrainedModel)]
+    norms = fused_norms(*(models if processes() == 1 else ()))
     again = rerunning(student, training.checkpointing)
     with trained(student, training) as weights, norms, again:
         optimizer = adamw(weights.values(), training.learning_rate)
@@ -117,6 +122,12 @@ def recover(
         for name, weight in weights.items():
             weight.data.copy_(best[name])
     return course
+
+
+def rows_read(texts: Texts, training: Training) -> Tensor:
+    """All sequences that a training and its checks can read, int64 [rows, tokens]; some stand there twice."""
+    drawn = [one for step in drawn_texts(texts, training) for one in step]
+    return torch.cat([*texts.left_out.values(), drawn_rows(texts, drawn)])
 
 
 def _written(pair: Pair, questions: Questions, training: Training, step: int, tokens: int) -> list[Answer]:

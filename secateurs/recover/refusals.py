@@ -47,6 +47,11 @@ def check_processes(training: Training, count: int) -> None:
             f"recover.abilities.questions: {training.abilities.questions}: the dense model's answers "
             f"are written by one process, and there are {count}; set it to 0, or use one process"
         )
+    if training.teacher == "cached":
+        raise SettingError(
+            f"recover.teacher: cached: one process writes and reads it, and there are {count}; set it "
+            "to live, or use one process"
+        )
     if training.batch_size % count:
         raise SettingError(
             f"recover.batch_size: {training.batch_size}: cannot be divided among {count} processes; give a "

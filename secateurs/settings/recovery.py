@@ -80,6 +80,15 @@ class Abilities(Group):
     batch_size: Positive
 
 
+class Cached(Group):
+    """What of the dense model's distributions is on disk.
+
+    likeliest: how many of the likeliest tokens of each position; all others are one class.
+    """
+
+    likeliest: Positive
+
+
 class Training(Group):
     """How a recovery trains.
 
@@ -89,6 +98,7 @@ class Training(Group):
     minutes: of wall time, in which the training chooses how many of the steps it makes; None: all of them.
     batch_size: sequences of a step.
     micro_batch_size: how many of them run at once; their gradients are added up.
+    teacher: the dense model runs beside the one in training (live), or once before (teacher_cache).
     checkpointing: whether a backward pass runs each decoder layer again (rerunning.rerunning).
     learning_rate: at its peak.
     warmup: the fraction of the steps over which the learning rate rises to its peak.
@@ -108,6 +118,8 @@ class Training(Group):
     on_policy: OnPolicy
     batch_size: Positive
     micro_batch_size: Positive
+    teacher: Literal["live", "cached"] = "live"
+    cached: Cached = Cached(likeliest=64)
     checkpointing: bool = False
     learning_rate: Annotated[float, Field(gt=0)]
     warmup: Annotated[float, Field(ge=0, lt=1)]
@@ -135,6 +147,11 @@ class Training(Group):
             problems.append(
                 f"recover.on_policy.first_tokens: {how.first_tokens}: more than recover.on_policy.tokens: "
                 f"{how.tokens}; answers grow from the one to the other"
+            )
+        if self.teacher == "cached" and how.share:
+            problems.append(
+                f"recover.teacher: cached: recover.on_policy.share: {how.share}: answers of the model in "
+                "training are scored by the dense model itself; set the one to live, or the other to 0"
             )
         if self.best_by == "agreement" and not self.abilities.questions:
             problems.append(

@@ -9,7 +9,7 @@ from stages.planning.architecture import Architecture
 from stages.planning.estimate import EFFICIENCY, Work, estimate_work, measure_speed
 from stages.planning.machine import this_machine, warnings
 from stages.planning.memory_needs import memory_needs
-from stages.planning.recovery_memory import recovery_lines
+from stages.planning.recovery_memory import cache_bytes, recovery_lines
 
 
 def costs(params: Params, found: Architecture, tried: Options | None = None) -> list[str]:
@@ -22,6 +22,7 @@ def costs(params: Params, found: Architecture, tried: Options | None = None) -> 
     disk = sum(one.runs * one.disk for one in work)
     most = max(memory, key=lambda name: memory[name].usual)
     machine = this_machine(device)
+    left = (found.download or 0) + cache_bytes(params)
     fetched = "bytes that the hub does not tell" if found.download is None else size(found.download)
     least = max(need.least for need in memory.values())
     smaller = "" if least == memory[most].usual else f" (smaller batches need {size(least)} at least)"
@@ -41,7 +42,7 @@ def costs(params: Params, found: Architecture, tried: Options | None = None) -> 
         "shares these blocks",
         "where the file system links them, and else doubles them.",
         *(["evaluate.limit: 0: all items of the tasks come on top."] if params.evaluate.limit == 0 else []),
-        *(f"Warning: {one}" for one in warnings(params, machine, memory, disk + (found.download or 0))),
+        *(f"Warning: {one}" for one in warnings(params, machine, memory, disk + left)),
     ]
 
 

@@ -149,7 +149,7 @@ def _stretched(parameters: Any, most: int) -> list[float]:
 
 
 def check_own_context(config: PretrainedConfig, params: Params) -> None:
-    """Raise InputError where what a recovery has the model write is longer than it can read."""
+    """Raise InputError where what a recovery has the model write or tell is more than it can."""
     own, answers, asked = params.recover.own, params.recover.on_policy, params.recover.abilities
     question = params.sample.dialogues.question.tokens
     wanted = {f"recover.own.tokens: {own.tokens}": own.tokens + 1} if own.plain else {}
@@ -161,6 +161,12 @@ def check_own_context(config: PretrainedConfig, params: Params) -> None:
             setting = f"recover.{key}.tokens: {most}: with sample.dialogues.question.tokens: {question}"
             wanted[setting] = question + most
     _check_lengths(wanted, context_of(config))
+    most, count = config.get_text_config(decoder=True).vocab_size, params.recover.cached.likeliest
+    if params.recover.teacher == "cached" and count > most:
+        raise InputError(
+            f"{PARAMS_FILE}: recover.cached.likeliest: {count}: the vocabulary has {most} tokens; at most "
+            "as many"
+        )
     if own.dialogues:
         check_dialogues(config, params)
 

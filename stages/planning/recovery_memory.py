@@ -14,10 +14,12 @@ from secateurs.families.fused_experts import open_experts
 from secateurs.inference.loss import CHUNK_TOKENS
 from secateurs.kinds.channels import ChannelSite, output_projection
 from secateurs.kinds.sites import sites_of
+from secateurs.recover.teacher_cache import bytes_of_sequence
 from secateurs.settings.recovery import Recover
 from stages.params.file import PARAMS_FILE, Params
 from stages.planning.machine import Machine
 from stages.planning.memory_needs import FLOAT, PROGRAM
+from stages.recovering.text import rows_drawn
 
 # Bytes that a trained parameter takes: its weight, gradient, both means of the optimizer, and its value at
 # the best look.
@@ -44,7 +46,9 @@ def recovery_need(params: Params, model: PreTrainedModel, device: str, processes
         + 2 (E + d) or d b, and keys and values while answers are written, a copy that writes; keys and values
           alone where the dense model answers the questions of recover.abilities
 
-    A tenth comes on top for what allocators keep, and the program itself. Estimated, not measured.
+    With teacher: cached it is the larger of P b, while the file is written, and all else, to which low_rank
+    then adds E b. A tenth comes on top for what allocators keep, and the program itself. Estimated, not
+    measured.
     """
     recover, own = params.recover, text_config(model.config)
     half = device != "cpu" and params.compute.dtype == "bfloat16"
@@ -61,6 +65,9 @@ def recovery_need(params: Params, model: PreTrainedModel, device: str, processes
         "low_rank": each * pruned,
     }[recover.weights] + TRAINED * factors
     held = each * whole + weights
+    if recover.teacher == "cached":
+        alone = weights + (each * ends if recover.weights == "low_rank" else 0)
+        held = max(each * whole, alone)
     if processes > 1:
         gathered = 2 * each * (decoder + pruned) / layers
         held = (each * decoder + TRAINED * pruned) / processes + (each + FLOAT) * ends + gathered
@@ -78,6 +85,17 @@ def recovery_need(params: Params, model: PreTrainedModel, device: str, processes
         writing = max(writing, copied + read * keys)
     # What writes is gone when activations come.
     return float(PROGRAM + 1.1 * (held + max(active, writing)))
+
+
+def cache_bytes(params: Params) -> float:
+    """Bytes of the file of `recover.teacher: cached`, which is deleted in the end; 0 with another teacher.
+
+    At most: a sequence that is drawn twice stands there once.
+    """
+    recover, length = params.recover, params.corpus.sequence_length
+    if recover.teacher != "cached":
+        return 0.0
+    return float(sum(rows_drawn(params).values()) * bytes_of_sequence(length, recover.cached.likeliest))
 
 
 def trained_beside(recover: Recover, model: PreTrainedModel) -> int:
@@ -114,6 +132,8 @@ def recovery_lines(params: Params, model: PreTrainedModel, machine: Machine) -> 
         need = recovery_need(_with(params, weights=weights), model, machine.device.type)
         chosen = ", as it is set" if weights == params.recover.weights else ""
         yield f"  recover.weights: {weights:<9}{size(need):>10}{chosen}"
+    if params.recover.teacher == "cached":
+        yield f"  {'recover.teacher: cached':<26}{size(cache_bytes(params)):>10} of disk while it runs"
     for processes in (2, 8):
         need = recovery_need(_with(params, weights="all"), model, machine.device.type, processes)
         yield f"  {f'... on each of {processes} devices':<26}{size(need):>10}"
@@ -132,6 +152,8 @@ def check_recovery_memory(
         return
     small: dict[str, object] = {"micro_batch_size": 1, "checkpointing": True}
     ways: list[dict[str, object]] = [{"micro_batch_size": 1}, small, {"weights": "low_rank", **small}]
+    if not recover.on_policy.share:
+        ways.append({"weights": "low_rank", **small, "teacher": "cached"})
     for way in ways:
         less = recovery_need(_with(params, **way), model, kind, 1 if "weights" in way else processes)
         if less <= machine.memory:

@@ -7,7 +7,7 @@ import click
 
 from secateurs.devices import optimizer, precision
 from secateurs.errors import InputError
-from secateurs.inference import divergence, writing
+from secateurs.inference import divergence, likeliest, writing
 from secateurs.progress import counter, is_first
 from secateurs.recover import (
     abilities,
@@ -19,6 +19,7 @@ from secateurs.recover import (
     scales,
     state,
     steps,
+    teacher_cache,
     trained,
 )
 from secateurs.recover import training as course_of_training
@@ -45,14 +46,16 @@ CODE = code_files(
         precision,
     ),
     *(rollouts, sampling, scales, state, steps, trained, writing),
+    *(likeliest, teacher_cache),
 )
 
 
-def train(pair: Pair, texts: Texts, trainings: list[Training], dtype: str, begun: float) -> list[Course]:
+def train(pair: Pair, texts: Texts, trainings: list[Training], dtype: str, spent: float) -> list[Course]:
     """The course of each training, one after the other; the student ends as the last one leaves it.
 
-    begun: when the time of `recover.minutes` began, of time.monotonic.
+    spent: seconds of `recover.minutes` that what comes before took.
     """
+    begun = time.monotonic() - spent
     left = {domain: len(rows) for domain, rows in texts.left_out.items()}
     asked = [OWN_DIALOGUES] if texts.questions or texts.asked else []
     inputs = [MODEL, PRUNED, RECOVERY_TEXT, *asked, *CODE]
@@ -108,7 +111,6 @@ def _left(minutes: float, begun: float) -> float:
     if left <= 0:
         raise InputError(
             f"params.yaml: recover.minutes: {minutes}: what comes before the training took all of it "
-            "(recover.scales_first, the dense model's answers); give more, or set recover.scales_first.steps "
-            "or recover.abilities lower"
+            "(recover.scales_first, recover.abilities, recover.teacher: cached); give more, or ask for less"
         )
     return left

@@ -17,22 +17,32 @@ from stages.common.paths import MODEL, PRUNED
 from stages.params.file import Params
 
 
-def load_models(
-    params: Params, dense: PreTrainedTokenizerBase, tokenizer: PreTrainedTokenizerBase
-) -> tuple[PreTrainedModel, PreTrainedModel, torch.dtype | None]:
-    """The pruned model, the dense one, and the dtype of the pruned one's matrix products."""
-    device, frozen = resolve_device(params.compute.device), params.recover.weights == "low_rank"
+def autocast_of(params: Params) -> torch.dtype | None:
+    """The dtype of the pruned model's matrix products, None for float32."""
     # float16 would need its loss scaled, and on a CPU half precision is no faster.
-    half = params.compute.dtype == "bfloat16" and device.type != "cpu"
-    dtype, autocast = ("bfloat16", torch.bfloat16) if half else ("float32", None)
-    student, teacher = load_model(PRUNED, dtype if frozen else "float32"), load_model(MODEL, dtype)
+    half = params.compute.dtype == "bfloat16" and resolve_device(params.compute.device).type != "cpu"
+    return torch.bfloat16 if half else None
+
+
+def load_dense(
+    params: Params, dense: PreTrainedTokenizerBase, tokenizer: PreTrainedTokenizerBase
+) -> PreTrainedModel:
+    """The dense model, which chooses among the same tokens as the pruned one."""
+    autocast = autocast_of(params)
+    teacher = load_model(MODEL, "float32" if autocast is None else "bfloat16")
     if not same_cut(dense, tokenizer):
-        # Both then choose among the same tokens.
         cut_like(teacher, dense, tokenizer)
-    student, teacher = sharded(student, device, autocast), sharded(teacher, device, autocast)
-    if started_processes() == 1:
+    return sharded(teacher, resolve_device(params.compute.device), autocast)
+
+
+def load_pruned(params: Params, teacher: PreTrainedModel | None) -> PreTrainedModel:
+    """The pruned model; what is equal in the dense one, where that is in memory too, is held once."""
+    autocast, frozen = autocast_of(params), params.recover.weights == "low_rank"
+    student = load_model(PRUNED, "bfloat16" if frozen and autocast is not None else "float32")
+    student = sharded(student, resolve_device(params.compute.device), autocast)
+    if teacher is not None and started_processes() == 1:
         share_equal(student, teacher, () if frozen else trainable(student))
-    return student, teacher, autocast
+    return student
 
 
 def whole_model(student: PreTrainedModel) -> PreTrainedModel:

@@ -178,6 +178,8 @@ def test_a_stretched_context_counts_from_what_it_was_before(
         ({"recover__own__plain": 0, "recover__abilities__questions": 4, "recover__abilities__tokens": 385,
             "recover__mixture": {"calibration": 0.5, "plain": 0.0, "dialogues": 0.5}},
             f"recover.abilities.tokens: 385: with sample.dialogues.question.tokens: 128: {LONG}"),
+        ({"recover__teacher": "cached", "recover__cached__likeliest": 259, "recover__own__plain": 0},
+            "recover.cached.likeliest: 259: the vocabulary has 258 tokens; at most as many"),
         ({"recover__own__plain": 0, "sample__dialogues__question__tokens": 193},
             f"sample.dialogues.question.tokens: 193: with sample.dialogues.answer.tokens: 320: {LONG}"),
     ],

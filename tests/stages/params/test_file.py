@@ -114,6 +114,12 @@ ZERO = {
             "recover.mixture.dialogues: 0 reads none; give it a weight",
         ),
         (
+            {"recover.teacher": "cached", "recover.on_policy.share": 0.5},
+            "recover.teacher: cached: recover.on_policy.share: 0.5: answers of the model in training are "
+            "scored by the dense model itself; set the one to live, or the other to 0",
+        ),
+        ({"recover.cached.likeliest": 0}, "recover.cached.likeliest: 0: "),
+        (
             {"recover.best_by": "agreement"},
             "recover.best_by: agreement: recover.abilities.questions: 0 asks nothing to agree on; ask some, "
             "or set it to divergence",

@@ -7,16 +7,19 @@ import pytest
 import torch
 
 from secateurs.errors import InputError
+from secateurs.evaluation.units import size
 from secateurs.settings.recovery import Abilities
 from stages.params.file import Params
 from stages.planning.machine import Machine
 from stages.planning.memory_needs import PROGRAM
 from stages.planning.recovery_memory import (
+    cache_bytes,
     check_recovery_memory,
     recovery_lines,
     recovery_need,
     trained_beside,
 )
+from stages.recovering.text import rows_drawn
 from tests.project import read_yaml
 from tests.stages.planning.test_estimate import params
 from tests.stages.planning.test_machine import SEVEN, shape
@@ -89,6 +92,35 @@ def test_the_dense_models_answers_need_room_for_their_keys() -> None:
     keys = 200 * (settings.sample.dialogues.question.tokens + 2000) * 28 * 2 * 512 * 2
     one = settings.model_copy(update={"recover": changed.changed(abilities=asked | {"batch_size": 100})})
     assert need - recovery_need(one, model, "cuda") == pytest.approx(1.1 * keys / 2)
+
+
+def test_a_cached_teacher_is_not_in_memory_beside_the_model_in_training() -> None:
+    model = shape(*SEVEN)
+    live, cached = (
+        recovery_need(_teacher(recovery("all", micro=1), teacher), model, "cuda")
+        for teacher in ("live", "cached")
+    )
+    assert live - cached == pytest.approx(1.1 * 2 * sum(one.numel() for one in model.parameters()))
+    # One needs both models' embeddings and head then, and never less than the dense model takes alone.
+    low, low_cached = (
+        recovery_need(_teacher(recovery("low_rank", micro=1, rank=1), teacher), model, "cuda")
+        for teacher in ("live", "cached")
+    )
+    assert 1.1 * 2 * sum(one.numel() for one in model.parameters()) + PROGRAM < low_cached < low
+
+
+def test_the_plan_says_how_large_the_file_of_a_cached_teacher_is() -> None:
+    settings = _teacher(recovery("scales"), "cached")
+    sequences = sum(rows_drawn(settings).values())
+    assert cache_bytes(settings) == sequences * (4 + 1024 * (64 * 6 + 4))
+    assert cache_bytes(recovery("scales")) == 0
+    lines = list(recovery_lines(settings, shape(*SEVEN), CARD))
+    assert f"  recover.teacher: cached   {size(cache_bytes(settings)):>10} of disk while it runs" in lines
+
+
+def _teacher(settings: Params, teacher: str) -> Params:
+    changed = settings.recover.model_copy(update={"teacher": teacher})
+    return settings.model_copy(update={"recover": changed})
 
 
 def test_the_plan_says_what_each_choice_needs_and_which_is_set() -> None:
