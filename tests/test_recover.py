@@ -366,8 +366,7 @@ def test_looks_at_abilities_are_in_the_course_the_curve_the_card_and_the_summary
     project: Callable[..., Path],
 ) -> None:
     project(**ABILITIES)
-    result = run()
-    assert result.exit_code == 0, result.output
+    output = run()
     fit = json.loads(Path("data/recovered/recovery.json").read_text())
     found = [(check["steps"], check["agreement"]) for check in fit["course"]["checks"]]
     assert table("agreement") == found
@@ -375,7 +374,7 @@ def test_looks_at_abilities_are_in_the_course_the_curve_the_card_and_the_summary
     assert fit["agreement"] == {"before": found[0][1], "after": best}
     assert (fit["kept"], best) in found
     shares = f"{found[0][1]:.1%} -> {best:.1%}"
-    assert f"agreement with its answers to 2 left-out questions {shares}, in data/recovered" in result.output
+    assert f"agreement with its answers to 2 left-out questions {shares}, in data/recovered" in output
     card = " ".join(Path("data/recovered/README.md").read_text(encoding="utf-8").split())
     assert "when the agreement with the dense model's answers was highest" in card
     assert "The dense model answered 2 questions of its own that are left out of training." in card
@@ -396,8 +395,7 @@ def test_a_cached_teacher_is_loaded_once_for_what_is_in_no_file(
 
     monkeypatch.setattr(recover, "load_dense", load)
     monkeypatch.setattr(recover, "clear", lambda: None)
-    result = run()
-    assert result.exit_code == 0, result.output
+    run()
     first = content(Path("data/recovered"))
     fit = json.loads(first["recovery.json"])
     assert fit["after"]["all"] < fit["before"]["all"]
@@ -408,7 +406,7 @@ def test_a_cached_teacher_is_loaded_once_for_what_is_in_no_file(
         if "answers" not in load_file(path) or len(load_file(path)) > 1:
             path.unlink()
     shutil.rmtree("data/recovered")
-    assert run().exit_code == 0
+    run()
     assert len(loaded) == 1
     assert content(Path("data/recovered")) == first
 
@@ -419,13 +417,12 @@ def test_a_file_that_does_not_fit_the_disk_is_refused_with_the_numbers(
     project(**CACHED)
     usage = shutil.disk_usage(".")._replace(free=10_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    result = run()
-    assert result.exit_code == 1
+    output = run(status=1)
     # All rows of three domains, four of each: 12 times 4 + 24 (6 * 20 + 4) bytes.
     assert (
         "params.yaml: recover.teacher: cached: 12 sequences need 35.8 kB in data/.recovering, and 10.0 kB "
         "are free; lower recover.cached.likeliest: 20, or set recover.teacher to live"
-    ) in " ".join(result.output.split())
+    ) in " ".join(output.split())
 
 
 def test_dialogues_that_are_asked_stand_in_no_row_that_is_trained_on(project: Callable[..., Path]) -> None:
@@ -444,12 +441,11 @@ def test_dialogues_that_are_asked_stand_in_no_row_that_is_trained_on(project: Ca
 
 def test_more_questions_than_can_be_left_out_are_one_message(project: Callable[..., Path]) -> None:
     project(**ABILITIES | {"recover__abilities": {"questions": 4, "tokens": 12, "batch_size": 1}})
-    result = run()
-    assert result.exit_code == 1
+    output = run(status=1)
     assert (
         "params.yaml: recover.abilities.questions: 4: there are 5 own dialogues in 4 sequences, of which "
         "none would be left to train on; lower it, or raise recover.own.dialogues"
-    ) in " ".join(result.output.split())
+    ) in " ".join(output.split())
 
 
 @pytest.mark.usefixtures("unproved")
