@@ -15,7 +15,7 @@ from secateurs.errors import InputError, SettingError
 from secateurs.files.atomic import atomic
 from secateurs.files.json_file import write_json
 from secateurs.progress import is_first
-from secateurs.recover.refusals import check_processes
+from secateurs.recover.incompatible import check_processes
 from secateurs.recover.steps import Pair
 from secateurs.recover.trained import trained_parameters
 from secateurs.recover.training import Check, together

@@ -1,6 +1,7 @@
 """`secateurs init`: params.yaml by which the pipeline does what `secateurs prune` does."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -62,14 +63,15 @@ def test_the_pipeline_writes_the_weights_that_the_command_writes(clone: Path) ->
     assert sum(map(torch.numel, by_pipeline.values())) < sum(map(torch.numel, dense.values()))
 
 
-def test_what_is_not_asked_for_stays_with_its_comments(clone: Path) -> None:
+def test_what_is_not_asked_for_stays_with_its_comments(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["init", *MODEL])
     before = (clone / "params.yaml").read_text(encoding="utf-8")
     there = read_yaml()
     now = written()
     for group in ("sample", "evaluate", "recover", "export", "capture", "mask", "rounds", "surgery"):
         assert now[group] == there[group]
     lines = (clone / "params.yaml").read_text(encoding="utf-8").splitlines()
-    assert lines[0].startswith("# Written by: secateurs init ")
+    assert lines[0] == f"# Written by: secateurs init {shlex.join(MODEL)}"
     _, _, end = before.partition("# Where and how stages compute.\n")
     comments = [line.partition("#")[2] for line in end.splitlines()]
     assert [line.partition("#")[2] for line in lines][-len(comments) :] == comments

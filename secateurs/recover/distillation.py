@@ -17,7 +17,7 @@ from secateurs.inference.norms import fused_norms
 from secateurs.recover.abilities import agreement
 from secateurs.recover.budget import Cost, seconds_of, steps_that_fit
 from secateurs.recover.drawing import drawn_rows, drawn_texts
-from secateurs.recover.refusals import check_finite, questions_for
+from secateurs.recover.incompatible import check_finite, questions_for
 from secateurs.recover.rerunning import rerunning
 from secateurs.recover.rollouts import from_tensor, longest_answer, to_write_with, write_answers
 from secateurs.recover.sharding import agreed, whole

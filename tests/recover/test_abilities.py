@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from secateurs.errors import SettingError
 from secateurs.recover.abilities import agreement, dense_answers
 from secateurs.recover.distillation import recover
-from secateurs.recover.refusals import check_processes
+from secateurs.recover.incompatible import check_processes
 from secateurs.recover.steps import Pair
 from secateurs.recover.training import Answer, Check, Course, Questions, Snapshot, Texts
 from secateurs.settings.recovery import Abilities, Training

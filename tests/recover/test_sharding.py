@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from secateurs.errors import SettingError
-from secateurs.recover import distillation
+from secateurs.recover import incompatible
 from secateurs.recover.training import Course, Snapshot
 from secateurs.settings.recovery import Training
 from stages.recovering.snapshots import read_snapshot, write_snapshot
@@ -75,7 +75,7 @@ def test_two_processes_train_as_one_and_each_goes_on_where_the_other_stopped(tmp
 def test_what_several_processes_cannot_do_is_refused(
     training: Training, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distillation, "processes", lambda: 3)
+    monkeypatch.setattr(incompatible, "processes", lambda: 3)
     teacher = make_tiny_model()
     with pytest.raises(SettingError, match=message):
         run(pruned(teacher), teacher, training)

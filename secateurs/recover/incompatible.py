@@ -1,4 +1,4 @@
-"""What a recovery cannot do: settings that do not go together, and numbers that are none."""
+"""What a recovery refuses: settings that do not go together, and numbers that are none."""
 
 import math
 
