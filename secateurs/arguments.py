@@ -1,7 +1,7 @@
 """The arguments of `secateurs prune` and `secateurs init`, which mean the same to both."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,19 +15,20 @@ from secateurs.settings.sources import GENERATED
 # Of a domain's name. Params.yaml takes 100 letters, and these names mean something else there, or to DVC.
 _LONGEST = 80
 _TAKEN = (*GENERATED, "size", "nfiles")
+DEVICE, TOKENS = "auto", 256
 F = TypeVar("F", bound=Callable[..., Any])
 _ARGUMENTS = (
     click.argument("model"),
-    click.option("--text", "texts", multiple=True, required=True, metavar="PATH[:FIELD]",
+    click.option("--text", multiple=True, required=True, metavar="PATH[:FIELD]",
                  help="A file, glob or folder of your text, a domain each; FIELD is the column of JSON "
                  "lines, CSV or Parquet."),
     click.option("--sparsity", type=float,
                  help="Share of the decoder's parameters to remove.  [default: 0.2]"),
-    click.option("--device", default="auto", show_default=True,
+    click.option("--device", default=DEVICE, show_default=True,
                  help="auto, cpu, cuda, cuda:N, mps or sharded."),
-    click.option("--tokens", default=256, show_default=True, help="Tokens of a calibration sequence."),
-    click.option("--export", "precision", help="Of a GGUF file for llama.cpp too: f16, q8_0, q4_k_m, ..."),
-    click.option("--set", "changes", multiple=True, metavar="KEY=VALUE",
+    click.option("--tokens", default=TOKENS, show_default=True, help="Tokens of a calibration sequence."),
+    click.option("--export", help="Of a GGUF file for llama.cpp too: f16, q8_0, q4_k_m, ..."),
+    click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
                  help="Any other setting of the method, as params.yaml names it, its value as JSON or a "
                  "word: --set mask.metric=wanda."),
 )  # fmt: skip
@@ -43,20 +44,22 @@ def arguments(function: F) -> F:
 def order_of(
     *,
     model: str,
-    texts: tuple[str, ...],
-    sparsity: float | None,
-    changes: tuple[str, ...],
-    **others: Any,
+    text: tuple[str, ...],
+    sparsity: float | None = None,
+    device: str = DEVICE,
+    tokens: int = TOKENS,
+    export: str | None = None,
+    settings: Mapping[str, Any] | tuple[str, ...] = (),
 ) -> Order:
-    """The order that values of `arguments` make.
+    """The order that values of `arguments` make; settings also as a mapping of values by their keys.
 
     Raises InputError for one that cannot be read, and for settings that nothing can have.
     """
-    settings = dict(map(_setting, changes))
+    changes = dict(settings) if isinstance(settings, Mapping) else dict(map(_setting, settings))
     if sparsity is not None:
-        settings["prune.sparsity"] = sparsity
-    settings["device"] = others["device"]
-    return Order(model, _sources(texts), settings_of(settings), others["tokens"], others["precision"])
+        changes["prune.sparsity"] = sparsity
+    changes["device"] = device
+    return Order(model, _sources(text), settings_of(changes), tokens, export)
 
 
 def _setting(text: str) -> tuple[str, Any]:

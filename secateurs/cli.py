@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from secateurs.arguments import arguments, order_of
+from secateurs.api import prune
+from secateurs.arguments import arguments
 from secateurs.endings import plain_endings
 from secateurs.errors import InputError
 
@@ -24,25 +25,14 @@ def main() -> None:
     """Make large language models smaller by removing whole structures."""
 
 
-@main.command()
+@main.command(name="prune")
 @arguments
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to write; a GGUF file goes beside it, as OUT.gguf.")  # fmt: skip  # noqa: E501
-def prune(out: Path, **given: Any) -> None:
+def prune_command(**given: Any) -> None:
     """Prune MODEL, a folder, a GGUF file or an id on the hub, by TEXT, and write the result to OUT."""
     try:
         with plain_endings():
-            order = order_of(**given)
-            if out.exists():
-                raise InputError(f"--out: {out}: is there already; name another folder, or delete it")
-            gguf = out.with_name(f"{out.name}.gguf")
-            if order.precision is not None and gguf.exists():
-                raise InputError(f"--export: {gguf}: is there already; name another --out, or delete it")
-            texts = ", ".join(source.domain for source in order.sources)
-            click.echo(f"{order.model} is pruned by {texts} into {out} …")
-            # Not at the top, because torch takes seconds, and `--help` and a wrong option need none of it.
-            from secateurs.command import prune_to
-
-            prune_to(order, out, click.echo)
+            prune(**given, say=click.echo)
     except InputError as error:
         raise click.ClickException(str(error)) from None
 

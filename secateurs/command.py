@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ from secateurs.gguf.gguf_file import Target
 from secateurs.gguf.llama_quantize import K_QUANTS, find_program
 from secateurs.kind_trials import choose_kinds
 from secateurs.order import Order, corpus_of, model_source, text_domain
-from secateurs.prune import Pruned, prune_model
+from secateurs.pruning import Pruned, prune_model
 from secateurs.settings.method import Settings
 from secateurs.settings.pruning import AUTO, Prune
 from secateurs.text.calibration import by_domain
@@ -40,7 +41,16 @@ from secateurs.vocabulary.embedding_rows import vocabulary_rows
 Say = Callable[[str], object]
 
 
-def prune_to(order: Order, out: Path, say: Say) -> None:
+@dataclass(frozen=True)
+class Result:
+    """What was written: a checkpoint, a GGUF file if one was asked for; and what the verdict is of."""
+
+    out: Path
+    gguf: Path | None
+    facts: Facts
+
+
+def prune_to(order: Order, out: Path, say: Say) -> Result:
     """Prune a model by text and write `out`: checkpoint, tokenizer, model card, and a GGUF if asked.
 
     What is done, and a verdict at the end, goes to `say`. Raises InputError for what cannot be used, the
@@ -86,6 +96,7 @@ def prune_to(order: Order, out: Path, say: Say) -> None:
         proof = prove_load(pruned.model, directory, proof_ids(rows), out, trimmed)
         (directory / "README.md").write_text(_card(order, dense, pruned, facts, proof), encoding="utf-8")
     say(f"wrote {out}: loads in transformers {proof.version} as {proof.loaded}")
+    gguf = None
     if order.precision is not None and programs is not None:
         gguf = out.with_name(f"{out.name}.gguf")
         with atomic(gguf) as path:
@@ -93,6 +104,7 @@ def prune_to(order: Order, out: Path, say: Say) -> None:
         say(f"wrote {gguf}: {said}")
     for line in (verdict(facts), *advice(facts)):
         say(line)
+    return Result(out, gguf, facts)
 
 
 def _plan(model: PreTrainedModel, settings: Settings, read: Read) -> str:

@@ -18,11 +18,11 @@ from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
 
 def program() -> str:
-    return blocks(TEXTS["docs/python.md"], "python")[0]
+    return blocks(TEXTS["docs/python.md"], "python")[1]
 
 
 def test_the_settings_it_shows_are_taken() -> None:
-    shown = blocks(TEXTS["docs/python.md"], "python")[1].splitlines()
+    shown = blocks(TEXTS["docs/python.md"], "python")[2].splitlines()
     taken = [eval(line, {"settings_of": settings_of}) for line in shown]
     assert taken[0].prune.sparsity == 0.3
     assert taken[1].prune.sparsity is None
@@ -77,11 +77,11 @@ def test_the_program_prunes_a_model_of_ones_own(installed: Path, tmp_path: Path)
 
 def test_what_is_installed_is_what_the_program_imports(installed: Path, tmp_path: Path) -> None:
     found = subprocess.run(
-        [sys.executable, "-c", "import secateurs.prune as module; print(module.__file__)"],
+        [sys.executable, "-c", "import secateurs.pruning as module; print(module.__file__)"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(installed)},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert Path(found.stdout.strip()) == installed / "secateurs/prune.py"
+    assert Path(found.stdout.strip()) == installed / "secateurs/pruning.py"
