@@ -31,7 +31,7 @@ from stages.planning.architecture import read_shapes
 from stages.planning.machine import this_machine
 from stages.planning.recovery_memory import check_recovery_memory
 from stages.recovering.courses import train
-from stages.recovering.models import autocast_of, load_dense, load_pruned, whole_model
+from stages.recovering.models import load_dense, load_pruned, precision, whole_model
 from stages.recovering.prepared import prepared
 from stages.recovering.reading import read_texts
 from stages.recovering.recovered_card import ALL, Recovery, recovered_card
@@ -57,7 +57,7 @@ def main() -> None:
         ready = prepared(params, texts, asked, lambda: load_dense(params, dense, tokenizer))
         alive = ready.teacher if isinstance(ready.teacher, PreTrainedModel) else None
         student, texts = load_pruned(params, alive), replace(texts, asked=ready.answers)
-        pair = Pair(student, ready.teacher, autocast_of(params))
+        pair = Pair(student, ready.teacher, precision(params).autocast)
         parts = train(pair, texts, trainings, params.compute.dtype, ready.seconds)
         parameters, result = trained_parameters(student, training), whole_model(student)
     if not is_first():

@@ -4,9 +4,9 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import psutil
 import torch
 
+from secateurs.devices.capacity import capacity_of
 from secateurs.evaluation.units import size
 from stages.params.file import PARAMS_FILE, Params
 from stages.planning.estimate import measure_speed
@@ -29,11 +29,8 @@ class Machine:
 def this_machine(device: torch.device) -> Machine:
     """What there is, whatever else is using it now."""
     free = shutil.disk_usage(".").free
-    if device.type == "cuda":
-        found = torch.cuda.get_device_properties(device)
-        return Machine(found.name, device, found.total_memory, free)
-    cores = psutil.cpu_count(logical=True)
-    return Machine(f"{device.type}, {cores} cores", device, psutil.virtual_memory().total, free)
+    found = capacity_of(device)
+    return Machine(found.kind, device, found.memory, free)
 
 
 def warnings(params: Params, machine: Machine, memory: Mapping[str, Need], disk: float) -> Iterator[str]:

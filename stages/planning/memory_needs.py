@@ -11,13 +11,10 @@ from secateurs.families.decoder import decoder_layers, decoder_parameters, text_
 from secateurs.families.fused_experts import open_experts
 from secateurs.inference.loss import CHUNK_TOKENS
 from secateurs.kinds.sites import sites_of
+from secateurs.recover.memory import FLOAT, PROGRAM
 from stages.params.file import Params
 from stages.planning.schedule import portions
 
-# Bytes of a float32, which targets and logits are in whatever the weights are in.
-FLOAT = 4
-# The interpreter with its libraries.
-PROGRAM = 0.4e9
 # Decoder layers that an accelerator holds in surgery: one on its way, one at work with its healed copy, one
 # on its way back.
 LAYERS = 4

@@ -2,6 +2,7 @@
 
 from transformers import PreTrainedTokenizerBase
 
+from secateurs.recover.leaving_out import leave_out
 from secateurs.recover.training import Questions, Texts
 from secateurs.settings.recovery import OWN_KINDS
 from secateurs.text.calibration import by_domain
@@ -11,7 +12,6 @@ from stages.common.artifacts import read_sequences
 from stages.common.paths import RECOVERY_TEXT
 from stages.params.file import Params
 from stages.recovering.text import (
-    leave_out,
     left_out_questions,
     own_questions,
     recovery_mixture,

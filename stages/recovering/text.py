@@ -3,7 +3,6 @@
 import math
 from collections.abc import Collection, Iterable, Mapping
 
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from secateurs.errors import InputError
@@ -58,27 +57,6 @@ def rows_drawn(params: Params) -> dict[str, int]:
         domain: math.ceil(draws * share) + 1 + left_out[domain] + asked.get(domain, 0)
         for domain, share in mixture.items()
     }
-
-
-def leave_out(
-    sequences: Mapping[str, Tensor], counts: Mapping[str, int], asked: int = 0
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The sequences to train on, and the last `counts` of each domain, which are left out.
-
-    asked: how many of the last ones of own dialogues have questions that are asked, and are not trained on
-    either. Raises InputError for a domain that has no others.
-    """
-    for domain, rows in sequences.items():
-        if len(rows) <= counts[domain]:
-            raise InputError(
-                f"params.yaml: recover.left_out: {domain} has {len(rows)} sequences, of which "
-                f"{counts[domain]} would be left out and none trained on; lower it, or give more text"
-            )
-    train = {
-        domain: rows[: -max(counts[domain], asked if domain == OWN_KINDS["dialogues"] else 0)]
-        for domain, rows in sequences.items()
-    }
-    return train, {domain: rows[-counts[domain] :] for domain, rows in sequences.items()}
 
 
 OWN_DIALOGUES = OWN_TEXT / "dialogues.parquet"

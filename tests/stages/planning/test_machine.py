@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
+from secateurs.recover.memory import PROGRAM
 from stages.planning.machine import Machine, this_machine, warnings
-from stages.planning.memory_needs import PROGRAM, Need, memory_needs
+from stages.planning.memory_needs import Need, memory_needs
 from tests.project import ROOT, read_yaml
 from tests.stages.planning.test_estimate import params
 from tests.tiny import make_tiny_model

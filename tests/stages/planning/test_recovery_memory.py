@@ -5,19 +5,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
-from secateurs.errors import InputError
+from secateurs.errors import SettingError
 from secateurs.evaluation.units import size
+from secateurs.recover.memory import PROGRAM, recovery_need, trained_beside
 from secateurs.settings.recovery import Abilities
 from stages.params.file import Params
 from stages.planning.machine import Machine
-from stages.planning.memory_needs import PROGRAM
 from stages.planning.recovery_memory import (
     cache_bytes,
     check_recovery_memory,
     recovery_lines,
-    recovery_need,
-    trained_beside,
+    recovery_of,
 )
 from stages.recovering.text import rows_drawn
 from tests.project import read_yaml
@@ -39,6 +39,10 @@ def recovery(weights: str, micro: int = 4, answers: bool = False, rank: int = 64
     )
 
 
+def need(params: Params, model: PreTrainedModel, processes: int = 1) -> float:
+    return recovery_need(recovery_of(params, "cuda"), model, processes)
+
+
 def test_what_is_held_by_every_parameter_is_counted() -> None:
     model = make_tiny_model(tie_word_embeddings=False)
     settings = params(prune={"sparsity": 0.25}, recover={"weights": "all"})
@@ -48,7 +52,8 @@ def test_what_is_held_by_every_parameter_is_counted() -> None:
     held = 4 * (ends + decoder) + 4 * ends + 20 * 0.75 * decoder
     tokens = settings.recover.micro_batch_size * settings.corpus.sequence_length
     active = tokens * 3 * (8 * 32 + 4 * 48) * 4 + 20 * 512 * 258
-    assert recovery_need(settings, model, "cpu") == pytest.approx(PROGRAM + 1.1 * (held + active))
+    found = recovery_need(recovery_of(settings, "cpu"), model)
+    assert found == pytest.approx(PROGRAM + 1.1 * (held + active))
 
 
 def test_the_parameters_beside_the_weights_are_counted() -> None:
@@ -62,13 +67,13 @@ def test_the_parameters_beside_the_weights_are_counted() -> None:
 
 def test_seven_billion_fit_one_card_of_80_by_low_rank_and_not_by_all_weights() -> None:
     model = shape(*SEVEN)
-    assert recovery_need(recovery("low_rank"), model, "cuda") < 80e9
-    assert 120e9 < recovery_need(recovery("all", micro=1), model, "cuda") < 170e9
+    assert need(recovery("low_rank"), model) < 80e9
+    assert 120e9 < need(recovery("all", micro=1), model) < 170e9
 
 
 def test_all_weights_of_seven_billion_fit_two_cards_of_80_with_one_sequence_at_a_time() -> None:
     model, settings = shape(*SEVEN), recovery("all", micro=1)
-    two, eight = (recovery_need(settings, model, "cuda", processes) for processes in (2, 8))
+    two, eight = (need(settings, model, processes) for processes in (2, 8))
     assert eight < two < 80 * 2**30
     check_recovery_memory(settings, model, replace(CARD, memory=80 * 2**30), 2)
 
@@ -77,8 +82,7 @@ def test_answers_need_room_for_a_copy_and_its_keys() -> None:
     model = shape(*SEVEN)
     for weights in ("low_rank", "all"):
         without, with_answers = (
-            recovery_need(recovery(weights, micro=1, answers=answers), model, "cuda")
-            for answers in (False, True)
+            need(recovery(weights, micro=1, answers=answers), model) for answers in (False, True)
         )
         assert with_answers > without
 
@@ -87,23 +91,22 @@ def test_the_dense_models_answers_need_room_for_their_keys() -> None:
     model, settings = shape(*SEVEN), recovery("low_rank", micro=1)
     asked = {"questions": 300, "tokens": 2000, "batch_size": 200}
     changed = settings.recover.model_copy(update={"abilities": Abilities(**asked)})
-    need = recovery_need(settings.model_copy(update={"recover": changed}), model, "cuda")
+    many = need(settings.model_copy(update={"recover": changed}), model)
     # Keys and values of 28 layers of 4 heads of 128, in bfloat16, in place of what activations take.
     keys = 200 * (settings.sample.dialogues.question.tokens + 2000) * 28 * 2 * 512 * 2
     one = settings.model_copy(update={"recover": changed.changed(abilities=asked | {"batch_size": 100})})
-    assert need - recovery_need(one, model, "cuda") == pytest.approx(1.1 * keys / 2)
+    assert many - need(one, model) == pytest.approx(1.1 * keys / 2)
 
 
 def test_a_cached_teacher_is_not_in_memory_beside_the_model_in_training() -> None:
     model = shape(*SEVEN)
     live, cached = (
-        recovery_need(_teacher(recovery("all", micro=1), teacher), model, "cuda")
-        for teacher in ("live", "cached")
+        need(_teacher(recovery("all", micro=1), teacher), model) for teacher in ("live", "cached")
     )
     assert live - cached == pytest.approx(1.1 * 2 * sum(one.numel() for one in model.parameters()))
     # One needs both models' embeddings and head then, and never less than the dense model takes alone.
     low, low_cached = (
-        recovery_need(_teacher(recovery("low_rank", micro=1, rank=1), teacher), model, "cuda")
+        need(_teacher(recovery("low_rank", micro=1, rank=1), teacher), model)
         for teacher in ("live", "cached")
     )
     assert 1.1 * 2 * sum(one.numel() for one in model.parameters()) + PROGRAM < low_cached < low
@@ -145,11 +148,11 @@ def test_the_plan_says_what_each_choice_needs_and_which_is_set() -> None:
 )
 def test_what_cannot_fit_is_one_error_with_the_numbers(settings: Params, memory: int, remedy: str) -> None:
     machine = Machine("card", torch.device("cuda"), memory=memory * 10**9, free=10**12)
-    start = f"params.yaml: recover.weights: {settings.recover.weights}: needs about "
+    start = f"^recover.weights: {settings.recover.weights}: needs about "
     what = rf"{start}[\d.]+ GB of memory at once and card has {memory}.0 GB; "
-    with pytest.raises(InputError, match=what):
+    with pytest.raises(SettingError, match=what):
         check_recovery_memory(settings, shape(*SEVEN), machine)
-    with pytest.raises(InputError, match=remedy):
+    with pytest.raises(SettingError, match=remedy):
         check_recovery_memory(settings, shape(*SEVEN), machine)
 
 
