@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from secateurs.errors import InputError
+from secateurs.evaluation.paired import mean_of
 from secateurs.evaluation.scores import averaged, headline, kept, mean_error
 from stages.common.artifacts import read_answers, read_json
 
@@ -96,9 +97,8 @@ def difference(differences: Mapping[str, Sequence[float]], together: Sequence[st
     for task, (value, error) in pairs.items():
         found[task], found[f"{task}_stderr"] = round(value, 4), round(error, 4)
     if together:
-        values, errors = zip(*(pairs[task] for task in together), strict=True)
-        found["mean"] = round(math.fsum(values) / len(together), 4)
-        found["mean_stderr"] = round(math.hypot(*errors) / len(together), 4)
+        value, error = mean_of([pairs[task] for task in together])
+        found["mean"], found["mean_stderr"] = round(value, 4), round(error, 4)
     return found
 
 
