@@ -22,6 +22,10 @@ class Options(TypedDict, total=False):
     device: str
     tokens: int
     export: str | None
+    recover: str | None
+    eval: str | None
+    limit: int
+    run_generated_code: bool
     settings: Mapping[str, Any] | tuple[str, ...]
 
 

@@ -1,22 +1,21 @@
 """What `secateurs prune` does: the library's steps from files to a checkpoint, in order."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel
 
 from secateurs.checkpoints.dense import add_processor, load_dense
-from secateurs.checkpoints.proof import Proof, proof_ids, prove_load
+from secateurs.checkpoints.proof import proof_ids, prove_load
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
 from secateurs.choose.target import check_target, coarse_steps, decoder_share, reached_share
 from secateurs.command_inputs import Read, read_text
-from secateurs.devices.placement import passing_through, resolve_device
+from secateurs.command_measured import Judges, Measured, facts_of, measured, table
+from secateurs.command_recovery import check_recovery, recover_pruned, training_text
 from secateurs.errors import InputError
-from secateurs.evaluation.cost import macs_per_token
-from secateurs.evaluation.perplexity import DomainScore, geometric_mean, score_domains
 from secateurs.evaluation.units import count, size
 from secateurs.evaluation.verdict import Facts, advice, verdict
 from secateurs.families.decoder import decoder_parameters
@@ -29,11 +28,12 @@ from secateurs.gguf.gguf_file import Target
 from secateurs.gguf.llama_quantize import K_QUANTS, find_program
 from secateurs.kind_trials import choose_kinds
 from secateurs.order import Order, corpus_of, model_source, text_domain
+from secateurs.order_tasks import items_of, ngrams_in
 from secateurs.pruning import Pruned, prune_model
 from secateurs.settings.method import Settings
 from secateurs.settings.pruning import AUTO, Prune
+from secateurs.settings.sources import StockBenchmark
 from secateurs.text.calibration import by_domain
-from secateurs.text.corpus import Split
 from secateurs.text.domains import documents
 from secateurs.text.recutting import recut
 from secateurs.vocabulary.embedding_rows import vocabulary_rows
@@ -54,15 +54,21 @@ def prune_to(order: Order, out: Path, say: Say) -> Result:
     """Prune a model by text and write `out`: checkpoint, tokenizer, model card, and a GGUF if asked.
 
     What is done, and a verdict at the end, goes to `say`. Raises InputError for what cannot be used, the
-    settings and the text before the model is loaded; nothing is left under the final names then.
+    settings, items and text before the model is loaded; nothing is left under the final names then.
     """
-    settings = order.settings
+    settings, corpus = order.settings, corpus_of(order)
     programs = None if order.precision is None else _programs(order.precision)
+    items = items_of(order.tasks)
+    avoid = ngrams_in(items, corpus.ngram)
     texts = {source.domain: documents(source.domain, text_domain(source)) for source in order.sources}
     source = model_source(order.model)
     say(f"reading {order.model} …")
     dense, tokenizer = load_dense(source)
-    read = read_text(texts, tokenizer, settings, corpus_of(order))
+    read = read_text(texts, tokenizer, settings, corpus, avoid)
+    trained = {}
+    if order.recovery is not None:
+        check_recovery(order, dense)
+        trained = training_text(texts, tokenizer, order, read.heldout, avoid)
     text, heldout = by_domain(read.calibration.sequences), read.heldout
     if settings.prune.sites == AUTO:
         say("trials of each kind …")
@@ -83,9 +89,17 @@ def prune_to(order: Order, out: Path, say: Say) -> Result:
     trimmed = pruned.tokenizer
     assert trimmed is not None, "a tokenizer was given"
     in_precision(pruned.model, dense.dtype)
-    before = _scores(dense, tokenizer, heldout, settings.device)
-    after = _scores(pruned.model, trimmed, heldout, settings.device, cut_by=tokenizer)
-    facts = _facts(dense, pruned.model, before, after)
+    stock = frozenset(task for task, one in order.tasks.items() if isinstance(one, StockBenchmark))
+    judges = Judges(heldout, tokenizer, items, stock, order.asking, settings.device)
+    models = {"dense": measured(dense, tokenizer, judges), "pruned": measured(pruned.model, trimmed, judges)}
+    done = [_done(pruned)]
+    if order.recovery is not None:
+        recovered = recover_pruned(pruned, dense, tokenizer, trained, order, say)
+        in_precision(pruned.model, dense.dtype)
+        done.append(recovered.said())
+        say(done[-1])
+        models["recovered"] = measured(pruned.model, trimmed, judges)
+    facts = facts_of(models["dense"], list(models.values())[-1], "recovered" in models)
     with atomic(out) as directory:
         save_model(pruned.model, directory)
         save_tokenizer(trimmed, directory)
@@ -94,7 +108,12 @@ def prune_to(order: Order, out: Path, say: Say) -> Result:
         if trimmed is not tokenizer:
             rows = recut(rows, tokenizer, trimmed)
         proof = prove_load(pruned.model, directory, proof_ids(rows), out, trimmed)
-        (directory / "README.md").write_text(_card(order, dense, pruned, facts, proof), encoding="utf-8")
+        there, left = vocabulary_rows(dense), vocabulary_rows(pruned.model)
+        if left < there:
+            done.insert(0, f"{left:,} of {there:,} rows of the vocabulary are left, and a tokenizer for them")
+        done.append(f"loaded back by transformers {proof.version} as `{proof.loaded}` in a fresh process")
+        name = Path(order.model).name
+        (directory / "README.md").write_text(_card(name, facts, models, done), encoding="utf-8")
     say(f"wrote {out}: loads in transformers {proof.version} as {proof.loaded}")
     gguf = None
     if order.precision is not None and programs is not None:
@@ -102,7 +121,7 @@ def prune_to(order: Order, out: Path, say: Say) -> Result:
         with atomic(gguf) as path:
             said = export_gguf(out, trimmed, Target(path, order.precision, out.name), programs)
         say(f"wrote {gguf}: {said}")
-    for line in (verdict(facts), *advice(facts)):
+    for line in (*table(models), verdict(facts), *advice(facts)):
         say(line)
     return Result(out, gguf, facts)
 
@@ -140,37 +159,17 @@ def _target(settings: Settings) -> str:
     return f"so much that {size(prune.memory.bytes)} in {prune.memory.precision} are left"
 
 
-def _scores(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    heldout: Split,
-    device: str,
-    cut_by: PreTrainedTokenizerBase | None = None,
-) -> dict[str, DomainScore]:
-    with passing_through(model, resolve_device(device)):
-        return score_domains(model, tokenizer, heldout.sequences, len(heldout.sequences), cut_by)
-
-
-def _facts(
-    dense: PreTrainedModel,
-    small: PreTrainedModel,
-    before: dict[str, DomainScore],
-    after: dict[str, DomainScore],
-) -> Facts:
-    ratios = {domain: after[domain].perplexity / before[domain].perplexity for domain in before}
-    worst = max(ratios, key=lambda domain: ratios[domain])
-    sizes = [sum(one.numel() * one.element_size() for one in model.parameters()) for model in (dense, small)]
-    return Facts(
-        parameters=(dense.num_parameters(), small.num_parameters()),
-        weight_bytes=(sizes[0], sizes[1]),
-        macs_per_token=(macs_per_token(dense), macs_per_token(small)),
-        perplexity=geometric_mean(after) / geometric_mean(before),
-        worst=(worst, ratios[worst]),
+def _done(pruned: Pruned) -> str:
+    last = pruned.history[-1]
+    return (
+        f"{last['sparsity']:.1%} of the decoder's parameters removed by Secateurs in "
+        f"{len(pruned.history)} rounds (`{last['metric']}`), healed by `{pruned.healing.method}`"
     )
 
 
-def _card(order: Order, dense: PreTrainedModel, pruned: Pruned, facts: Facts, proof: Proof) -> str:
-    """What became of the model, in Markdown, with the hub's front matter."""
+def _card(name: str, facts: Facts, models: Mapping[str, Measured], done: list[str]) -> str:
+    """What became of the model, in Markdown, with the hub's front matter. done: what was done to it."""
+    how = "pruned and recovered" if facts.recovered else "pruned"
     lines = [
         "---",
         "library_name: transformers",
@@ -178,21 +177,15 @@ def _card(order: Order, dense: PreTrainedModel, pruned: Pruned, facts: Facts, pr
         "tags: [pruned]",
         "---",
         "",
+        f"# {name}, {how}",
+        "",
+        verdict(facts),
+        "",
+        *table(models),
+        "",
+        *(f"- {line}" for line in (*advice(facts), *done)),
     ]
-    lines += [f"# {Path(order.model).name}, pruned", "", verdict(facts), ""]
-    lines += [f"- {line}" for line in advice(facts)]
-    last, there, rows = pruned.history[-1], *map(vocabulary_rows, (dense, pruned.model))
-    if rows < there:
-        lines.append(f"- {rows:,} of {there:,} rows of the vocabulary are left, and a tokenizer for them")
-    return "\n".join(
-        [
-            *lines,
-            f"- {last['sparsity']:.1%} of the decoder's parameters removed by Secateurs in "
-            f"{len(pruned.history)} rounds (`{last['metric']}`), healed by `{pruned.healing.method}`",
-            f"- loaded back by transformers {proof.version} as `{proof.loaded}` in a fresh process",
-            "",
-        ]
-    )
+    return "\n".join([*lines, ""])
 
 
 def _programs(precision: str) -> Programs:

@@ -14,6 +14,7 @@ from secateurs.settings.pruning import AUTO, VOCABULARY
 from secateurs.text.calibration import by_domain
 from secateurs.text.corpus import Split, build_corpus, split_documents
 from secateurs.text.documents import Document
+from secateurs.text.overlap import NGram
 from secateurs.text.packing import tokens_of
 from secateurs.text.portions import left_out_documents
 from secateurs.text.words import words_of
@@ -38,13 +39,16 @@ def read_text(
     tokenizer: PreTrainedTokenizerBase,
     settings: Settings,
     corpus: Corpus,
+    avoid: set[NGram],
 ) -> Read:
     """The documents of each domain, split by document and cut into sequences.
+
+    avoid: n-grams of items, whose documents are left out.
 
     Raises InputError for too little text, and where tokens can go from no tokenizer of this kind.
     """
     try:
-        split = build_corpus(texts, tokens_of(tokenizer, Path("the model's tokenizer")), set(), corpus)
+        split = build_corpus(texts, tokens_of(tokenizer, Path("the model's tokenizer")), avoid, corpus)
     except SettingError as error:
         raise InputError(
             f"--text: {error}; or ask for less: --tokens 128 --set surgery.sequences=8"

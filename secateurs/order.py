@@ -3,20 +3,33 @@
 The program prunes by it at once, and `secateurs init` writes it into params.yaml for the pipeline.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from secateurs.errors import InputError
+from secateurs.evaluation.asking import Asking
 from secateurs.settings.groups import Corpus
 from secateurs.settings.method import Settings
 from secateurs.settings.pruning import AUTO
-from secateurs.settings.sources import FieldReader, HubModel, ModelSource, PathDomain, PathModel, PlainReader
+from secateurs.settings.recovery import Recover
+from secateurs.settings.sources import (
+    Benchmark,
+    FieldReader,
+    HubModel,
+    ModelSource,
+    PathDomain,
+    PathModel,
+    PlainReader,
+)
 
 # Where `--text` names no field: what files of a name's ending are read as; of others a file is a document.
 ENDINGS = {".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet", ".py": "python"}
 # Documents of a domain at most: enough for every round and for healing, read in seconds.
 DOCUMENTS = 2000
 HELDOUT_SEQUENCES = 8
+# All items of a task, at first so many rows of 256 tokens at a time.
+ASKING = Asking(limit=0, seed=0, batch_size=8)
 
 
 @dataclass(frozen=True)
@@ -32,14 +45,19 @@ class Source:
 class Order:
     """A model, its text, and the settings of the method.
 
-    tokens: of a calibration sequence. precision: of a GGUF file that is written too; None for none.
+    tokens: of a calibration sequence. precision: of a GGUF file that is written too; None for none. recovery:
+    the training that follows; None for none. tasks: where the items of each come from; asking: how they are
+    asked.
     """
 
     model: str
     sources: tuple[Source, ...]
     settings: Settings
     tokens: int
-    precision: str | None
+    precision: str | None = None
+    recovery: Recover | None = None
+    tasks: Mapping[str, Benchmark] = field(default_factory=dict)
+    asking: Asking = ASKING
 
 
 def model_source(model: str) -> ModelSource:

@@ -41,9 +41,10 @@ def main(force: bool, **given: Any) -> None:
     with atomic(PARAMS_FILE) as path:
         path.write_text(text, encoding="utf-8")
     click.echo(f"{PARAMS_FILE}: {params.model.name} is pruned by {', '.join(params.domains)}")
-    click.echo(
-        "`make repro` does it. Tasks that are scored too are named under `benchmarks`; now there are none."
-    )
+    tasks = ", ".join(params.benchmarks) or "none"
+    click.echo(f"`make repro` does it. Tasks that are scored too are named under `benchmarks`: {tasks}.")
+    if order.recovery is not None:
+        click.echo("`make recover` then trains what is left.")
     if order.precision is not None:
         click.echo("`make export` then writes the GGUF file.")
 

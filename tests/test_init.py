@@ -114,6 +114,20 @@ def test_it_computes_in_the_dtype_of_the_weights(clone: Path) -> None:
     assert written()["compute"]["dtype"] == "bfloat16"
 
 
+def test_a_recovery_and_tasks_are_written_as_they_are_given(clone: Path) -> None:
+    item = {"goal": "Prune", "choices": ["by hand", "by saw"], "labels": ["A", "B"], "answer": "A"}
+    (clone / "items.jsonl").write_text("\n".join([json.dumps(item)] * 2), encoding="utf-8")
+    now = written("--recover", "90s", "--set", "recover.weights=low_rank", "--eval", "piqa=items.jsonl,arc_easy", "--limit", "4")  # fmt: skip  # noqa: E501
+    assert now["recover"]["minutes"] == 1.5
+    assert now["recover"]["weights"] == "low_rank"
+    assert now["recover"]["mixture"] == {"calibration": 1.0, "plain": 0.0, "dialogues": 0.0}
+    assert now["benchmarks"] == {
+        "piqa": {"source": "path", "path": "items.jsonl"},
+        "arc_easy": {"source": "stock"},
+    }
+    assert now["evaluate"]["limit"] == 4
+
+
 def test_a_second_order_leaves_nothing_of_the_first(clone: Path) -> None:
     once = written("--sparsity", "0.15")
     written("--set", "prune.parameters=29500", "--set", "mask.metric=wanda", "--export", "q8_0")

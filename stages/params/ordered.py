@@ -24,7 +24,7 @@ MADE = "# Written by: "
 def ordered(base: str, order: Order, dtype: str, command: str) -> str:
     """The text of params.yaml, `base`, with an order's model, text and settings in it.
 
-    What an order does not say (how the result is scored, a recovery) stays. dtype: of the computation.
+    What an order does not say stays. dtype: of the computation.
     command: what was typed, for the first line.
     """
     values, there = _values(order, dtype), parse_yaml(str(PARAMS_FILE), base)
@@ -52,8 +52,8 @@ def _values(order: Order, dtype: str) -> dict[str, Any]:
     return {
         "model": _plain(model_source(order.model)),
         "domains": domains,
-        # Items would take calibration text away that overlaps with them, and the command asks none.
-        "benchmarks": {},
+        # Items take calibration text away that overlaps with them, so that none are added to those asked for.
+        "benchmarks": {task: one.model_dump() for task, one in order.tasks.items()},
         "mixture": (settings.mixture or dict.fromkeys(domains, 1.0)) | dict.fromkeys(GENERATED, 0.0),
         "rounds": {
             name: {"after": after, "progress": settings.rounds[name]}
@@ -62,8 +62,15 @@ def _values(order: Order, dtype: str) -> dict[str, Any]:
         "corpus": corpus_of(order).model_dump(),
         "compute": {"device": settings.device, "dtype": dtype},
         **_method(settings),
+        "evaluate": _asking(order) if order.tasks else {},
+        "recover": {} if order.recovery is None else order.recovery.model_dump(),
         "export": {} if order.precision is None else {"precision": order.precision},
     }
+
+
+def _asking(order: Order) -> dict[str, Any]:
+    asking = order.asking
+    return {name: getattr(asking, name) for name in ("limit", "seed", "run_generated_code")}
 
 
 def _method(settings: Settings) -> dict[str, Any]:
