@@ -1,6 +1,7 @@
 """`secateurs prune` where tokens go, and where trials choose what goes: on the project's licence as text."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from secateurs.cli import main
 from secateurs.gguf.converter import VARIABLE
 from tests.project import ROOT, invoke
 from tests.test_command import FEW, run
+from tests.test_command_recover import SHORT
 from tests.test_export import CONVERTER, NEEDS_CONVERTER, QWEN2_WORDS, trained_tokenizer
 from tests.tiny import make_tiny_model
 
@@ -50,6 +52,18 @@ def test_rows_that_the_target_counts_as_gone_are_gone_with_their_tokens(model: i
     assert f"; {ROWS} of 512 rows of the vocabulary stay; " in said
     card = Path("small/README.md").read_text(encoding="utf-8")
     assert f"- {ROWS} of 512 rows of the vocabulary are left, and a tokenizer for them" in card
+
+
+@pytest.mark.usefixtures("quick_programs")
+def test_what_lost_tokens_is_recovered_by_text_in_those_that_are_left(model: int) -> None:
+    target = ["--set", f"prune.vocabulary.rows={ROWS}", "--set", f"prune.parameters={model - 10000}"]
+    run("model", *FEW, *target, *SHORT)
+    small, tokenizer = AutoModelForCausalLM.from_pretrained("small"), AutoTokenizer.from_pretrained("small")
+    assert small.config.vocab_size == len(tokenizer) == ROWS
+    card = Path("small/README.md").read_text(encoding="utf-8")
+    assert "| held-out text and tasks | dense | pruned | recovered |" in card
+    first, best = map(float, re.findall(r"left-out text ([\d.]+) -> ([\d.]+) nats", card)[0])
+    assert 0 < best < first
 
 
 @pytest.mark.usefixtures("quick_programs")
