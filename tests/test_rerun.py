@@ -283,9 +283,12 @@ EXPERIMENTS = {
     "dvc exp run -S mixture.news=0": ("mask@r1", {"kinds", "mask@r1"}),
     "dvc exp run -S rounds.r3.progress=0.8 -S '+rounds.r4={after: r3, progress: 1.0}' -S surgery.after=r4": (
         "mask@r4",
-        {"mask@r3", "capture@r4", "mask@r4"},
+        {"kinds", "mask@r3", "capture@r4", "mask@r4"},
     ),
-    "dvc exp run -S '~rounds.r3' -S rounds.r2.progress=1.0 -S surgery.after=r2": ("mask@r2", {"mask@r2"}),
+    "dvc exp run -S '~rounds.r3' -S rounds.r2.progress=1.0 -S surgery.after=r2": (
+        "mask@r2",
+        {"kinds", "mask@r2"},
+    ),
     f"dvc exp run -S '+domains.tickets={TICKETS}' -S '+mixture.tickets=1.0'": (
         "capture@r1",
         {"sources@tickets", "corpus", "kinds", "capture@r1"},
