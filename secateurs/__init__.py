@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from secateurs.api import prune
-    from secateurs.pruning import prune_model
+    from secateurs.pruner import prune_model
 
 __all__ = ["prune", "prune_model"]
 
-_MODULES = {"prune": "secateurs.api", "prune_model": "secateurs.pruning"}
+_MODULES = {"prune": "api", "prune_model": "pruner"}
 
 
 # Only when they are asked for, because torch takes seconds to import and much of the package does without.
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    return getattr(import_module(f"secateurs.{_MODULES[name]}"), name)

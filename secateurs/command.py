@@ -29,7 +29,7 @@ from secateurs.gguf.llama_quantize import K_QUANTS, find_program
 from secateurs.kind_trials import choose_kinds
 from secateurs.order import Order, corpus_of, model_source, text_domain
 from secateurs.order_tasks import items_of, ngrams_in
-from secateurs.pruning import Pruned, prune_model
+from secateurs.pruner import Pruned, prune_model
 from secateurs.settings.method import Settings
 from secateurs.settings.pruning import AUTO, Prune
 from secateurs.settings.sources import StockBenchmark

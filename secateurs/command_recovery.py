@@ -16,7 +16,7 @@ from secateurs.devices.capacity import capacity_of
 from secateurs.devices.placement import SHARDED, copied, resolve_device
 from secateurs.errors import InputError
 from secateurs.order import Order, corpus_of
-from secateurs.pruning import Pruned
+from secateurs.pruner import Pruned
 from secateurs.recover.distillation import recover
 from secateurs.recover.leaving_out import leave_out
 from secateurs.recover.memory import Recovery, check_recovery_fits

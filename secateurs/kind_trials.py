@@ -24,7 +24,7 @@ from secateurs.families.fused_experts import open_experts
 from secateurs.kinds.registry import NAMES, kinds
 from secateurs.kinds.sites import sites_of
 from secateurs.measure.capture import DomainCapture, capture
-from secateurs.pruning import prune_model
+from secateurs.pruner import prune_model
 from secateurs.settings.method import Settings
 from secateurs.settings.pruning import AUTO, ROWS_MULTIPLE, VOCABULARY, Prune
 from secateurs.text.documents import Sequence as Row

@@ -77,11 +77,11 @@ def test_the_program_prunes_a_model_of_ones_own(installed: Path, tmp_path: Path)
 
 def test_what_is_installed_is_what_the_program_imports(installed: Path, tmp_path: Path) -> None:
     found = subprocess.run(
-        [sys.executable, "-c", "import secateurs.pruning as module; print(module.__file__)"],
+        [sys.executable, "-c", "import secateurs.pruner as module; print(module.__file__)"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(installed)},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert Path(found.stdout.strip()) == installed / "secateurs/pruning.py"
+    assert Path(found.stdout.strip()) == installed / "secateurs/pruner.py"

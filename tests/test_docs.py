@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from secateurs.evaluation.local_tasks import TASKS
-from secateurs.pruning import Pruned
+from secateurs.pruner import Pruned
 from secateurs.settings import sources as params
 from secateurs.settings.method import Settings
 from tests.pages import TEXTS, rows

@@ -12,7 +12,7 @@ from secateurs.choose.weight_bytes import weight_bytes
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
 from secateurs.kind_trials import Chosen, choose_kinds
-from secateurs.pruning import prune_model
+from secateurs.pruner import prune_model
 from secateurs.settings.method import Settings
 from secateurs.settings.pruning import Auto, Memory, Prune
 from secateurs.text.rows import Text

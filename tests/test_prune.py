@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM
 
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
-from secateurs.pruning import prune_model
+from secateurs.pruner import prune_model
 from secateurs.settings.method import Settings, settings_of
 from secateurs.text.rows import Text
 from secateurs.vocabulary.ranking import count_tokens

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from secateurs.checkpoints.loading import load_model
 from secateurs.families.decoder import decoder_parameters
 from secateurs.kinds.names import widths
-from secateurs.pruning import prune_model
+from secateurs.pruner import prune_model
 from secateurs.text.documents import Sequence
 from stages import capture, mask, model, surgery
 from stages.common.artifacts import read_json, read_sequences, write_sequences

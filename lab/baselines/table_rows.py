@@ -21,7 +21,7 @@ from lab.study.settings import changed
 from secateurs.checkpoints.loading import load_model, load_tokenizer
 from secateurs.devices.placement import copied, place, resolve_device
 from secateurs.errors import InputError
-from secateurs.pruning import prune_model
+from secateurs.pruner import prune_model
 from secateurs.text.portions import healing_text
 from secateurs.text.rows import Text
 from stages.common.paths import MODEL

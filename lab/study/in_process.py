@@ -24,7 +24,7 @@ from secateurs.families.decoder import decoder_parameters
 from secateurs.families.fused_experts import close_experts, open_experts
 from secateurs.kinds.kind import Masks
 from secateurs.measure.capture import DomainCapture
-from secateurs.pruning import prune_model, take_round_of_a_copy
+from secateurs.pruner import prune_model, take_round_of_a_copy
 from secateurs.settings.method import Settings
 from secateurs.settings.sources import GENERATED
 from secateurs.text.calibration import by_domain

@@ -14,7 +14,7 @@ from secateurs.choose.target import check_target, coarse_steps, decoder_share, r
 from secateurs.choose.weight_bytes import PRECISIONS, bound, weight_bytes
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
-from secateurs.pruning import prune_model
+from secateurs.pruner import prune_model
 from secateurs.settings.method import settings_of
 from secateurs.settings.pruning import Memory, Prune, Vocabulary
 from secateurs.vocabulary.embedding_rows import cut_vocabulary

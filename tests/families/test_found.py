@@ -17,7 +17,7 @@ from secateurs.families.examples import example_config
 from secateurs.families.twins import twin, twin_config
 from secateurs.heal import layers
 from secateurs.kinds.sites import all_kept_masks
-from secateurs.pruning import prune_model
+from secateurs.pruner import prune_model
 from secateurs.settings.method import settings_of
 from secateurs.text.rows import Text
 from tests.families.test_families import (

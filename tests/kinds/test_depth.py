@@ -15,7 +15,7 @@ from secateurs.families.hooks import hooked
 from secateurs.kinds.registry import kinds
 from secateurs.kinds.sites import cut, finish
 from secateurs.measure.capture import capture
-from secateurs.pruning import prune_model
+from secateurs.pruner import prune_model
 from secateurs.settings.method import settings_of
 from secateurs.settings.pruning import Capture, Prune
 from secateurs.text.rows import Text

@@ -23,7 +23,7 @@ from secateurs.kinds.experts import KIND
 from secateurs.kinds.kind import Masks
 from secateurs.kinds.sites import cut, finish
 from secateurs.measure.capture import capture
-from secateurs.pruning import prune_model
+from secateurs.pruner import prune_model
 from secateurs.recover.distillation import recover
 from secateurs.recover.training import Texts
 from secateurs.settings.method import settings_of
