@@ -12,6 +12,8 @@ from transformers import PreTrainedModel
 from secateurs.inference.loss import CHUNK_TOKENS, head_logits
 
 Logits = Callable[[Tensor], Tensor]
+# Takes logits [positions, vocabulary] and targets there; gives values [positions] and their gradients.
+Divergence = Callable[..., tuple[Tensor, Tensor]]
 # Which divergence, of the teacher's distribution p and the student's q: KL(p || q), KL(q || p), or that of
 # Jensen and Shannon, (KL(p || m) + KL(q || m)) / 2 with m = (p + q) / 2.
 Kind = Literal["forward", "reverse", "js"]
@@ -57,12 +59,29 @@ def divergences_of_hidden(
     kind: Kind = "forward",
 ) -> Tensor:
     """The mean over positions [batch] of hidden states that the heads read, [batch, tokens, d] of both."""
-    chunked = cast(Callable[..., Tensor], _ChunkedDivergence.apply)
-    return chunked(hidden, target, student_logits, teacher_logits, kind)
+
+    def divergence(scores: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+        log_p = F.log_softmax(teacher_logits(theirs), dim=-1).clamp_min_(LOWEST)
+        log_q = F.log_softmax(scores, dim=-1).clamp_min_(LOWEST)
+        return _KINDS[kind](log_p, log_q)
+
+    return mean_by_chunks(hidden, (target,), student_logits, divergence)
 
 
-class _ChunkedDivergence(torch.autograd.Function):
-    """hidden, target [batch, tokens, d] and both heads -> mean divergence of each sequence [batch].
+def mean_by_chunks(
+    hidden: Tensor, targets: tuple[Tensor, ...], logits: Logits, divergence: Divergence
+) -> Tensor:
+    """The mean over positions [batch] of a divergence, some positions at a time.
+
+    hidden: [batch, tokens, d], which `logits` reads; targets: [batch, tokens, ...] each. The gradients that
+    `divergence` gives are with respect to the logits; the result is differentiable with respect to `hidden`.
+    """
+    chunked = cast(Callable[..., Tensor], _Chunked.apply)
+    return chunked(hidden, targets, logits, divergence)
+
+
+class _Chunked(torch.autograd.Function):
+    """mean_by_chunks.
 
     As in loss.py each chunk's gradient is made while its logits are there. Where both distributions are equal
     it is exactly zero: rounding errors instead of zeros would be scaled up by the optimizer.
@@ -70,20 +89,21 @@ class _ChunkedDivergence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, target: Tensor, student_logits: Logits, teacher_logits: Logits, kind: Kind
+        ctx: Any,
+        hidden: Tensor,
+        targets: tuple[Tensor, ...],
+        logits: Logits,
+        divergence: Divergence,
     ) -> Tensor:
         batch, tokens = hidden.shape[:2]
         needs_gradient = ctx.needs_input_grad[0]
+        chunks = (one.flatten(0, 1).split(CHUNK_TOKENS) for one in (hidden, *targets))
         values, gradients = [], []
-        for ours, theirs in zip(
-            hidden.flatten(0, 1).split(CHUNK_TOKENS), target.flatten(0, 1).split(CHUNK_TOKENS), strict=True
-        ):
-            log_p = F.log_softmax(teacher_logits(theirs), dim=-1).clamp_min_(LOWEST)
+        for part, *theirs in zip(*chunks, strict=True):
             with torch.set_grad_enabled(needs_gradient):
-                leaf = ours.detach().requires_grad_(needs_gradient)
-                scores = student_logits(leaf)
-            log_q = F.log_softmax(scores.detach(), dim=-1).clamp_min_(LOWEST)
-            value, by_scores = _KINDS[kind](log_p, log_q)
+                leaf = part.detach().requires_grad_(needs_gradient)
+                scores = logits(leaf)
+            value, by_scores = divergence(scores.detach(), *theirs)
             values.append(value)
             if needs_gradient:
                 gradients.append(torch.autograd.grad(scores, leaf, by_scores)[0])
@@ -92,9 +112,9 @@ class _ChunkedDivergence(torch.autograd.Function):
         return torch.cat(values).view(batch, tokens).mean(dim=1)
 
     @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * outputs[0][:, None, None].to(gradient.dtype), None, None, None, None
+        return gradient * outputs[0][:, None, None].to(gradient.dtype), None, None, None
 
 
 # Each takes log p and log q, float32 [positions, vocabulary], which it may write over, and gives the

@@ -1,15 +1,13 @@
 """Distributions as their likeliest tokens and the rest as one class, and a model's divergence from them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateurs.inference.divergence import LOWEST, Logits
+from secateurs.inference.divergence import LOWEST, mean_by_chunks
 from secateurs.inference.loss import CHUNK_TOKENS, head_logits
 
 
@@ -63,39 +61,7 @@ def likeliest_divergences(student: PreTrainedModel, target: Likeliest, input_ids
     with respect to what enters the student's head, which is taken as frozen.
     """
     hidden = student.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
-    chunked = cast(Callable[..., Tensor], _ChunkedLikeliest.apply)
-    return chunked(hidden, target, head_logits(student))
-
-
-class _ChunkedLikeliest(torch.autograd.Function):
-    """hidden [batch, tokens, d], the target and the student's head -> mean divergence of each sequence.
-
-    As in divergence.py each chunk's gradient is made while its logits are there.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, target: Likeliest, logits: Logits) -> Tensor:
-        batch, tokens = hidden.shape[:2]
-        needs_gradient = ctx.needs_input_grad[0]
-        flat = (hidden.flatten(0, 1), target.ids.flatten(0, 1), target.log_p.flatten(0, 1))
-        chunks = (*(one.split(CHUNK_TOKENS) for one in flat), target.rest.flatten().split(CHUNK_TOKENS))
-        values, gradients = [], []
-        for part, ids, log_p, rest in zip(*chunks, strict=True):
-            with torch.set_grad_enabled(needs_gradient):
-                leaf = part.detach().requires_grad_(needs_gradient)
-                scores = logits(leaf)
-            value, by_scores = _divergence(scores.detach(), ids, log_p, rest)
-            values.append(value)
-            if needs_gradient:
-                gradients.append(torch.autograd.grad(scores, leaf, by_scores)[0])
-        if needs_gradient:
-            ctx.save_for_backward(torch.cat(gradients).view_as(hidden) / tokens)
-        return torch.cat(values).view(batch, tokens).mean(dim=1)
-
-    @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * outputs[0][:, None, None].to(gradient.dtype), None, None
+    return mean_by_chunks(hidden, (target.ids, target.log_p, target.rest), head_logits(student), _divergence)
 
 
 def _divergence(scores: Tensor, ids: Tensor, log_p: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
