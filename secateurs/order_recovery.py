@@ -1,6 +1,5 @@
 """The recovery that `secateurs prune --recover` asks for; without torch."""
 
-import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -8,43 +7,21 @@ from typing import Any
 from pydantic import ValidationError
 
 from secateurs.errors import InputError, SettingError
-from secateurs.settings.base import Group
+from secateurs.settings.base import Group, put_by_key
 from secateurs.settings.problems import lines_of
 from secateurs.settings.recovery import Recover
 
 PREFIX = "recover."
 # In minutes.
 _UNITS = {"s": 1 / 60, "m": 1.0, "h": 60.0}
-# As params.yaml has it, but by the text that was given alone, and with more steps than anybody waits for.
-_USUAL: dict[str, Any] = {
-    "own": {"plain": 0, "dialogues": 0, "tokens": 256, "temperature": 1.0, "batch_size": 64, "seed": 0},
-    "mixture": {"calibration": 1.0, "plain": 0.0, "dialogues": 0.0},
-    "left_out": 2,
-    "weights": "scales",
-    "low_rank": {"rank": 64, "targets": []},
-    "scales_first": {"steps": 100, "learning_rate": 0.002},
-    "steps": 10_000,
-    "minutes": None,
-    "on_policy": {
-        "share": 0.0,
-        "every": 16,
-        "batch_size": 256,
-        "first_tokens": 64,
-        "tokens": 512,
-        "grown": 0.5,
-        "temperature": 1.0,
-        "min_p": 0.02,
-        "divergence": "forward",
-    },
-    "batch_size": 16,
-    "micro_batch_size": 16,
-    "checkpointing": False,
-    "learning_rate": 0.002,
-    "warmup": 0.05,
-    "clip": 1.0,
-    "seed": 0,
-    "check_every": 20,
-    "patience": 2,
+# By the text that was given alone, and with more steps than anybody waits for.
+_OWN: dict[str, Any] = {
+    "recover.own.plain": 0,
+    "recover.own.dialogues": 0,
+    "recover.mixture.calibration": 1.0,
+    "recover.mixture.plain": 0.0,
+    "recover.mixture.dialogues": 0.0,
+    "recover.steps": 10_000,
 }
 
 
@@ -58,17 +35,11 @@ def recovery_of(minutes: str, changes: Mapping[str, Any]) -> Recover:
     Raises InputError for a time that cannot be read or is not above 0, and for settings that nothing can
     have or that need text which the dense model writes, as only the pipeline does.
     """
-    values = copy.deepcopy(_USUAL)
-    for key, value in {**changes, f"{PREFIX}minutes": minutes_of(minutes)}.items():
-        _, *groups, last = key.split(".")
-        group = values
-        for name in groups:
-            if not isinstance(group.get(name), dict):
-                raise SettingError(f"{key}: {value!r}: unknown key; {name} is no group of settings")
-            group = group[name]
-        group[last] = value
+    values = _Group(recover=Recover()).model_dump()
+    changed = {**_OWN, **changes, "recover.minutes": minutes_of(minutes)}
+    put_by_key(values, changed, lambda _, name: f"unknown key; {name} is no group of settings")
     try:
-        recovery = _Group.model_validate({"recover": values}).recover
+        recovery = _Group.model_validate(values).recover
     except ValidationError as error:
         raise SettingError("\n".join(lines_of(error))) from None
     if problems := recovery.problems():

@@ -1,9 +1,11 @@
 """What the groups of params.yaml are made of."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from secateurs.errors import SettingError
 
 # Files are named after it: with what they add it stays below the 255 bytes that systems allow.
 _NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,99}$"
@@ -73,3 +75,20 @@ class Group(BaseModel):
             name for name, field in cls.model_fields.items() if type(None) in get_args(field.annotation)
         )
         return {**dict.fromkeys(optional), **data}
+
+
+def put_by_key(
+    values: dict[str, Any], changes: Mapping[str, Any], no_group: Callable[[str, str], str]
+) -> None:
+    """Put values into nested mappings, in place, by their keys in params.yaml: {"prune.sparsity": 0.3, ...}.
+
+    Raises SettingError for a key of which a part is no group: no_group(key, part) says why.
+    """
+    for key, value in changes.items():
+        *groups, last = key.split(".")
+        group = values
+        for name in groups:
+            if not isinstance(group.get(name), dict):
+                raise SettingError(f"{key}: {value!r}: {no_group(key, name)}")
+            group = group[name]
+        group[last] = value

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from secateurs.errors import SettingError
-from secateurs.settings.base import DEVICE, Group
+from secateurs.settings.base import DEVICE, Group, put_by_key
 from secateurs.settings.problems import lines_of
 from secateurs.settings.pruning import GRADIENT_METRICS, TARGETS, Capture, Mask, Prune, Surgery
 
@@ -51,14 +51,7 @@ def settings_of(changes: Mapping[str, Any]) -> Settings:
     targets = [key for key in changes if key.startswith("prune.") and key.partition(".")[2] in TARGETS]
     if targets or changes.get("prune.sites") == []:
         values["prune"].pop("sparsity")
-    for key, value in changes.items():
-        *groups, last = key.split(".")
-        group = values
-        for name in groups:
-            if not isinstance(group.get(name), dict):
-                raise SettingError(f"{key}: {value!r}: {_no_group(key, name)}")
-            group = group[name]
-        group[last] = value
+    put_by_key(values, changes, _no_group)
     return checked_settings(values)
 
 

@@ -1,4 +1,7 @@
-"""The settings of a recovery: the text that it reads, and how it trains."""
+"""The settings of a recovery: the text that it reads, and how it trains.
+
+They have defaults, for who calls the library; params.yaml gives every key.
+"""
 
 from typing import Annotated, Literal
 
@@ -111,24 +114,34 @@ class Training(Group):
     patience: training ends after so many checks without a new best one.
     """
 
-    weights: Literal["scales", "low_rank", "all"]
+    weights: Literal["scales", "low_rank", "all"] = "scales"
     low_rank: LowRank = LowRank(rank=64, targets=[])
-    steps: Count
-    minutes: Annotated[float, Field(gt=0)] | None
-    on_policy: OnPolicy
-    batch_size: Positive
-    micro_batch_size: Positive
+    steps: Count = 120
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    on_policy: OnPolicy = OnPolicy(
+        share=0.0,
+        every=16,
+        batch_size=256,
+        first_tokens=64,
+        tokens=512,
+        grown=0.5,
+        temperature=1.0,
+        min_p=0.02,
+        divergence="forward",
+    )
+    batch_size: Positive = 16
+    micro_batch_size: Positive = 16
     teacher: Literal["live", "cached"] = "live"
     cached: Cached = Cached(likeliest=64)
     checkpointing: bool = False
-    learning_rate: Annotated[float, Field(gt=0)]
-    warmup: Annotated[float, Field(ge=0, lt=1)]
-    clip: Annotated[float, Field(gt=0)]
-    seed: Seed
-    check_every: Positive
+    learning_rate: Annotated[float, Field(gt=0)] = 0.002
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    seed: Seed = 0
+    check_every: Positive = 20
     abilities: Abilities = Abilities(questions=0, tokens=256, batch_size=64)
     best_by: Literal["divergence", "agreement"] = "divergence"
-    patience: Positive
+    patience: Positive = 2
 
     def answers(self) -> int:
         """How many of a step's sequences are answers of the model in training."""
@@ -164,10 +177,10 @@ class Training(Group):
 class Recover(Training):
     """A recovery: the text that it writes and leaves out, and the trainings, one after the other."""
 
-    own: OwnText
-    mixture: RecoverMixture
-    left_out: Positive
-    scales_first: ScalesFirst
+    own: OwnText = OwnText(plain=192, dialogues=256, tokens=256, temperature=1.0, batch_size=64, seed=0)
+    mixture: RecoverMixture = RecoverMixture(calibration=0.3, plain=0.3, dialogues=0.4)
+    left_out: Positive = 2
+    scales_first: ScalesFirst = ScalesFirst(steps=100, learning_rate=0.002)
 
     def trainings(self) -> list[Training]:
         """What is trained, one after the other: scales first where that is asked for."""
