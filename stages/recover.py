@@ -51,12 +51,12 @@ def main() -> None:
     check_recovery_memory(params, read_shapes(MODEL), this_machine(device), started_processes())
     tokenizer, pruned_card = load_tokenizer(PRUNED), read_card(PRUNED)
     dense = load_tokenizer(MODEL)
-    texts, asked = read_texts(params, dense, tokenizer)
+    texts, questions = read_texts(params, dense, tokenizer)
     check = torch.cat([ids[:1] for ids in texts.left_out.values()])
     with process_group(device):
-        ready = prepared(params, texts, asked, lambda: load_dense(params, dense, tokenizer))
+        ready = prepared(params, texts, questions, tokenizer, lambda: load_dense(params, dense, tokenizer))
         alive = ready.teacher if isinstance(ready.teacher, PreTrainedModel) else None
-        student, texts = load_pruned(params, alive), replace(texts, asked=ready.answers)
+        student, texts = load_pruned(params, alive), replace(texts, asked=ready.asked)
         pair = Pair(student, ready.teacher, precision(params).autocast)
         parts = train(pair, texts, trainings, params.compute.dtype, ready.seconds)
         parameters, result = trained_parameters(student, training), whole_model(student)
@@ -95,7 +95,9 @@ def main() -> None:
     change = f"{done.before[ALL]:.4f} -> {done.after[ALL]:.4f} nats"
     if done.agreement is not None:
         shares = " -> ".join(f"{share:.1%}" for share in done.agreement.values())
-        change += f", agreement with its answers to {len(texts.asked)} left-out questions {shares}"
+        change += (
+            f", agreement with its answers to {training.abilities.questions:,} left-out questions {shares}"
+        )
     summary(
         "recover",
         f"{made} steps, of which {done.scales_first + done.kept} were kept; divergence from the dense model "

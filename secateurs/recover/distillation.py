@@ -53,7 +53,7 @@ def recover(
 
     Every `training.check_every` steps, and at the last, KL(teacher || student) is taken of the left-out
     texts, a domain counting its part of the mixture, and of `texts.asked` the agreement with the teacher's
-    answers (abilities.agreement). The student ends with the weights of the best check by `training.best_by`,
+    answers (abilities.py). The student ends with the weights of the best check by `training.best_by`,
     which are its first ones where no training made it better.
 
     With `training.minutes` a few steps are tried and timed first, and undone; as many are then made as fit,
@@ -156,7 +156,8 @@ def _check(pair: Pair, texts: Texts, training: Training, steps: int) -> Check:
     weights = sum(texts.mixture[domain] for domain in found)
     mean = sum(texts.mixture[domain] * value for domain, value in found.items()) / weights
     together = training.micro_batch_size * next(iter(texts.left_out.values())).shape[1]
-    agreed_share = agreement(pair, texts.asked, together) if texts.asked else None
+    asked = texts.asked
+    agreed_share = agreement(pair, asked, training.abilities, together) if asked is not None else None
     return Check(steps, mean, found, agreed(agreed_share))
 
 

@@ -13,7 +13,7 @@ def questions_for(texts: Texts, training: Training) -> Questions | None:
     if problems := training.problems():
         raise SettingError("\n".join(problems))
     check_processes(training, processes())
-    if training.abilities.questions and not texts.asked:
+    if training.abilities.questions and texts.asked is None:
         raise SettingError(
             f"recover.abilities.questions: {training.abilities.questions}: there are no answers "
             "of the dense model to agree with; give some, or set it to 0"

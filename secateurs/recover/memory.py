@@ -59,7 +59,7 @@ def recovery_need(recovery: Recovery, model: PreTrainedModel, processes: int = 1
         + T L (8 h + 4 f) b + 20 C V            activations of L layers of hidden size h and widest site f;
                                                 with checkpointing T (L h + 8 h + 4 f) b
         + 2 (E + d) or d b, and keys and values while answers are written, a copy that writes; keys and values
-          alone where the dense model answers the questions of training.abilities
+          alone for training.abilities with measure: tokens
 
     With teacher: cached it is the larger of P b, while the file is written, and all else, to which low_rank
     then adds E b. A tenth comes on top for what allocators keep, and the program itself. Estimated, not
@@ -90,11 +90,12 @@ def recovery_need(recovery: Recovery, model: PreTrainedModel, processes: int = 1
     kept = layers * own.hidden_size + inside if training.checkpointing else layers * inside
     active = tokens * kept * each + 20 * CHUNK_TOKENS * own.vocab_size
     keys = layers * 2 * _keys(own) * each
+    copied = (each * pruned if training.weights == "low_rank" else 2 * (ends + pruned)) if half else 0.0
     writing, looks = 0.0, training.abilities
     if looks.questions:
-        writing = min(looks.batch_size, looks.questions) * (recovery.question + looks.tokens) * keys
+        read = min(looks.batch_size, looks.questions) * (recovery.question + looks.tokens)
+        writing = read * keys + (copied if looks.measure == "numbers" else 0)
     if training.on_policy.share:
-        copied = (each * pruned if training.weights == "low_rank" else 2 * (ends + pruned)) if half else 0.0
         read = training.on_policy.batch_size * (recovery.question + training.on_policy.tokens)
         writing = max(writing, copied + read * keys)
     # What writes is gone when activations come.

@@ -1,6 +1,6 @@
 """The settings of a recovery's training, how it went, and all that is needed to go on with it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from statistics import fmean
@@ -28,26 +28,35 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Questions on abilities with the dense model's answers, the ids that end one, and ids as text."""
+
+    answers: Sequence[Answer]
+    ends: frozenset[int]
+    decode: Callable[[Sequence[int]], str]
+
+
+@dataclass(frozen=True)
 class Texts:
     """What a recovery reads, by domain.
 
     trained: int64 [count, tokens], drawn in the proportions of `mixture`. left_out: others of the same
     domains, on which no step is made. questions: those that the model in training answers; None: none.
-    asked: other questions, with the dense model's answers, of which each check takes the agreement.
+    asked: other questions, with the dense model's answers, of which a check takes the agreement; None: none.
     """
 
     trained: Mapping[str, Tensor]
     left_out: Mapping[str, Tensor]
     mixture: Mapping[str, float]
     questions: Questions | None = None
-    asked: Sequence[Answer] = ()
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True)
 class Check:
     """The mean divergence on left-out text after so many steps, in nats per token: of all, and by domain.
 
-    agreement: with the dense model's answers, a share (abilities.agreement); None where nothing is asked.
+    agreement: with the dense model's answers, a share (abilities.py); None where nothing is asked.
     """
 
     steps: int

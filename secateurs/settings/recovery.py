@@ -74,11 +74,14 @@ class Abilities(Group):
     """Questions that are left out of training, and the dense model's likeliest answers to them.
 
     questions: how many; 0 asks none.
+    measure: what agrees (abilities.py): the tokens that are likeliest, or the last numbers of answers that
+    the model in training writes too.
     tokens: the longest answer.
     batch_size: answers that are written at once.
     """
 
     questions: Count
+    measure: Literal["tokens", "numbers"] = "tokens"
     tokens: Positive
     batch_size: Positive
 

@@ -57,7 +57,7 @@ def train(pair: Pair, texts: Texts, trainings: list[Training], dtype: str, spent
     """
     begun = time.monotonic() - spent
     left = {domain: len(rows) for domain, rows in texts.left_out.items()}
-    asked = [OWN_DIALOGUES] if texts.questions or texts.asked else []
+    asked = [OWN_DIALOGUES] if texts.questions is not None or texts.asked is not None else []
     inputs = [MODEL, PRUNED, RECOVERY_TEXT, *asked, *CODE]
     read = 0
     # Of several processes the first one tells how it goes.

@@ -6,18 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.errors import InputError
 from secateurs.evaluation.units import size
 from secateurs.inference import likeliest, writing
 from secateurs.progress import counter
 from secateurs.recover import abilities, teacher_cache
-from secateurs.recover.abilities import dense_answers
+from secateurs.recover.abilities import likeliest_answers
 from secateurs.recover.distillation import rows_read
 from secateurs.recover.rollouts import from_tensor, to_tensor
 from secateurs.recover.teacher_cache import CachedTeacher, bytes_of_sequence, cached_teacher, write_cache
-from secateurs.recover.training import Answer, Questions, Texts
+from secateurs.recover.training import Answer, Asked, Questions, Texts
 from stages.common.paths import MODEL, PRUNED, RECOVERY_TEXT
 from stages.params.file import Params
 from stages.recovering.snapshots import SCRATCH, code_files, snapshot_path
@@ -35,11 +35,17 @@ class Prepared:
     """
 
     teacher: PreTrainedModel | CachedTeacher
-    answers: Sequence[Answer]
+    asked: Asked | None
     seconds: float
 
 
-def prepared(params: Params, texts: Texts, asked: Questions | None, load: Load) -> Prepared:
+def prepared(
+    params: Params,
+    texts: Texts,
+    questions: Questions | None,
+    tokenizer: PreTrainedTokenizerBase,
+    load: Load,
+) -> Prepared:
     """What a recovery needs of the dense model, which is loaded only where something is still to be made.
 
     What a recovery that was stopped had made is taken where it goes on.
@@ -55,14 +61,20 @@ def prepared(params: Params, texts: Texts, asked: Questions | None, load: Load) 
         return held[0]
 
     begun = time.monotonic()
-    answers = _answers(params, asked, dense) if asked is not None else []
+    asked = None
+    if questions is not None:
+
+        def decode(ids: Sequence[int]) -> str:
+            return str(tokenizer.decode(list(ids), skip_special_tokens=True))
+
+        asked = Asked(_answers(params, questions, dense), questions.ends, decode)
     teacher = _cached(params, texts, dense) if params.recover.teacher == "cached" else dense()
-    return Prepared(teacher, answers, seconds + time.monotonic() - begun)
+    return Prepared(teacher, asked, seconds + time.monotonic() - begun)
 
 
 def _answers(params: Params, questions: Questions, dense: Load) -> list[Answer]:
     settings = {
-        "abilities": params.recover.abilities.model_dump(),
+        "abilities": params.recover.abilities.model_dump(exclude={"measure"}),
         "dtype": params.compute.dtype,
         "prompts": [list(prompt) for prompt in questions.prompts],
         "ends": sorted(questions.ends),
@@ -70,7 +82,7 @@ def _answers(params: Params, questions: Questions, dense: Load) -> list[Answer]:
     path = snapshot_path(settings, [MODEL, *code_files(abilities, writing)])
     if path.exists():
         return from_tensor(read_tensors(path)[0][ANSWERS])
-    answers = dense_answers(dense(), questions, params.recover.abilities)
+    answers = likeliest_answers(dense(), questions, params.recover.abilities)
     write_tensors(path, {ANSWERS: to_tensor(answers)}, {})
     return answers
 

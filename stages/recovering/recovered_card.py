@@ -13,6 +13,12 @@ DIVERGENCES = {
     "reverse": "KL(model || dense)",
     "js": "the Jensen-Shannon divergence",
 }
+AGREEMENT = {
+    "tokens": "Of its answers' tokens the pruned model held {before:.1%} likeliest, and the recovered one "
+    "{after:.1%}.",
+    "numbers": "Of its answers' last numbers the pruned model came to {before:.1%}, and the recovered one to "
+    "{after:.1%}.",
+}
 BEST = {
     "divergence": "the divergence on left-out text was lowest",
     "agreement": "the agreement with the dense model's answers was highest",
@@ -28,7 +34,7 @@ class Recovery:
     tokens: read in training. parameters: how many were trained. shares: of each kind of text, together 1.
     before, after: mean divergence from the dense model on text left out of the training, nats per token, by
     kind of text and of ALL. agreement: with the dense model's answers to left-out questions, `before` and
-    `after`, shares of tokens; None where none were asked.
+    `after`, shares; None where none were asked.
     """
 
     training: Training
@@ -108,7 +114,6 @@ def _agreement(recovery: Recovery) -> list[str]:
     shares = recovery.agreement
     return [
         f"The dense model answered {recovery.training.abilities.questions:,} questions of its own that are "
-        f"left out of training. Of its answers' tokens the pruned model held {shares['before']:.1%} "
-        f"likeliest, and the recovered one {shares['after']:.1%}.",
+        f"left out of training. {AGREEMENT[recovery.training.abilities.measure].format(**shares)}",
         "",
     ]
