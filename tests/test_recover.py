@@ -71,7 +71,7 @@ ANSWERS = {
 # Two own dialogues are left out of training, and their questions asked at every look.
 ABILITIES = {
     "recover__mixture": {"calibration": 0.5, "plain": 0.2, "dialogues": 0.3},
-    "recover__abilities": {"questions": 2, "tokens": 12, "batch_size": 1},
+    "recover__abilities": {"questions": 2, "measure": "tokens", "tokens": 12, "batch_size": 1},
     "recover__best_by": "agreement",
 }
 # The dense model's likeliest tokens are read from a file.
@@ -426,7 +426,10 @@ def test_a_file_that_does_not_fit_the_disk_is_refused_with_the_numbers(
 
 
 def test_dialogues_that_are_asked_stand_in_no_row_that_is_trained_on(project: Callable[..., Path]) -> None:
-    project(**ABILITIES | {"recover__abilities": {"questions": 3, "tokens": 12, "batch_size": 1}})
+    project(
+        **ABILITIES
+        | {"recover__abilities": {"questions": 3, "measure": "tokens", "tokens": 12, "batch_size": 1}}
+    )
     tokenizer = make_tiny_tokenizer_with_chat()
     rows = read_sequences(Path("data/corpus/recovery.parquet"))
     texts, asked = read_texts(read_params(), tokenizer, tokenizer)
@@ -440,7 +443,8 @@ def test_dialogues_that_are_asked_stand_in_no_row_that_is_trained_on(project: Ca
 
 
 def test_more_questions_than_can_be_left_out_are_one_message(project: Callable[..., Path]) -> None:
-    project(**ABILITIES | {"recover__abilities": {"questions": 4, "tokens": 12, "batch_size": 1}})
+    few = {"questions": 4, "measure": "tokens", "tokens": 12, "batch_size": 1}
+    project(**ABILITIES | {"recover__abilities": few})
     output = run(status=1)
     assert (
         "params.yaml: recover.abilities.questions: 4: there are 5 own dialogues in 4 sequences, of which "
