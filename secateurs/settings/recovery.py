@@ -81,7 +81,7 @@ class Abilities(Group):
     """
 
     questions: Count
-    measure: Literal["tokens", "numbers"] = "tokens"
+    measure: Literal["tokens", "numbers"]
     tokens: Positive
     batch_size: Positive
 
@@ -142,7 +142,7 @@ class Training(Group):
     clip: Annotated[float, Field(gt=0)] = 1.0
     seed: Seed = 0
     check_every: Positive = 20
-    abilities: Abilities = Abilities(questions=0, tokens=256, batch_size=64)
+    abilities: Abilities = Abilities(questions=0, measure="tokens", tokens=256, batch_size=64)
     best_by: Literal["divergence", "agreement"] = "divergence"
     patience: Positive = 2
 

@@ -89,7 +89,7 @@ def test_answers_need_room_for_a_copy_and_its_keys() -> None:
 
 def test_the_dense_models_answers_need_room_for_their_keys() -> None:
     model, settings = shape(*SEVEN), recovery("low_rank", micro=1)
-    asked = {"questions": 300, "tokens": 2000, "batch_size": 200}
+    asked = {"questions": 300, "measure": "tokens", "tokens": 2000, "batch_size": 200}
     changed = settings.recover.model_copy(update={"abilities": Abilities(**asked)})
     many = need(settings.model_copy(update={"recover": changed}), model)
     # Keys and values of 28 layers of 4 heads of 128, in bfloat16, in place of what activations take.
