@@ -8,17 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from secateurs.checkpoints.raw_config import CONFIG, check_named_files, check_raw
+from secateurs.checkpoints.raw_config import CONFIG, check_named_files, check_raw, check_special, vocabulary
 from secateurs.checkpoints.weight_files import check_parts, is_read
 from secateurs.errors import InputError
 from secateurs.files.decoding import POINTER_REMEDY, decode, is_pointer, parse_json
 from secateurs.files.json_file import not_finite
+from secateurs.files.local_files import check_kind
 
 ADAPTER = "adapter_config.json"
+_GENERATION = "generation_config.json"
 # What else transformers reads and expects an object in.
 _OBJECTS = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.json", "generation_config.json"),
+    *("vocab.json", _GENERATION),
 )
 _TOKENIZER_CONFIG, _TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
 # Of the tokenizer's config: what a value may be.
@@ -37,7 +39,11 @@ _TOKENIZERS = (
 
 def check_folder(folder: Path) -> None:
     """Raise InputError where a local folder is no checkpoint of plain weights that transformers can open."""
-    lost = sorted(path.name for path in folder.iterdir() if path.is_symlink() and not path.exists())
+    entries = sorted(folder.iterdir())
+    for path in entries:
+        if is_read(folder, path.name) or path.name in (CONFIG, *_OBJECTS):
+            check_kind(path.name, path)
+    lost = [path.name for path in entries if path.is_symlink() and not path.exists()]
     if lost:
         # As a cache of the hub leaves them, from which files were deleted.
         raise InputError(f"{lost[0]}: a link to nothing; fetch it again, or remove it")
@@ -55,6 +61,7 @@ def check_folder(folder: Path) -> None:
         check_named_files(name, content)
     config = read[CONFIG]
     check_raw(config)
+    check_special(_GENERATION, read.get(_GENERATION, {}), vocabulary(config))
     _check_tokenizer_config(read.get(_TOKENIZER_CONFIG, {}))
     if (folder / _TEMPLATE).is_file():
         decode(_TEMPLATE, (folder / _TEMPLATE).read_bytes())

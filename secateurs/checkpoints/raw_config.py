@@ -25,6 +25,7 @@ _NEEDED = frozenset(
         *("num_attention_heads", "num_key_value_heads", "max_position_embeddings", "head_dim"),
     }
 )
+_SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 # Files that transformers opens in a folder because another one names them.
 _NAMES = {CONFIG: ("configuration_files",), "tokenizer_config.json": ("fast_tokenizer_files",)}
 
@@ -46,6 +47,32 @@ def check_raw(config: Mapping[str, Any]) -> None:
             raise InputError(f"{CONFIG}: {key}: {_digits(value)}: no model has over {most:,}; correct it")
         if name in _NEEDED and value < 1:
             raise InputError(f"{CONFIG}: {key}: {value}: must be 1 or more; correct it")
+    check_special(CONFIG, config, vocabulary(config))
+
+
+def vocabulary(config: Mapping[str, Any]) -> int | None:
+    """How many tokens a config tells of; None where it leaves that to transformers."""
+    text = config.get("text_config")
+    rows = config.get("vocab_size", text.get("vocab_size") if isinstance(text, Mapping) else None)
+    return rows if isinstance(rows, int) else None
+
+
+def check_special(file: str, content: Mapping[str, Any], rows: int | None) -> None:
+    """Raise InputError for a token that begins, ends or pads text and is none of the vocabulary's `rows`.
+
+    transformers takes it as it is: a text would never end. A negative id of padding says that there is none.
+    """
+    for key in _SPECIAL:
+        value = content.get(key)
+        for one in value if isinstance(value, list) else [value]:
+            is_id = isinstance(one, int) and not isinstance(one, bool)
+            none = one is None or (key == "pad_token_id" and is_id and one < 0)
+            if rows is not None and not none and not (is_id and 0 <= one < rows):
+                shown = _digits(one) if is_id else repr(one)[:60]
+                raise InputError(
+                    f"{file}: {key}: {shown}: the model has the tokens 0 to {rows - 1}; write the right one, "
+                    "or null for none"
+                )
 
 
 def check_named_files(file: str, content: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ import os
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from secateurs.errors import SettingError
+from secateurs.errors import InputError, SettingError
 
 
 def find_files(pattern: str, key: str) -> dict[str, Path]:
@@ -73,7 +73,18 @@ def located(path: str, key: str) -> Path:
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SettingError(f"{key}: {path[:60]}: no such file: {reason}") from None
+    try:
+        check_kind(path, found)
+    except InputError as error:
+        raise SettingError(f"{key}: {error}") from None
     return found
+
+
+def check_kind(name: str, path: Path) -> None:
+    """Raise InputError for what is there, no file and no folder: reading it may wait, or never end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        kind = "a pipe" if path.is_fifo() else "a socket" if path.is_socket() else "a device"
+        raise InputError(f"{name}: {kind}, not a file; write what it gives to a file, and name that")
 
 
 def _fixed_part(pattern: Path) -> Path:

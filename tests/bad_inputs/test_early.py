@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ TASKS = (
 LOCAL = {"source": "path", "path": "items.jsonl"}
 PACKAGE = {"source": "package", "package": "a==1", "archive": "wheel", "member": "m", "sha256": "0" * 64}
 
+PIPE = "a pipe, not a file; write what it gives to a file, and name that"
+DEVICE = "a device, not a file; write what it gives to a file, and name that"
 # What csv makes of the first item.
 HEADER = next(csv.reader([json.dumps(ITEM)]))
 
@@ -62,6 +65,13 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
                                                                                   "field": "body"}}}},
         f"{P}domains.tales.path: items.jsonl: not a Parquet file, or damaged: Parquet magic bytes not found in footer. "
         "Either the file is corrupted or this is not a parquet file.; write it again"),
+    "a pipe for a model": ({"model__path": "pipe"}, f"{P}model.path: pipe: {PIPE}"),
+    "a device for a model": ({"model__path": "/dev/null"}, f"{P}model.path: /dev/null: {DEVICE}"),
+    "a pipe for text": ({"domains": {"tales": LINES | {"path": "pipe"}}}, f"{P}domains.tales.path: pipe: {PIPE}"),
+    "a device for text": ({"domains": {"tales": LINES | {"path": "/dev/zero"}}},
+        f"{P}domains.tales.path: /dev/zero: {DEVICE}"),
+    "a pipe for items": ({"benchmarks": {"openbookqa": LOCAL | {"path": "pipe"}}},
+        f"{P}benchmarks.openbookqa.path: pipe: {PIPE}"),
     "no model": ({"model__path": "gone"}, f"{P}model.path: gone: no such file or directory"),
 }  # fmt: skip
 
@@ -71,6 +81,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
 def test_it_is_said_first(case: str, command: Any, here: Path, dense_dir: Path) -> None:
     changes, message = CASES[case]
     make_project(here, local_params(dense_dir, **changes))
+    os.mkfifo("pipe")
     rows = [ITEM, {key: value for key, value in ITEM.items() if key != "question"}]
     Path("items.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     assert said(command) == message

@@ -1,6 +1,7 @@
 """Models that cannot be pruned as they are: each is refused by one line that names file, cause and remedy."""
 
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -151,6 +152,18 @@ def tokenizer_config(**changes: Any) -> Callable[[Path], None]:
     return lambda folder: change_json(folder / "tokenizer_config.json", **changes)
 
 
+def pipe(name: str) -> Callable[[Path], None]:
+    """Put a pipe in the place of a file: who reads it waits for ever."""
+
+    def change(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return change
+
+
+TOKENS = "the model has the tokens 0 to 257; write the right one, or null for none"
+PIPE = "a pipe, not a file; write what it gives to a file, and name that"
 OUT = "leads out of the model's folder; put the file there"
 FLOATS = "must be one of float64, float32, bfloat16, float16"
 
@@ -314,8 +327,19 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
         "(value: None)"),
     "an unknown activation": (config(hidden_act="mystery"),
         "config.json: model_type: llama: a small model of it does not run: 'mystery'"),
-    "padding beyond the embedding": (config(pad_token_id=999),
-        "cannot be loaded: a value in its config files cannot be right: Padding_idx must be within num_embeddings"),
+    "padding beyond the embedding": (config(pad_token_id=999), f"config.json: pad_token_id: 999: {TOKENS}"),
+    "an end beyond the vocabulary": (config(eos_token_id=258), f"config.json: eos_token_id: 258: {TOKENS}"),
+    "one end of two beyond it": (config(eos_token_id=[1, 999]), f"config.json: eos_token_id: 999: {TOKENS}"),
+    "an end below the vocabulary": (config(eos_token_id=-1), f"config.json: eos_token_id: -1: {TOKENS}"),
+    "a beginning beyond the vocabulary": (config(bos_token_id=10**40),
+        f"config.json: bos_token_id: a number of more than 30 digits: {TOKENS}"),
+    "an end in words": (config(eos_token_id="</s>"), f"config.json: eos_token_id: '</s>': {TOKENS}"),
+    "an end that is a truth": (config(eos_token_id=True), f"config.json: eos_token_id: True: {TOKENS}"),
+    "an end of answers beyond the vocabulary": (files(generation_config__json=b'{"eos_token_id": [1, 128009]}'),
+        f"generation_config.json: eos_token_id: 128009: {TOKENS}"),
+    "a pipe for a config": (pipe(CONFIG), f"config.json: {PIPE}"),
+    "a pipe for weights": (pipe(WEIGHTS), f"model.safetensors: {PIPE}"),
+    "a pipe for a tokenizer": (pipe("tokenizer.json"), f"tokenizer.json: {PIPE}"),
     "a list for the tokenizer's config": (files(tokenizer_config__json=b"[]"),
         "tokenizer_config.json: a list, not a JSON object; fetch it again"),
     "an empty tokenizer": (files(tokenizer__json=b""),
