@@ -65,14 +65,13 @@ def check_special(file: str, content: Mapping[str, Any], rows: int | None) -> No
     for key in _SPECIAL:
         value = content.get(key)
         for one in value if isinstance(value, list) else [value]:
-            is_id = isinstance(one, int) and not isinstance(one, bool)
-            none = one is None or (key == "pad_token_id" and is_id and one < 0)
-            if rows is not None and not none and not (is_id and 0 <= one < rows):
-                shown = _digits(one) if is_id else repr(one)[:60]
-                raise InputError(
-                    f"{file}: {key}: {shown}: the model has the tokens 0 to {rows - 1}; write the right one, "
-                    "or null for none"
-                )
+            if rows is None or one is None or _is_token(one, rows, padding=key == "pad_token_id"):
+                continue
+            shown = _digits(one) if isinstance(one, int) else repr(one)[:60]
+            raise InputError(
+                f"{file}: {key}: {shown}: the model has the tokens 0 to {rows - 1}; write the right one, "
+                "or null for none"
+            )
 
 
 def check_named_files(file: str, content: Mapping[str, Any]) -> None:
@@ -88,6 +87,12 @@ def check_inside(where: str, name: str) -> None:
     path = PurePath(name)
     if path.is_absolute() or ".." in path.parts:
         raise InputError(f"{where}: {name!r:.100}: leads out of the model's folder; put the file there")
+
+
+def _is_token(value: Any, rows: int, *, padding: bool) -> bool:
+    if not isinstance(value, int) or isinstance(value, bool):
+        return False
+    return value < rows and (padding or value >= 0)
 
 
 def _is_dtype(value: Any) -> bool:
