@@ -29,7 +29,7 @@ from secateurs.checkpoints.gguf_pre_tokenizers import take_rule
 from secateurs.checkpoints.gguf_reading import parsed_once
 from secateurs.checkpoints.loading import UNREADABLE, check_weights, read_tokenizer, tell_tie, unreadable
 from secateurs.checkpoints.processor import copy_processor
-from secateurs.checkpoints.raw_config import check_raw, check_special
+from secateurs.checkpoints.raw_config import check_ends, check_raw
 from secateurs.checkpoints.shared_head import share_head
 from secateurs.checkpoints.weight_files import compare_sets
 from secateurs.errors import InputError, SettingError
@@ -171,7 +171,8 @@ def _load(
     if not location.gguf_file:
         # Of a folder it is said before the weights are read.
         rows = model.get_input_embeddings().num_embeddings
-        check_special("generation_config.json", model.generation_config.to_dict(), rows)
+        generation: Any = model.generation_config
+        check_ends("generation_config.json", generation.to_dict(), rows)
     # It goes into tokenizer_config.json, and would say there whether HF_HUB_OFFLINE was set for this run.
     if "local_files_only" in tokenizer.init_kwargs:
         tokenizer.init_kwargs["local_files_only"] = False

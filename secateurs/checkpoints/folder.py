@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from secateurs.checkpoints.raw_config import CONFIG, check_named_files, check_raw, check_special, vocabulary
+from secateurs.checkpoints.raw_config import CONFIG, check_ends, check_named_files, check_raw, vocabulary
 from secateurs.checkpoints.weight_files import check_parts, is_read
 from secateurs.errors import InputError
 from secateurs.files.decoding import POINTER_REMEDY, decode, is_pointer, parse_json
@@ -61,7 +61,7 @@ def check_folder(folder: Path) -> None:
         check_named_files(name, content)
     config = read[CONFIG]
     check_raw(config)
-    check_special(_GENERATION, read.get(_GENERATION, {}), vocabulary(config))
+    check_ends(_GENERATION, read.get(_GENERATION, {}), vocabulary(config))
     _check_tokenizer_config(read.get(_TOKENIZER_CONFIG, {}))
     if (folder / _TEMPLATE).is_file():
         decode(_TEMPLATE, (folder / _TEMPLATE).read_bytes())

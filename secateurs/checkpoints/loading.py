@@ -169,6 +169,11 @@ def unreadable(where: str, error: Exception) -> str:
         return f"{where}: cannot be loaded: {error} is missing in its files, or unknown to transformers"
     if isinstance(error, StrictDataclassError):
         return f"{where}: cannot be loaded: config.json: {lines[-1].strip()}"
+    if "Padding_idx must be within" in lines[0]:
+        return (
+            f"{where}: cannot be loaded: config.json: pad_token_id: beyond the vocabulary, which the "
+            "embeddings of this family do not take; write the right one, or null for none"
+        )
     if isinstance(error, AttributeError | AssertionError | ArithmeticError | IndexError):
         return f"{where}: cannot be loaded: a value in its config files cannot be right: {lines[0]}"
     if "tiktoken" in lines[0]:

@@ -25,7 +25,6 @@ _NEEDED = frozenset(
         *("num_attention_heads", "num_key_value_heads", "max_position_embeddings", "head_dim"),
     }
 )
-_SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 # Files that transformers opens in a folder because another one names them.
 _NAMES = {CONFIG: ("configuration_files",), "tokenizer_config.json": ("fast_tokenizer_files",)}
 
@@ -47,7 +46,7 @@ def check_raw(config: Mapping[str, Any]) -> None:
             raise InputError(f"{CONFIG}: {key}: {_digits(value)}: no model has over {most:,}; correct it")
         if name in _NEEDED and value < 1:
             raise InputError(f"{CONFIG}: {key}: {value}: must be 1 or more; correct it")
-    check_special(CONFIG, config, vocabulary(config))
+    check_ends(CONFIG, config, vocabulary(config))
 
 
 def vocabulary(config: Mapping[str, Any]) -> int | None:
@@ -57,21 +56,21 @@ def vocabulary(config: Mapping[str, Any]) -> int | None:
     return rows if isinstance(rows, int) else None
 
 
-def check_special(file: str, content: Mapping[str, Any], rows: int | None) -> None:
-    """Raise InputError for a token that begins, ends or pads text and is none of the vocabulary's `rows`.
+def check_ends(file: str, content: Mapping[str, Any], rows: int | None) -> None:
+    """Raise InputError for a token that ends a text and is none of the vocabulary's `rows`.
 
-    transformers takes it as it is: a text would never end. A negative id of padding says that there is none.
+    transformers takes it as it is: a text would never end. Ids that begin or pad a text are left to it: good
+    models have some that nothing uses.
     """
-    for key in _SPECIAL:
-        value = content.get(key)
-        for one in value if isinstance(value, list) else [value]:
-            if rows is None or one is None or _is_token(one, rows, padding=key == "pad_token_id"):
-                continue
-            shown = _digits(one) if isinstance(one, int) else repr(one)[:60]
-            raise InputError(
-                f"{file}: {key}: {shown}: the model has the tokens 0 to {rows - 1}; write the right one, "
-                "or null for none"
-            )
+    ends = content.get("eos_token_id")
+    for end in ends if isinstance(ends, list) else [ends]:
+        if rows is None or end is None or _is_token(end, rows):
+            continue
+        shown = _digits(end) if isinstance(end, int) else repr(end)[:60]
+        raise InputError(
+            f"{file}: eos_token_id: {shown}: no text would end there: the model has the tokens 0 to "
+            f"{rows - 1}; write the right one, or null for none"
+        )
 
 
 def check_named_files(file: str, content: Mapping[str, Any]) -> None:
@@ -89,10 +88,8 @@ def check_inside(where: str, name: str) -> None:
         raise InputError(f"{where}: {name!r:.100}: leads out of the model's folder; put the file there")
 
 
-def _is_token(value: Any, rows: int, *, padding: bool) -> bool:
-    if not isinstance(value, int) or isinstance(value, bool):
-        return False
-    return value < rows and (padding or value >= 0)
+def _is_token(value: Any, rows: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < rows
 
 
 def _is_dtype(value: Any) -> bool:

@@ -162,7 +162,7 @@ def pipe(name: str) -> Callable[[Path], None]:
     return change
 
 
-TOKENS = "the model has the tokens 0 to 257; write the right one, or null for none"
+TOKENS = "no text would end there: the model has the tokens 0 to 257; write the right one, or null for none"
 PIPE = "a pipe, not a file; write what it gives to a file, and name that"
 OUT = "leads out of the model's folder; put the file there"
 FLOATS = "must be one of float64, float32, bfloat16, float16"
@@ -327,12 +327,14 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
         "(value: None)"),
     "an unknown activation": (config(hidden_act="mystery"),
         "config.json: model_type: llama: a small model of it does not run: 'mystery'"),
-    "padding beyond the embedding": (config(pad_token_id=999), f"config.json: pad_token_id: 999: {TOKENS}"),
+    "padding beyond the embedding": (config(pad_token_id=999),
+        "cannot be loaded: config.json: pad_token_id: beyond the vocabulary, which the embeddings of this family do not take; "
+        "write the right one, or null for none"),
     "an end beyond the vocabulary": (config(eos_token_id=258), f"config.json: eos_token_id: 258: {TOKENS}"),
     "one end of two beyond it": (config(eos_token_id=[1, 999]), f"config.json: eos_token_id: 999: {TOKENS}"),
     "an end below the vocabulary": (config(eos_token_id=-1), f"config.json: eos_token_id: -1: {TOKENS}"),
-    "a beginning beyond the vocabulary": (config(bos_token_id=10**40),
-        f"config.json: bos_token_id: a number of more than 30 digits: {TOKENS}"),
+    "an end of too many digits": (config(eos_token_id=10**40),
+        f"config.json: eos_token_id: a number of more than 30 digits: {TOKENS}"),
     "an end in words": (config(eos_token_id="</s>"), f"config.json: eos_token_id: '</s>': {TOKENS}"),
     "an end that is a truth": (config(eos_token_id=True), f"config.json: eos_token_id: True: {TOKENS}"),
     "an end of answers beyond the vocabulary": (files(generation_config__json=b'{"eos_token_id": [1, 128009]}'),

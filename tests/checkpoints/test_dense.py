@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import AutoConfig
+from transformers import AutoConfig, GPT2Config, GPT2LMHeadModel
 
 from secateurs.checkpoints.dense import load_dense
 from secateurs.checkpoints.loading import load_model
@@ -62,6 +62,18 @@ def test_code_that_comes_with_a_model_is_not_run(dense_dir: Path, tmp_path: Path
 def test_a_path_that_is_not_there_is_refused_by_key(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"model.path: .*none: no such file or directory"):
         load_dense(path_model(tmp_path / "none"))
+
+
+def test_ids_that_nothing_of_a_model_uses_may_be_any(tmp_path: Path) -> None:
+    # As in GPT-2s with a vocabulary of their own: the config still has GPT-2's beginning.
+    sizes = {"vocab_size": 258, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}
+    config = GPT2Config(**sizes, eos_token_id=1, bos_token_id=50256, pad_token_id=258)
+    model = GPT2LMHeadModel(config).eval()
+    model.save_pretrained(tmp_path)
+    make_tiny_tokenizer().save_pretrained(tmp_path)
+    loaded, _ = load_dense(path_model(tmp_path))
+    ids = torch.tensor([[3, 5, 8]])
+    assert torch.equal(loaded(ids).logits, model(ids).logits)
 
 
 def test_a_broken_gguf_file_is_refused_by_key(tmp_path: Path) -> None:
