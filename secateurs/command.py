@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from secateurs.checkpoints.dense import add_processor, load_dense
 from secateurs.checkpoints.proof import proof_ids, prove_load
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
 from secateurs.choose.target import check_target, coarse_steps, decoder_share, reached_share
+from secateurs.command_estimate import estimate_lines, shapes_of
 from secateurs.command_inputs import Read, read_text
 from secateurs.command_measured import Judges, Measured, facts_of, measured, table
 from secateurs.command_recovery import check_recovery, recover_pruned, training_text
@@ -20,7 +20,6 @@ from secateurs.evaluation.units import count, size
 from secateurs.evaluation.verdict import Facts, advice, verdict
 from secateurs.families.decoder import decoder_parameters
 from secateurs.families.fused_experts import open_experts
-from secateurs.families.twins import auto_class
 from secateurs.files.atomic import atomic
 from secateurs.gguf.converter import CONVERTER, VARIABLE, find_converter
 from secateurs.gguf.exporting import PRECISIONS, Programs, export_gguf
@@ -64,6 +63,8 @@ def prune_to(order: Order, out: Path, say: Say) -> Result:
     source = model_source(order.model)
     say(f"reading {order.model} …")
     dense, tokenizer = load_dense(source)
+    for line in estimate_lines(order, dense, out):
+        say(line)
     read = read_text(texts, tokenizer, settings, corpus, avoid)
     trained = {}
     if order.recovery is not None:
@@ -140,8 +141,7 @@ def _plan(model: PreTrainedModel, settings: Settings, read: Read) -> str:
 def _warnings(config: PretrainedConfig, budget: Prune) -> Iterator[str]:
     """What a target comes to otherwise than it was asked for; InputError where it cannot be met."""
     if budget.sites:
-        with torch.device("meta"):
-            shapes = open_experts(auto_class(config).from_config(config))
+        shapes = open_experts(shapes_of(config))
         check_target(shapes, budget)
         if coarse := coarse_steps(budget, decoder_share(shapes, budget), reached_share(shapes, budget)):
             yield coarse

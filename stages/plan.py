@@ -48,10 +48,11 @@ def _check_model(params: Params, estimate: bool) -> None:
     where = "its config" if there or isinstance(params.model, PathModel) else "its config on the hub"
     _saying(f"working out the shapes of {params.model.name} from {where}")
     # Large libraries take seconds to import.
+    from secateurs.estimate.trials import standing_in, tried
     from stages.planning.architecture import configured_architecture, placed_architecture
     from stages.planning.costs import costs
     from stages.planning.found import found_lines
-    from stages.planning.kind_options import option_lines, standing_in, tried
+    from stages.planning.kind_options import option_lines
     from stages.planning.target_lines import check_budget, target_lines
 
     if there or isinstance(params.model, PackageModel):
@@ -61,10 +62,10 @@ def _check_model(params: Params, estimate: bool) -> None:
     check_context(found.model.config, params)
     options = None
     if params.prune.sites == AUTO:
-        options = tried(params, found.model)
+        options = tried(params.prune, params.mask.metric, found.model)
         lines = ["", *found_lines(found.model.config, tuple(options.decoder))]
         lines += ["", *option_lines(params, found.model, options)]
-        params = standing_in(params, found.model)
+        params = params.changed(prune=standing_in(params.prune, options))
     else:
         check_budget(params, found.model)
         lines = ["", *found_lines(found.model.config, tuple(params.prune.sites))]

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from secateurs.choose.allocation import uniform_masks
 from secateurs.choose.candidates import candidates_of
 from secateurs.errors import InputError
+from secateurs.estimate.memory import memory_needs
 from secateurs.families.decoder import decoder_parameters
 from secateurs.kinds.names import widths
 from secateurs.kinds.sites import sites_of
@@ -17,9 +18,10 @@ from secateurs.settings.sources import HubDomain, HubModel, PackageContent, Pack
 from secateurs.text.task_items import ADAPTERS, RUNS_CODE
 from stages import preset
 from stages.params.file import Params, parse_params
+from stages.params.method_settings import method_settings
 from stages.params.overlay import overlaid, preset_names, whole_preset
+from stages.planning.estimate import reading_of
 from stages.planning.machine import Machine, warnings
-from stages.planning.memory_needs import memory_needs
 from tests.project import PARAMS, commit_all, invoke, run
 
 QWEN = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
@@ -124,7 +126,7 @@ def test_the_command_writes_the_preset_over_what_is_committed(here: Path) -> Non
 @pytest.mark.parametrize("name", ["qwen2.5-7b", "qwen2.5-7b-instruct"])
 def test_a_card_of_80_gb_prunes_7b_as_the_preset_is(name: str) -> None:
     params = preset_params(name)
-    needs = memory_needs(params, architecture(name), "cuda")
+    needs = memory_needs(architecture(name), method_settings(params), reading_of(params), "cuda")
     assert max(need.least for need in needs.values()) < 50e9
     assert needs["capture"].usual < 80e9
     card = Machine("card", torch.device("cuda"), memory=80 * 10**9, free=10**12)

@@ -14,10 +14,11 @@ from lab.baselines.table import cells, columns, csv_text, figure, markdown
 from lab.baselines.table_rows import DENSE, Given, Row, all_rows
 from secateurs.checkpoints.loading import load_model, load_tokenizer
 from secateurs.errors import InputError
+from secateurs.evaluation.units import duration
 from secateurs.files.atomic import atomic
 from stages.common.artifacts import read_sequences
 from stages.common.calibration_text import read_text
-from stages.common.console import duration, stage, summary
+from stages.common.console import stage, summary
 from stages.common.paths import BASELINES as TABLES
 from stages.common.paths import CALIBRATION, HELDOUT, MODEL
 from stages.common.task_settings import asking_of, items_of

@@ -15,13 +15,14 @@ from lab.study.grid import AXES_FILE, Experiment, Grid, grid
 from lab.study.in_process import Laboratory
 from secateurs.devices.placement import resolve_device
 from secateurs.errors import InputError
+from secateurs.estimate.work import EFFICIENCY, measure_speed
+from secateurs.evaluation.units import duration
 from secateurs.files.atomic import atomic
-from stages.common.console import duration, stage
+from stages.common.console import stage
 from stages.common.paths import DATA, STUDY
 from stages.params.file import PARAMS_FILE, read_params
 from stages.params.yaml_file import read_yaml
 from stages.planning.architecture import read_shapes
-from stages.planning.estimate import EFFICIENCY, measure_speed
 
 # Commands import DVC's side and the page themselves: `run` also works where nothing that draws is installed.
 LOCK = DATA / "study.lock"

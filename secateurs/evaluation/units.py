@@ -1,4 +1,4 @@
-"""Counts and sizes for people to read."""
+"""Counts, sizes and times for people to read."""
 
 
 def count(number: float) -> str:
@@ -17,6 +17,18 @@ def percent(ratio: float) -> str:
     if abs(change) < 0.05:
         return "0%"
     return f"{change:+.0f}%" if abs(change) >= 9.95 else f"{change:+.1f}%"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people to read: 3.2 s, 57 s, 11 min 47 s, 2 h 05 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def _scaled(number: float, units: tuple[str, ...]) -> str:

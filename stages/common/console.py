@@ -10,6 +10,7 @@ import click
 
 from secateurs.endings import plain_endings
 from secateurs.errors import InputError
+from secateurs.evaluation.units import duration
 from stages.common.locks import release
 from stages.common.stopwatch import note, started
 from stages.params.file import in_file
@@ -57,15 +58,3 @@ def headline(rows: Iterable[Sequence[str]]) -> None:
     """Print the table of a run: what is measured, the dense model, the other one, their ratio."""
     for name, dense, other, ratio in rows:
         click.echo(f"{name:<28}{dense:>17}{other:>17}   {ratio}".rstrip())
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people to read: 3.2 s, 57 s, 11 min 47 s, 2 h 05 min."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    if whole < 7200:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

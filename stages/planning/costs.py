@@ -2,13 +2,14 @@
 
 from secateurs.choose.options import Options
 from secateurs.devices.placement import resolve_device
-from secateurs.evaluation.units import count, size
-from stages.common.console import duration
+from secateurs.estimate.memory import memory_needs
+from secateurs.estimate.work import EFFICIENCY, Work, measure_speed
+from secateurs.evaluation.units import count, duration, size
 from stages.params.file import Params
+from stages.params.method_settings import method_settings
 from stages.planning.architecture import Architecture
-from stages.planning.estimate import EFFICIENCY, Work, estimate_work, measure_speed
+from stages.planning.estimate import START_SECONDS, estimate_work, reading_of
 from stages.planning.machine import this_machine, warnings
-from stages.planning.memory_needs import memory_needs
 from stages.planning.recovery_memory import cache_bytes, recovery_lines
 
 
@@ -16,9 +17,9 @@ def costs(params: Params, found: Architecture, tried: Options | None = None) -> 
     """The estimate by stage and what does not fit; tried: by the trials of `prune.sites: auto`."""
     device, dtype = resolve_device(params.compute.device), params.compute.dtype
     work = estimate_work(params, found.model, tried)
-    memory = memory_needs(params, found.model, device.type)
+    memory = memory_needs(found.model, method_settings(params), reading_of(params), device.type)
     speed = measure_speed(device, dtype)
-    seconds = [one.seconds(EFFICIENCY * speed) for one in work]
+    seconds = [one.seconds(EFFICIENCY * speed, START_SECONDS) for one in work]
     disk = sum(one.runs * one.disk for one in work)
     most = max(memory, key=lambda name: memory[name].usual)
     machine = this_machine(device)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 
 from secateurs.devices.capacity import capacity_of
+from secateurs.estimate.memory import Need, fewer_bytes
+from secateurs.estimate.work import measure_speed
 from secateurs.evaluation.units import size
 from stages.params.file import PARAMS_FILE, Params
-from stages.planning.estimate import measure_speed
-from stages.planning.memory_needs import Need
+from stages.params.method_settings import method_settings
 
 # float32 may be this much slower before it is no longer the better choice on a CPU.
 FASTER = 1.2
@@ -57,11 +58,6 @@ def warnings(params: Params, machine: Machine, memory: Mapping[str, Need], disk:
 
 
 def _remedy(stage: str, params: Params, machine: Machine) -> str:
-    smaller = "compute.dtype: bfloat16 halves it" if params.compute.dtype == "float32" else ""
-    # Accelerators come to that by themselves.
-    batch = "capture.batch_size: 1" if params.capture.batch_size > 1 and machine.device.type == "cpu" else ""
-    again = (
-        "" if params.capture.checkpointing or not params.capture.gradients else "capture.checkpointing: true"
-    )
-    tips = [one for one in (smaller, *((again, batch) if stage == "capture" else ())) if one]
+    smaller = ["compute.dtype: bfloat16 halves it"] if params.compute.dtype == "float32" else []
+    tips = [*smaller, *fewer_bytes(stage, method_settings(params), machine.device.type)]
     return "; ".join(tips) or "use a larger machine, or compute.device: sharded over several accelerators"

@@ -7,9 +7,6 @@ import subprocess
 import sys
 import termios
 
-import pytest
-
-from stages.common.console import duration
 from tests.project import ROOT
 
 # Some stage, with a bar that is on screen for a while.
@@ -26,22 +23,6 @@ def main():
 
 main()
 """
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.04, "0.0 s"),
-        (9.94, "9.9 s"),
-        (9.96, "10 s"),
-        (119.4, "119 s"),
-        (119.6, "2 min 00 s"),
-        (707, "11 min 47 s"),
-        (7500, "2 h 05 min"),
-    ],
-)
-def test_a_duration_reads_as_people_say_it(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_a_piped_stage_prints_one_line_with_its_time() -> None:

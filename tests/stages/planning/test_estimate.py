@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from secateurs.estimate.trials import standing_in, tried
+from secateurs.estimate.work import Work, measure_speed
 from stages.params.file import Params
 from stages.planning.architecture import read_shapes
-from stages.planning.estimate import Work, estimate_work, measure_speed
-from stages.planning.kind_options import standing_in, tried
+from stages.planning.estimate import estimate_work
 from tests.families.test_families import tiny
 from tests.project import read_yaml
 from tests.tiny import make_tiny_model
@@ -89,9 +90,9 @@ def test_the_choice_of_healing_takes_one_product_more_and_the_text_it_reads(dens
 def test_trials_capture_once_heal_by_fewer_sequences_and_score_what_is_left_out(dense_dir: Path) -> None:
     settings = params(prune={"sites": "auto"}, surgery={"heal": "residual"})
     model = read_shapes(dense_dir)
-    options = tried(settings, model)
+    options = tried(settings.prune, settings.mask.metric, model)
     trials = sum(map(len, options.decoder.values()))
-    settings = standing_in(settings, model)
+    settings = settings.changed(prune=standing_in(settings.prune, options))
     stages = {one.name: one for one in estimate_work(settings, model, options)}
     # 8 of the 22 sequences that surgery heals by, and 2 left-out ones of each of eight domains.
     judged = (trials + len(options.rows) + 1) * 8 * 2 * 256

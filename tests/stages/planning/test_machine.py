@@ -8,9 +8,12 @@ import pytest
 import torch
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
+from secateurs.estimate.memory import Need, memory_needs
 from secateurs.recover.memory import PROGRAM
+from stages.params.file import Params
+from stages.params.method_settings import method_settings
+from stages.planning.estimate import reading_of
 from stages.planning.machine import Machine, this_machine, warnings
-from stages.planning.memory_needs import Need, memory_needs
 from tests.project import ROOT, read_yaml
 from tests.stages.planning.test_estimate import params
 from tests.tiny import make_tiny_model
@@ -21,6 +24,10 @@ SMALL = Machine("small", torch.device("cpu"), memory=10**9, free=10**9)
 def said(memory: Mapping[str, float], disk: float = 0.0, **groups: dict[str, object]) -> list[str]:
     needs = {stage: Need(size, size) for stage, size in memory.items()}
     return list(warnings(params(**groups), SMALL, needs, disk))
+
+
+def needs(settings: Params, model: PreTrainedModel, device: str) -> dict[str, Need]:
+    return memory_needs(model, method_settings(settings), reading_of(settings), device)
 
 
 def test_what_fits_is_not_spoken_of() -> None:
@@ -51,7 +58,7 @@ def test_checkpointing_and_half_precision_need_less() -> None:
     model = make_tiny_model()
 
     def usual(stage: str, **groups: dict[str, object]) -> float:
-        return memory_needs(params(**groups), model, "cpu")[stage].usual
+        return needs(params(**groups), model, "cpu")[stage].usual
 
     assert usual("capture", capture={"checkpointing": True}) < usual("capture")
     assert usual("surgery", compute={"dtype": "bfloat16"}) < usual("surgery")
@@ -59,7 +66,7 @@ def test_checkpointing_and_half_precision_need_less() -> None:
 
 def test_without_healing_surgery_holds_the_model_and_one_gram_matrix() -> None:
     model = make_tiny_model()
-    surgery = memory_needs(params(surgery={"heal": "none"}), model, "cpu")["surgery"]
+    surgery = needs(params(surgery={"heal": "none"}), model, "cpu")["surgery"]
     weights = 4 * sum(weight.numel() for weight in model.parameters())
     assert surgery.usual == surgery.least == PROGRAM + 1.1 * (weights + 16 * 48**2)
 
@@ -96,9 +103,9 @@ def test_estimates_are_near_what_an_accelerator_was_seen_to_need(key: str, sizes
         surgery={"sequences": 32},
         mixture=dict.fromkeys(read_yaml()["mixture"], 0.0) | {"news": 1.0},
     )
-    needs = memory_needs(settings, shape(*sizes), "cuda")
+    needed = needs(settings, shape(*sizes), "cuda")
     for stage, name in (("capture", "Fisher peak, GiB"), ("surgery", "surgery peak, GiB")):
-        assert needs[stage].usual / 2**30 == pytest.approx(seen[name], rel=0.16)
+        assert needed[stage].usual / 2**30 == pytest.approx(seen[name], rel=0.16)
 
 
 def test_an_accelerator_is_said_to_be_too_small_only_where_one_sequence_does_not_fit() -> None:
@@ -108,11 +115,11 @@ def test_an_accelerator_is_said_to_be_too_small_only_where_one_sequence_does_not
         sample={"documents": 400},
         capture={"batch_size": 16},
     )
-    needs = memory_needs(settings, shape(*SEVEN), "cuda")
-    assert needs["capture"].usual > 80e9 > needs["capture"].least
+    needed = needs(settings, shape(*SEVEN), "cuda")
+    assert needed["capture"].usual > 80e9 > needed["capture"].least
     large = Machine("card", torch.device("cuda"), memory=80 * 10**9, free=10**12)
-    assert list(warnings(settings, large, needs, 0.0)) == []
+    assert list(warnings(settings, large, needed, 0.0)) == []
     small = Machine("card", torch.device("cuda"), memory=24 * 10**9, free=10**12)
-    (line,) = [one for one in warnings(settings, small, needs, 0.0) if one.startswith("capture")]
+    (line,) = [one for one in warnings(settings, small, needed, 0.0) if one.startswith("capture")]
     # Batches shrink by themselves there.
     assert line.endswith("; capture.checkpointing: true")

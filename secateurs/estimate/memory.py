@@ -1,19 +1,18 @@
-"""How much memory the stages need at once: an estimate from sizes, before anything runs."""
+"""How much memory a pruning needs at once: an estimate from sizes, before anything runs."""
 
 import copy
 from dataclasses import dataclass
 
-import torch
 from transformers import PreTrainedModel
 
 from secateurs.choose.target import decoder_share
+from secateurs.estimate.reading import Reading
 from secateurs.families.decoder import decoder_layers, decoder_parameters, text_config
 from secateurs.families.fused_experts import open_experts
 from secateurs.inference.loss import CHUNK_TOKENS
 from secateurs.kinds.sites import sites_of
 from secateurs.recover.memory import FLOAT, PROGRAM
-from stages.params.file import Params
-from stages.planning.schedule import portions
+from secateurs.settings.method import Settings
 
 # Decoder layers that an accelerator holds in surgery: one on its way, one at work with its healed copy, one
 # on its way back.
@@ -22,7 +21,7 @@ LAYERS = 4
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes of the device at a stage's peak: as params.yaml has it, and the least that it gets by with.
+    """Bytes of the device at a step's peak: as the settings have it, and the least that it gets by with.
 
     On an accelerator batches shrink until they fit, and streams of hidden states go to host memory.
     """
@@ -31,8 +30,10 @@ class Need:
     least: float
 
 
-def memory_needs(params: Params, model: PreTrainedModel, device: str) -> dict[str, Need]:
-    """What each of the stages with a model in memory needs, by its name. device: its type, cpu or cuda.
+def memory_needs(
+    model: PreTrainedModel, settings: Settings, reading: Reading, device: str
+) -> dict[str, Need]:
+    """What each step with a model in memory needs, by its name. device: its type, cpu or cuda.
 
     For P parameters of b bytes, B tokens a batch, L layers of hidden size d with f features at their widest
     site, vocabulary V, of which the logits of at most C = CHUNK_TOKENS exist at once:
@@ -48,29 +49,38 @@ def memory_needs(params: Params, model: PreTrainedModel, device: str) -> dict[st
     (data/bench/sizes.json, GiB): capture of 0.5B 7.2, 1.5B 15.1, 7B 39.0, estimated at 7.7, 15.8, 41.4;
     surgery 1.6, 3.2, 10.2, estimated at 1.4, 2.9, 10.1.
     """
-    config, tokens = model.config, params.corpus.sequence_length
-    dtype = torch.finfo(getattr(torch, params.compute.dtype)).bits // 8
-    own = text_config(config)
+    own, each = text_config(model.config), reading.bytes_each
     hidden, logits = own.hidden_size, CHUNK_TOKENS * own.vocab_size
     inner = max(site.features for site in sites_of(open_experts(copy.deepcopy(model))))
-    weights, decoder = float(model.num_parameters() * dtype), float(decoder_parameters(model) * dtype)
+    weights, decoder = float(model.num_parameters() * each), float(decoder_parameters(model) * each)
     layers = len(decoder_layers(model))
-    inside = (8 * hidden + 4 * inner) * dtype
-    held = layers * hidden * dtype + inside if params.capture.checkpointing else layers * inside
-    held = held if params.capture.gradients else inside
-    used = sum(part for domain, part in portions(params).items() if params.mixture[domain] > 0)
-    healed = 0 if params.surgery.heal == "none" else used * params.surgery.sequences * tokens
-    streams = healed * hidden * (2 * dtype + FLOAT)
+    inside = (8 * hidden + 4 * inner) * each
+    held = layers * hidden * each + inside if settings.capture.checkpointing else layers * inside
+    held = held if settings.capture.gradients else inside
+    streams = reading.healed_by(settings) * hidden * (2 * each + FLOAT)
     surgery = (weights if device == "cpu" else LAYERS * decoder / layers) + 16.0 * inner**2
-    pruned = weights - decoder_share(model, params.prune) * decoder
+    pruned = weights - decoder_share(model, settings.prune) * decoder
+    tokens, batch = reading.tokens, settings.capture.batch_size
 
     def need(fixed: float, shrinking: float, least: float) -> Need:
         usual, smallest = (PROGRAM + 1.1 * (fixed + part) for part in (shrinking, least))
         return Need(usual, usual if device == "cpu" else smallest)
 
     return {
-        "capture": need(weights + 12 * logits, params.capture.batch_size * tokens * held, tokens * held),
+        "capture": need(weights + 12 * logits, batch * tokens * held, tokens * held),
         "surgery": need(surgery, streams, 0.0),
         "evaluation": need(weights + 8 * logits, 0.0, 0.0),
         "timings": need(weights + pruned, 0.0, 0.0),
     }
+
+
+def fewer_bytes(step: str, settings: Settings, device: str) -> list[str]:
+    """Settings by which a step of memory_needs takes less; batches shrink by themselves on an accelerator."""
+    if step != "capture":
+        return []
+    again = settings.capture.gradients and not settings.capture.checkpointing
+    smaller = settings.capture.batch_size > 1 and device == "cpu"
+    return [
+        *(["capture.checkpointing: true"] if again else []),
+        *(["capture.batch_size: 1"] if smaller else []),
+    ]
