@@ -62,13 +62,28 @@ def check_parts(folder: Path, config: Mapping[str, Any]) -> None:
         )
     if not (folder / main).is_file():
         raise InputError("it holds no weights; put model.safetensors beside the config")
-    for name in sorted(read):
-        if name.endswith(".safetensors"):
-            _check_header(folder / name)
+    tensors = [_check_header(folder / name) for name in sorted(read) if name.endswith(".safetensors")]
+    if tensors:
+        _check_layers(config, sum(tensors))
 
 
-def _check_header(path: Path) -> None:
-    """Raise InputError where a file is cut short or damaged, or holds weights that are no numbers to prune.
+def _check_layers(config: Mapping[str, Any], tensors: int) -> None:
+    """Raise InputError for more layers than there are tensors: to make a model of them takes hours."""
+    text = config.get("text_config")
+    for prefix, one in (("", config), ("text_config.", text if isinstance(text, Mapping) else {})):
+        for key in ("num_hidden_layers", "n_layer", "num_layers"):
+            layers = one.get(key)
+            if isinstance(layers, int) and layers > tensors:
+                raise InputError(
+                    f"config.json: {prefix}{key}: {layers}: the weights have {tensors} tensors, less than "
+                    "one a layer; correct it"
+                )
+
+
+def _check_header(path: Path) -> int:
+    """How many tensors a file has.
+
+    Raises InputError where it is cut short or damaged, or holds weights that are no numbers to prune.
 
     Integers would be read as the numbers that they are not: what scales them is elsewhere, or nowhere.
     """
@@ -85,6 +100,7 @@ def _check_header(path: Path) -> None:
                 f"{path.name}: {name}: {kind}, no floating-point numbers, as in quantised weights, which "
                 "cannot be cut; give the checkpoint in bfloat16, float16 or float32"
             )
+    return len(names)
 
 
 def is_read(folder: Path, name: str) -> bool:

@@ -6,6 +6,7 @@ there are is found by building the model with other numbers (widths.py). That th
 by cutting it (checkpoints/family_proof.py).
 """
 
+import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -165,6 +166,8 @@ def check_family(config: PretrainedConfig) -> None:
 
 
 _FOUND: dict[str, Family] = {}
+# By what a config holds, as bytes: every layer asks, and to make the config of a twin takes long.
+_OF_CONFIGS: dict[tuple[type, bytes], Family] = {}
 
 
 def family_of(config: PretrainedConfig) -> Family:
@@ -173,6 +176,13 @@ def family_of(config: PretrainedConfig) -> Family:
     Raises InputError for a model that cannot be built and run as a language model, or whose decoder is not
     found.
     """
+    held = type(config), pickle.dumps(vars(config))
+    if held not in _OF_CONFIGS:
+        _OF_CONFIGS[held] = _family_of(config)
+    return _OF_CONFIGS[held]
+
+
+def _family_of(config: PretrainedConfig) -> Family:
     try:
         small = twin_config(config)
         key = small.to_json_string(use_diff=False)

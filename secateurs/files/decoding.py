@@ -77,8 +77,11 @@ def parse_json(where: str, text: str) -> Any:
         return json.loads(text)
     except RecursionError:
         raise InputError(f"{where}: JSON nested too deeply to be read; flatten it") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise InputError(f"{where}: not valid JSON: {error}; correct or remove it") from None
+    except ValueError:
+        # The one other that there is.
+        raise InputError(f"{where}: JSON with a number of over 4,300 digits; put it in quotes") from None
 
 
 def without_halves(text: str) -> str:

@@ -5,6 +5,7 @@ import io
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from json import JSONDecoder
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +26,8 @@ Files = Mapping[str, bytes | Path]
 # Of a file that is one document, or of one line: far more than a person writes in one piece.
 MOST_BYTES = 2**28
 _PIECE = 2**20
+_ONE_A_LINE = "each line must be one JSON object, so convert the file: `jq -c"
+_TO_LINES = "FILE > FILE.jsonl`"
 
 
 @contextmanager
@@ -95,23 +98,39 @@ def lines(files: Files) -> Iterator[tuple[str, int, str]]:
 
 
 def json_lines(files: Files) -> Iterator[tuple[str, Any]]:
-    """`file:line` and the value of each line of JSON. InputError for others, and for one array as a file."""
+    """`file:line` and the value of each line of JSON.
+
+    Raises InputError for others, and says of JSON that is laid out otherwise how to make lines of it.
+    """
     before = ""
     for name, number, line in lines(files):
-        array = name != before and line.lstrip().startswith("[")
-        before = name
+        first, before = name != before, name
+        array = first and line.lstrip().startswith("[")
         try:
             value = parse_json(f"{name}:{number}", line)
         except InputError:
             if not array:
+                _check_layout(f"{name}:{number}", line, first)
                 raise
             value = []
         if array and isinstance(value, list):
-            raise InputError(
-                f"{name}:{number}: begins a JSON array; each line must be one JSON object, so convert the "
-                "file: `jq -c '.[]' FILE > FILE.jsonl`"
-            )
+            raise InputError(f"{name}:{number}: begins a JSON array; {_ONE_A_LINE} '.[]' {_TO_LINES}")
         yield f"{name}:{number}", value
+
+
+def _check_layout(where: str, line: str, first: bool) -> None:
+    """Raise InputError where a line is not a JSON value but a part of one, or several."""
+    if first and line.strip() == "{":
+        raise InputError(f"{where}: begins a JSON object of several lines; {_ONE_A_LINE} . {_TO_LINES}")
+    try:
+        _, end = JSONDecoder().raw_decode(line.lstrip())
+    except (ValueError, RecursionError):
+        return
+    rest = line.lstrip()[end:].strip()
+    if rest == ",":
+        raise InputError(f"{where}: ends with a comma, as in a JSON array; take it away, in each line")
+    if rest.startswith("{"):
+        raise InputError(f"{where}: has several JSON objects; {_ONE_A_LINE} . {_TO_LINES}")
 
 
 def text_lines(name: str, content: bytes | Path) -> Iterator[str]:

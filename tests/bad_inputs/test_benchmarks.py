@@ -82,9 +82,9 @@ def test_a_bad_item_is_refused(case: str, here: Path, dense_dir: Path) -> None:
         ("boolq", b"\n", "boolq.path: items.jsonl: 0 items; a standard error needs at least 2"),
         (
             "boolq",
-            b"{",
-            "boolq.path: items.jsonl:1: not valid JSON: Expecting property name enclosed in double quotes: "
-            "line 1 column 2 (char 1); correct or remove it",
+            b'{"passage":',
+            "boolq.path: items.jsonl:1: not valid JSON: Expecting value: line 1 column 12 (char 11); correct or "
+            "remove it",
         ),
         (
             "boolq",

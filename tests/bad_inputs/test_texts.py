@@ -92,6 +92,16 @@ CASES: dict[str, tuple[str, bytes, dict[str, str], str]] = {
     "an array in one line": ("a.jsonl", b'[{"text": "x"}, {"text": "y"}]', {"format": "jsonl", "field": "text"},
         "a.jsonl:1: begins a JSON array; each line must be one JSON object, so convert the file: "
         "`jq -c '.[]' FILE > FILE.jsonl`"),
+    "an object over lines": ("a.jsonl", b'{\n  "text": "x"\n}', JSONL,
+        "a.jsonl:1: begins a JSON object of several lines; each line must be one JSON object, so convert the file: "
+        "`jq -c . FILE > FILE.jsonl`"),
+    "two objects in a line": ("a.jsonl", b'{"text": "x"}\n{"text": "y"} {"text": "z"}\n', JSONL,
+        "a.jsonl:2: has several JSON objects; each line must be one JSON object, so convert the file: "
+        "`jq -c . FILE > FILE.jsonl`"),
+    "lines of an array": ("a.jsonl", b'{"text": "x"},\n{"text": "y"},\n', JSONL,
+        "a.jsonl:1: ends with a comma, as in a JSON array; take it away, in each line"),
+    "a number of 5,000 digits": ("a.jsonl", b'{"text": "x", "n": ' + b"9" * 5000 + b"}", JSONL,
+        "a.jsonl:1: JSON with a number of over 4,300 digits; put it in quotes"),
     "an image in a conversation": ("a.jsonl",
         b'{"text": [{"role": "user", "content": [{"type": "image_url", "image_url": "u"}]}]}',
         {"format": "jsonl", "field": "text"},
