@@ -80,6 +80,8 @@ def order_of(
     minutes = others.get("recover")
     if trained and minutes is None:
         raise InputError(f"--set: {next(iter(trained))}: nothing is recovered; add --recover 10m")
+    if minutes is not None and device == "sharded":
+        raise InputError(f"--recover: --device {device}: a recovery needs one device; use auto")
     run, named = others.get("run_generated_code", False), others.get("eval")
     return Order(
         model,

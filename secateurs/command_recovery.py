@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.checkpoints.saving import in_precision
 from secateurs.devices.capacity import capacity_of
-from secateurs.devices.placement import SHARDED, copied, resolve_device
+from secateurs.devices.placement import copied, resolve_device
 from secateurs.errors import InputError
 from secateurs.order import Order, corpus_of
 from secateurs.pruner import Pruned
@@ -76,8 +76,6 @@ def training_text(
 def check_recovery(order: Order, model: PreTrainedModel) -> None:
     """Raise InputError where a recovery of this dense model cannot run on the order's device."""
     settings, recovery = order.settings, _recovery(order)
-    if settings.device == SHARDED:
-        raise InputError(f"--recover: --device {SHARDED}: a recovery needs one device; use auto")
     device = resolve_device(settings.device)
     half = precision_of(recovery, model.dtype, device).autocast is not None
     planned = Recovery(recovery, settings.prune, half, order.tokens)

@@ -48,12 +48,8 @@ def items_of(tasks: Mapping[str, Benchmark]) -> dict[str, bytes]:
             found[task] = read_items(task, benchmark)
         except SettingError as error:
             remedy = ""
-            if isinstance(benchmark, StockBenchmark):
-                remedy = "; `lm-eval ls tasks` lists what there is"
-                if task in ADAPTERS:
-                    remedy = (
-                        f"; where the hub is not to be reached, give its items: --eval {task}=items.jsonl"
-                    )
+            if isinstance(benchmark, StockBenchmark) and task in ADAPTERS:
+                remedy = f"; where the hub is not to be reached, give its items: --eval {task}=items.jsonl"
             raise InputError(f"--eval: {error}{remedy}") from None
     return found
 

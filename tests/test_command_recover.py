@@ -106,6 +106,8 @@ def test_a_card_has_the_model_as_it_was_pruned_beside_the_recovered_one(pages: P
         (["--eval", "piqa,,boolq"], "--eval: piqa,,boolq: write TASK or TASK=ITEMS.jsonl"),
         (["--eval", "humaneval=items.jsonl"], "add --run-generated-code to have that done"),
         (["--eval", "humaneval", "--run-generated-code"], "a file of items: --eval humaneval=items.jsonl"),
+        (["--eval", "mbpp", "--run-generated-code"], "--eval: benchmarks.mbpp: runs programs that the model"),
+        (["--eval", "wikitext"], "--eval: benchmarks.wikitext: asks for loglikelihood_rolling"),
         (["--limit", "1"], "--limit: 1: a standard error needs at least 2 items"),
         (["--tokens", "0"], "--tokens: 0: "),
     ],
