@@ -8,7 +8,6 @@ from secateurs.files.json_file import write_json
 from secateurs.settings.pruning import AUTO
 from secateurs.settings.sources import DIALOGUE_DOMAIN, is_dialogues
 from stages.common.artifacts import read_sequences
-from stages.common.calibration_words import words_by_split
 from stages.common.console import stage, summary
 from stages.common.locks import hold
 from stages.common.paths import CALIBRATION, KINDS, MODEL
@@ -31,6 +30,7 @@ def main() -> None:
     from secateurs.text.calibration import by_domain
     from secateurs.text.portions import left_out_documents
     from secateurs.vocabulary.ranking import count_tokens
+    from stages.common.calibration_words import words_by_split
     from stages.common.checkpoints import load_model, load_tokenizer
 
     model, tokenizer = load_model(MODEL, params.compute.dtype), load_tokenizer(MODEL)

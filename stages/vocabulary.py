@@ -1,13 +1,6 @@
 """Stage: which tokens of the vocabulary stay, where params.yaml asks for fewer."""
 
-from transformers import GenerationConfig
-
 from secateurs.files.json_file import write_json
-from secateurs.vocabulary.choose import rank_tokens
-from secateurs.vocabulary.ranking import Scripts, count_tokens
-from secateurs.vocabulary.trimming import new_ids, trim_tokenizer
-from stages.common.calibration_words import words_by_split
-from stages.common.checkpoints import load_config, load_tokenizer
 from stages.common.console import stage, summary
 from stages.common.locks import hold
 from stages.common.paths import MODEL, VOCABULARY
@@ -29,6 +22,15 @@ def main() -> None:
         write_json(VOCABULARY, {"kept": None})
         summary("vocabulary", "all tokens stay, because prune.vocabulary.rows is 0")
         return
+    # Large libraries take seconds to import.
+    from transformers import GenerationConfig
+
+    from secateurs.vocabulary.choose import rank_tokens
+    from secateurs.vocabulary.ranking import Scripts, count_tokens
+    from secateurs.vocabulary.trimming import new_ids, trim_tokenizer
+    from stages.common.calibration_words import words_by_split
+    from stages.common.checkpoints import load_config, load_tokenizer
+
     config, tokenizer = load_config(MODEL), load_tokenizer(MODEL)
     named = (MODEL / "generation_config.json").is_file()
     configs = [config, *([GenerationConfig.from_pretrained(MODEL, local_files_only=True)] if named else [])]

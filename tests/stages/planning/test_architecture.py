@@ -123,9 +123,10 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(tmp_path: Path) -> None:
     assert len(asked) == len(set(asked))
 
 
-def test_the_schedule_is_there_before_any_large_library() -> None:
+@pytest.mark.parametrize("name", ["plan", "sources", "benchmarks", "kinds", "vocabulary", "report", "page"])
+def test_what_computes_nothing_begins_without_any_large_library(name: str) -> None:
     large = "{'torch', 'transformers', 'lm_eval', 'datasets', 'pandas'}"
-    code = f"import stages.plan, sys; print({large} & set(sys.modules))"
+    code = f"import stages.{name}, sys; print({large} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
