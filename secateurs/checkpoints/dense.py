@@ -27,7 +27,14 @@ from secateurs.checkpoints.folder import check_config, check_file, check_folder
 from secateurs.checkpoints.gguf_inventory import take_metadata
 from secateurs.checkpoints.gguf_pre_tokenizers import take_rule
 from secateurs.checkpoints.gguf_reading import parsed_once
-from secateurs.checkpoints.loading import UNREADABLE, check_weights, read_tokenizer, tell_tie, unreadable
+from secateurs.checkpoints.loading import (
+    UNREADABLE,
+    check_weights,
+    read_tokenizer,
+    tell_tie,
+    unreadable,
+    use_plain_attention,
+)
 from secateurs.checkpoints.processor import copy_processor
 from secateurs.checkpoints.raw_config import check_ends, check_raw
 from secateurs.checkpoints.shared_head import share_head
@@ -148,7 +155,7 @@ def _read_config(location: _Location) -> PretrainedConfig:
     check_family(config)
     if not location.gguf_file:
         check_config(config.to_dict())
-    _use_plain_attention(config)
+    use_plain_attention(config)
     return config
 
 
@@ -177,15 +184,6 @@ def _load(
     if "local_files_only" in tokenizer.init_kwargs:
         tokenizer.init_kwargs["local_files_only"] = False
     return model, tokenizer, report
-
-
-def _use_plain_attention(config: PretrainedConfig) -> None:
-    """Forget, in place, a kernel for attention that needs another package, or code from the hub.
-
-    It changes speed, not results; transformers then takes its own.
-    """
-    if config._attn_implementation not in {None, "eager", "sdpa"}:
-        config._attn_implementation = None
 
 
 def _forget_origin(model: PreTrainedModel) -> None:

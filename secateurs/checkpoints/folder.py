@@ -23,6 +23,7 @@ _OBJECTS = (
     *("vocab.json", _GENERATION),
 )
 _TOKENIZER_CONFIG, _TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
+_SIDES = ("right", "left")
 # Of the tokenizer's config: what a value may be.
 _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "model_max_length": ((int, float), "a number"),
@@ -82,6 +83,19 @@ def _check_tokenizer_config(content: Mapping[str, Any]) -> None:
         value = content.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
             raise InputError(f"{_TOKENIZER_CONFIG}: {key}: {value!r:.60}: must be {wanted}; correct it")
+    for key in ("padding_side", "truncation_side"):
+        side = content.get(key)
+        if side not in (None, *_SIDES):
+            sides = " or ".join(_SIDES)
+            raise InputError(f"{_TOKENIZER_CONFIG}: {key}: {side!r:.60}: must be {sides}; correct it")
+    templates = content.get("chat_template")
+    if isinstance(templates, dict):
+        templates = [{"name": name, "template": template} for name, template in templates.items()]
+    for one in templates if isinstance(templates, list) else []:
+        parts = [one.get(key) for key in ("name", "template")] if isinstance(one, dict) else [None]
+        if not all(isinstance(part, str) for part in parts):
+            shown = f"{_TOKENIZER_CONFIG}: chat_template: {one!r:.60}"
+            raise InputError(f"{shown}: must have a name and a template; correct it")
 
 
 def _read_object(file: Path) -> dict[str, Any]:

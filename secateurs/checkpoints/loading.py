@@ -94,6 +94,15 @@ def load_config(directory: Path) -> PretrainedConfig:
     return config
 
 
+def use_plain_attention(config: PretrainedConfig) -> None:
+    """Forget, in place, a kernel for attention that needs another package, or code from the hub.
+
+    It changes speed, not results; transformers then takes its own.
+    """
+    if config._attn_implementation not in {None, "eager", "sdpa"}:
+        config._attn_implementation = None
+
+
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a checkpoint; InputError when it cannot be read."""
     check_there(directory)

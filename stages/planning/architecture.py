@@ -11,7 +11,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from secateurs.checkpoints.gguf_inventory import take_metadata
 from secateurs.checkpoints.gguf_reading import parsed_once
-from secateurs.checkpoints.loading import UNREADABLE, unreadable
+from secateurs.checkpoints.loading import UNREADABLE, unreadable, use_plain_attention
 from secateurs.checkpoints.raw_config import check_raw
 from secateurs.errors import InputError
 from secateurs.families.discover import check_family
@@ -85,6 +85,7 @@ def _shapes(where: str, name: str | Path, **options: Any) -> PreTrainedModel:
         if "gguf_file" in options:
             take_metadata(Path(name) / options["gguf_file"], config)
         check_family(config)
+        use_plain_attention(config)
         with torch.device("meta"):
             model: PreTrainedModel = auto_class(config).from_config(config)
     except InputError as error:

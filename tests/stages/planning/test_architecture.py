@@ -17,7 +17,7 @@ from transformers import AutoConfig
 from secateurs.errors import InputError
 from stages import plan
 from stages.planning.architecture import configured_architecture, read_shapes
-from tests.project import PARAMS, ROOT, invoke, path_model, read_yaml
+from tests.project import PARAMS, ROOT, change_json, invoke, path_model, read_yaml
 from tests.test_export import checkpoint, written
 from tests.text.loopback import environment, hub
 from tests.tiny import make_tiny_model
@@ -29,6 +29,13 @@ def project(here: Path) -> Path:
     params = PARAMS.read_text(encoding="utf-8").replace("sparsity: 0.2", "sparsity: 0.1")
     (here / "params.yaml").write_text(params, encoding="utf-8")
     return here
+
+
+def test_a_kernel_that_another_package_would_fetch_is_not_asked_for(dense_dir: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(dense_dir, tmp_path / "model")
+    change_json(folder / "config.json", attn_implementation="somebody/some-kernel")
+    found = configured_architecture(path_model(folder))
+    assert found.model.config._attn_implementation in {"sdpa", "eager"}
 
 
 def made_of(project: Path, dense_dir: Path, **changes: Any) -> None:
