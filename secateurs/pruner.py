@@ -85,6 +85,11 @@ def prune_model(
             f"prune.vocabulary.rows: {rows}: the tokenizer must be trimmed with the model; give it to "
             "prune_model as `tokenizer`"
         )
+    if settings.capture.layers == "streamed":
+        raise SettingError(
+            "capture.layers: streamed: reads layers from a checkpoint, and prune_model has the model in "
+            "memory; use resident, or measure.streamed.measure_streamed"
+        )
     # Parts of the dialogues are domains of the text; in counts they may be one.
     named, settings = settings.mixture, checked(settings, text, vocabulary=_vocabulary(model))
     kept: list[int] = []

@@ -77,6 +77,26 @@ def test_a_capture_says_that_its_backward_pass_is_not_read(project: Callable[...
     assert "Hint" not in invoke(capture.main, "r1")
 
 
+STATISTICS = Path("data/rounds/r1/statistics.safetensors")
+
+
+@pytest.mark.usefixtures("quick_programs")
+def test_a_capture_that_streams_layers_writes_the_same_file(project: Callable[..., Path]) -> None:
+    forward = {"mask__metric": "wanda", "capture__gradients": False}
+    directory = project(**forward)
+    invoke(capture.main, "r1")
+    resident, one = STATISTICS.read_bytes(), read_captures(STATISTICS)
+    write_params(directory, change(read_yaml(Path("params.yaml")), {"capture.layers": "streamed"}))
+    invoke(capture.main, "r1")
+    assert STATISTICS.read_bytes() == resident
+    as_processes(2, "stages.capture", "r1")
+    for domain, two in read_captures(STATISTICS).items():
+        assert two.loss == pytest.approx(one[domain].loss, rel=1e-6)
+        for site, statistics in two.statistics.items():
+            for name, values in statistics.items():
+                assert torch.allclose(values, one[domain].statistics[site][name], rtol=1e-5, atol=1e-12)
+
+
 def run_rounds() -> None:
     for name in ("r1", "r2", "r3"):
         for stage in (capture.main, mask.main):

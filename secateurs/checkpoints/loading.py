@@ -41,23 +41,30 @@ def load_model(directory: Path, dtype: str) -> PreTrainedModel:
     of them than its config tells of, or has some that are not finite.
     """
     check_there(directory)
+    own = has_own_code(directory)
+    model = read_weights(_auto_class(load_config(directory)), directory, dtype, trust_remote_code=own)
+    tell_tie(model)
+    return model
+
+
+def read_weights(model_class: Any, directory: Path, dtype: str, **options: Any) -> PreTrainedModel:
+    """What `from_pretrained` of a class makes of a checkpoint, as load_model has it; InputError likewise."""
     logging.disable_progress_bar()
     try:
         # transformers' type annotations leave out the pair that it returns with output_loading_info.
-        loaded: Any = _auto_class(load_config(directory)).from_pretrained(
+        loaded: Any = model_class.from_pretrained(
             directory,
             dtype=getattr(torch, dtype),
             local_files_only=True,
-            trust_remote_code=has_own_code(directory),
             output_loading_info=True,
             # Reported like the others, by name and shapes.
             ignore_mismatched_sizes=True,
+            **options,
         )
     except UNREADABLE as error:
         raise InputError(unreadable(str(directory), error)) from None
     model, report = loaded
     check_weights(model, report, str(directory))
-    tell_tie(model)
     frozen: PreTrainedModel = model.eval().requires_grad_(False)
     return frozen
 

@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 
 from secateurs.choose.target import decoder_share
 from secateurs.estimate.reading import Reading
+from secateurs.estimate.streaming import streaming
 from secateurs.families.decoder import decoder_layers, decoder_parameters, text_config
 from secateurs.families.fused_experts import open_experts
 from secateurs.inference.loss import CHUNK_TOKENS
@@ -39,7 +40,8 @@ def memory_needs(
     site, vocabulary V, of which the logits of at most C = CHUNK_TOKENS exist at once:
 
     - capture: P b, and of its backward pass B L (8 d + 4 f) b activations (B (L d + 8 d + 4 f) b where
-      checkpointing repeats the forward pass), and logits, their gradient and softmax: 12 C V
+      checkpointing repeats the forward pass), and logits, their gradient and softmax: 12 C V. Streamed it
+      has embeddings, head and the largest layer for P b, on a CPU that layer twice and all hidden states
     - surgery: P b on a CPU and LAYERS layers on an accelerator, two streams and a target of all healing
       tokens T: T d (2 b + 4), and the Gram matrix of that site, its float64 copy and factor: 16 f^2
     - evaluation: P b and 8 C V for the logits; timings: both models
@@ -59,6 +61,11 @@ def memory_needs(
     held = held if settings.capture.gradients else inside
     streams = reading.healed_by(settings) * hidden * (2 * each + FLOAT)
     surgery = (weights if device == "cpu" else LAYERS * decoder / layers) + 16.0 * inner**2
+    captured = weights
+    if settings.capture.layers == "streamed":
+        parts = streaming(model, settings, reading)
+        # In host memory a layer's tensors lie beside what they are put together of.
+        captured = parts.ends + (parts.layer if device != "cpu" else 2 * parts.layer + parts.hidden)
     pruned = weights - decoder_share(model, settings.prune) * decoder
     tokens, batch = reading.tokens, settings.capture.batch_size
 
@@ -67,7 +74,7 @@ def memory_needs(
         return Need(usual, usual if device == "cpu" else smallest)
 
     return {
-        "capture": need(weights + 12 * logits, batch * tokens * held, tokens * held),
+        "capture": need(captured + 12 * logits, batch * tokens * held, tokens * held),
         "surgery": need(surgery, streams, 0.0),
         "evaluation": need(weights + 8 * logits, 0.0, 0.0),
         "timings": need(weights + pruned, 0.0, 0.0),

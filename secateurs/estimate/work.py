@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from secateurs.choose.options import Options
 from secateurs.choose.target import decoder_share, whole_parameters
 from secateurs.estimate.reading import Reading
+from secateurs.estimate.streaming import streaming
 from secateurs.evaluation.cost import macs_per_token
 from secateurs.families.decoder import decoder_layers, decoder_parameters, text_config
 from secateurs.families.fused_experts import open_experts
@@ -19,21 +20,25 @@ from secateurs.settings.method import Settings
 # Forward and backward passes reach this fraction of the speed of large matrix products: measured in the
 # default run on two cores and, on an H200, with Qwen2.5-7B's shapes (data/bench).
 EFFICIENCY = 0.6
+# Bytes a second that a capture reads of a model that it streams: those of a plain solid-state disk.
+DISK_SPEED = 1e9
 
 
 @dataclass(frozen=True)
 class Work:
-    """A step: how many times it runs, and for each run its tokens, operations and bytes left on disk."""
+    """A step: how many times it runs, and for each run its tokens, operations, bytes left on disk, and bytes
+    read of a model as it works."""
 
     name: str
     runs: int
     tokens: int
     operations: float
     disk: float
+    read: float = 0.0
 
     def seconds(self, speed: float, start: float = 0.0) -> float:
         """Of all its runs, at `speed` operations a second and `start` seconds before each."""
-        return self.runs * (start + self.operations / speed)
+        return self.runs * (start + self.operations / speed + self.read / DISK_SPEED)
 
 
 def pruning_work(
@@ -48,7 +53,9 @@ def pruning_work(
     half-precision devices are taken to do half as many a second; `auto` is `residual` with k d products
     more, and runs three streams of the text that it chooses by. Reconstruction takes three more streams an
     epoch, because its gradients are with respect to weights too. Trials capture once, heal by fewer sequences
-    each, and score the left-out rows after each and before all. Attention scores and solving are left out.
+    each, and score the left-out rows after each and before all. A mixture's capture runs the output
+    projection of every expert on all tokens (fused_experts.Expert); one that streams the model reads it anew.
+    Attention scores and solving are left out.
     """
     forward = 2.0 * macs_per_token(model)
     decoder = decoder_parameters(model)
@@ -76,8 +83,9 @@ def pruning_work(
             "capture, each round",
             len(settings.rounds),
             captured,
-            captured * forward * passes,
+            captured * (forward + _unrouted(model)) * passes,
             4.0 * statistics * len(reading.domains) * channels,
+            streaming(model, settings, reading).read if settings.capture.layers == "streamed" else 0.0,
         ),
         Work("mask, each round", len(settings.rounds), 0, 0.0, 0.0),
         Work("surgery", 1, healed + chosen_by, healed * healing + chosen_by * choosing, written),
@@ -96,6 +104,13 @@ def _trials(
     few = trials * reading.healed_by(settings) * fewer
     operations = (captured * passes + judged) * forward + few * healing + trials * chosen_by * choosing
     return Work("kinds", 1, captured + judged + int(few), operations, 0.0)
+
+
+def _unrouted(model: PreTrainedModel) -> float:
+    """Operations a token of the output projections of the experts that it is not given to."""
+    chosen = getattr(text_config(model.config), "num_experts_per_tok", 0)
+    fused = [one for name, one in model.named_parameters() if one.dim() == 3 and name.endswith(".down_proj")]
+    return 2.0 * sum((len(one) - chosen) * one[0].numel() for one in fused)
 
 
 def measure_speed(device: torch.device, dtype: str, seconds: float = 0.5) -> float:

@@ -218,9 +218,16 @@ def _interleaved(pair: list[Tensor]) -> Tensor:
     return torch.stack(pair, 1).flatten(0, 1)
 
 
+class _Projection(nn.Linear):
+    """A linear module that is given its weights as soon as it is there."""
+
+    def reset_parameters(self) -> None:
+        """Draw none: for the experts of a large mixture that takes most of the time of opening them."""
+
+
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     outputs, inputs = weight.shape
-    linear = nn.Linear(inputs, outputs, bias=bias is not None, device="meta")
+    linear = _Projection(inputs, outputs, bias=bias is not None, device="meta")
     linear.weight = _parameter(weight)
     if bias is not None:
         linear.bias = _parameter(bias)

@@ -28,6 +28,13 @@ def sequence_losses(
     whatever the sequence it is in.
     """
     hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+    return losses_of_hidden(model, hidden, input_ids, every, counted)
+
+
+def losses_of_hidden(
+    model: PreTrainedModel, hidden: Tensor, input_ids: Tensor, every: int = 1, counted: Tensor | None = None
+) -> Tensor:
+    """As sequence_losses, where the head's input `hidden` [batch, tokens, d] is there already."""
     chosen = slice(min(every // 2, input_ids.shape[1] - 2), None, every)
     labels = input_ids if counted is None else input_ids.masked_fill(~counted, NOT_COUNTED)
     chunked_loss = cast(Callable[..., Tensor], _ChunkedLoss.apply)

@@ -110,16 +110,12 @@ class _Pass:
 
     def domain(self, domain: str, rows: Tensor, answers: Tensor | None) -> DomainCapture:
         """The statistics of one domain's sequences; answers: which tokens alone make the loss, if any."""
-        if answers is not None and not bool(answers[:, 1:].any()):
-            raise SettingError(
-                f"capture.sequences: none of the {len(rows)} sequences of domain {domain} holds a "
-                "part of an answer; raise it, or lower sample.dialogues.question.tokens"
-            )
+        check_answers(domain, rows, answers)
         gradients = self.gradients
         observers = {site.name: site.kind.observer(self.model, site, gradients) for site in self.sites}
         loss_sum = torch.zeros(1, dtype=torch.float64)
         with (
-            _recording(self.model, observers, gradients),
+            recording(self.model, observers, gradients),
             nullcontext() if gradients else torch.no_grad(),
         ):
             counted = [None] if answers is None else own_rows(answers).split(self.batch_size)
@@ -133,31 +129,59 @@ class _Pass:
                     loss.sum().backward()
                 loss_sum += loss.detach().cpu().double().sum()
                 self.on_sequences(len(batch))
-        mean_loss = float(summed(loss_sum)) / len(rows)
-        if answers is not None:
-            mean_loss *= answers[:, 1:].numel() / int(answers[:, 1:].sum())
-        if not math.isfinite(mean_loss):
-            raise InputError(
-                f"model: the loss on domain {domain} is {mean_loss}; its weights or dtype are unusable"
-            )
-        statistics = {name: one.statistics(rows.numel(), len(rows)) for name, one in observers.items()}
-        for name, found in statistics.items():
-            for statistic, values in found.items():
-                if not bool(torch.isfinite(values).all()):
-                    raise InputError(
-                        f"model: {statistic} at site {name} on domain {domain} is not finite; "
-                        "try compute.dtype: float32"
-                    )
-        return DomainCapture(statistics, mean_loss, len(rows), rows.numel(), answers is not None)
+        mean = mean_token_loss(domain, loss_sum, rows, answers)
+        statistics = statistics_of(domain, observers, rows)
+        return DomainCapture(statistics, mean, len(rows), rows.numel(), answers is not None)
 
     def _losses(self, batch: Tensor, counted: Tensor | None) -> Tensor:
         """The mean token loss of each sequence; counted: the tokens that make it, all where it is None."""
         embeddings: Any = self.model.get_input_embeddings()  # transformers' types leave out the weight
-        device = embeddings.weight.device
-        if counted is None:
-            every = 1 if self.gradients else LOSS_EVERY
-            return sequence_losses(self.model, batch.to(device), every=every)
-        return sequence_losses(self.model, batch.to(device), counted=counted.to(device))
+        batch = batch.to(embeddings.weight.device)
+        return sequence_losses(self.model, batch, **what_counts(batch, counted, self.gradients))
+
+
+def what_counts(batch: Tensor, counted: Tensor | None, gradients: bool) -> dict[str, Any]:
+    """Of which positions a loss is taken, as sequence_losses has it; counted: the tokens of answers."""
+    if counted is None:
+        return {"every": 1 if gradients else LOSS_EVERY}
+    return {"counted": counted.to(batch.device)}
+
+
+def check_answers(domain: str, rows: Tensor, answers: Tensor | None) -> None:
+    """Raise InputError where a domain's rows hold nothing of the answers that are to count alone."""
+    if answers is not None and not bool(answers[:, 1:].any()):
+        raise SettingError(
+            f"capture.sequences: none of the {len(rows)} sequences of domain {domain} holds a "
+            "part of an answer; raise it, or lower sample.dialogues.question.tokens"
+        )
+
+
+def mean_token_loss(domain: str, total: Tensor, rows: Tensor, answers: Tensor | None) -> float:
+    """The mean loss over a domain's tokens, those of answers where there are some, in all processes.
+
+    total: float64 [1], the sum over this process's sequences. Raises InputError where it is not finite.
+    """
+    mean = float(summed(total)) / len(rows)
+    if answers is not None:
+        mean *= answers[:, 1:].numel() / int(answers[:, 1:].sum())
+    if not math.isfinite(mean):
+        raise InputError(f"model: the loss on domain {domain} is {mean}; its weights or dtype are unusable")
+    return mean
+
+
+def statistics_of(domain: str, observers: Mapping[str, Observer], rows: Tensor) -> dict[str, Statistics]:
+    """What sites have seen of all rows of a domain; raises InputError where it is not finite."""
+    statistics: dict[str, Statistics] = {
+        name: one.statistics(rows.numel(), len(rows)) for name, one in observers.items()
+    }
+    for name, found in statistics.items():
+        for statistic, values in found.items():
+            if not bool(torch.isfinite(values).all()):
+                raise InputError(
+                    f"model: {statistic} at site {name} on domain {domain} is not finite; "
+                    "try compute.dtype: float32"
+                )
+    return statistics
 
 
 @contextmanager
@@ -184,7 +208,7 @@ def _checkpointed(model: PreTrainedModel) -> Iterator[None]:
 
 
 @contextmanager
-def _recording(model: PreTrainedModel, observers: Mapping[str, Observer], gradients: bool) -> Iterator[None]:
+def recording(model: PreTrainedModel, observers: Mapping[str, Observer], gradients: bool) -> Iterator[None]:
     """Let the observers see every pass in the context; gradients start at the embeddings."""
     before = [hook for one in observers.values() for hook in one.before]
     after = [hook for one in observers.values() for hook in one.after]

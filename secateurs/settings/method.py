@@ -81,6 +81,12 @@ def measure_problems(mask: Mask, capture: Capture) -> Iterator[str]:
             f"mask.metric: {mask.metric}: needs gradients; set capture.gradients: true, "
             "or choose wanda, fluctuation, magnitude or random"
         )
+    if capture.layers == "streamed" and capture.gradients:
+        yield (
+            "capture.layers: streamed: capture.gradients: true makes a backward pass, for which all layers "
+            "must be there; set it to false, with another mask.metric than fisher and taylor, or "
+            "capture.layers: resident"
+        )
     if mask.reweight and not mask.left_out:
         yield (
             f"mask.reweight: {mask.reweight:g}: needs to know what was lost; set mask.left_out, such as 4, "

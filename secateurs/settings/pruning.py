@@ -44,13 +44,15 @@ class Capture(Group):
     """How statistics are taken: sequences of each domain in a round, with a backward pass or without.
 
     checkpointing: activations are computed anew in the backward pass. batch_size: where the search for one
-    that fits in memory starts.
+    that fits in memory starts. layers: resident, all of them on the device, or streamed, read from the
+    checkpoint one at a time (measure/streamed.py).
     """
 
     sequences: Positive = 5
     gradients: bool = True
     checkpointing: bool = False
     batch_size: Positive = 2
+    layers: Literal["resident", "streamed"] = "resident"
 
 
 class Mask(Group):

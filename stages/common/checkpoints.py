@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+    from secateurs.checkpoints.streaming import StreamedModel
+
 # Bytes of the largest file of a tokenizer. Weights are much larger than what it is read from.
 MOST_OF_A_TOKENIZER = 2**26
 _MADE_BY = {
@@ -31,6 +33,17 @@ def load_model(directory: Path, dtype: str) -> PreTrainedModel:
     _check_made(directory)
     check_hashes(directory)
     return loading.load_model(directory, dtype)
+
+
+@spent("load")
+def stream_model(directory: Path, dtype: str, device: torch.device) -> StreamedModel:
+    """As checkpoints.streaming.stream_model; InputError too where a file is not the one in dvc.lock."""
+    _check_made(directory)
+    check_hashes(directory)
+    # What it needs takes seconds to import.
+    from secateurs.checkpoints import streaming
+
+    return streaming.stream_model(directory, dtype, device)
 
 
 @spent("load")

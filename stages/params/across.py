@@ -69,9 +69,14 @@ def text_problems(surgery: Surgery, capture: Capture, corpus: Corpus, mask: Mask
 
 
 def trial_problems(prune: Prune, surgery: Surgery, capture: Capture, corpus: Corpus) -> Iterator[str]:
-    """Calibration text enough for the trials of `sites: auto`, and to judge them by."""
+    """What the trials of `sites: auto` need: the model in memory, and text enough, also to judge them by."""
     if prune.sites != AUTO:
         return
+    if capture.layers == "streamed":
+        yield (
+            "capture.layers: streamed: prune.sites: auto: trials have the whole model in memory; name the "
+            "kinds that go, or set capture.layers: resident"
+        )
     auto, there = prune.auto, corpus.calibration_sequences
     healed = min(auto.sequences, surgery.sequences)
     chosen = surgery.choice_sequences if surgery.method == "auto" else 0

@@ -3,6 +3,7 @@
 from secateurs.choose.options import Options
 from secateurs.devices.placement import resolve_device
 from secateurs.estimate.memory import memory_needs
+from secateurs.estimate.streaming import streaming_lines
 from secateurs.estimate.work import EFFICIENCY, Work, measure_speed
 from secateurs.evaluation.units import count, duration, size
 from stages.params.file import Params
@@ -35,6 +36,7 @@ def costs(params: Params, found: Architecture, tried: Options | None = None) -> 
         f"  {'together':<41}{duration(sum(seconds)):>16}{size(disk):>12}",
         f"Memory: {size(memory[most].usual)} at once, in {most}{smaller}; this machine has "
         f"{size(machine.memory)} ({machine.kind}).",
+        *streaming_lines(found.model, method_settings(params), reading_of(params)),
         *recovery_lines(params, found.model, machine),
         f"Weights to download: {fetched}. Text and tasks come on top.",
         f"Time rests on {speed / 1e9:,.0f} GFLOP/s, measured just now in {dtype} matrix products on "

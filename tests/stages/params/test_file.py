@@ -65,6 +65,15 @@ ZERO = {
         ({"rounds.r3.after": "r1"}, "rounds: r2 not on the way"),
         ({"surgery.after": "r7"}, "surgery.after: r7: no such round; rounds are r1, r2, r3"),
         ({"capture.gradients": False}, "mask.metric: taylor: needs gradients; set capture.gradients: true"),
+        (
+            {"capture.layers": "streamed"},
+            "capture.layers: streamed: capture.gradients: true makes a backward pass, for which",
+        ),
+        (
+            {"capture.layers": "streamed", "prune.sites": "auto"},
+            "capture.layers: streamed: prune.sites: auto: trials have the whole model in memory",
+        ),
+        ({"capture.layers": "lazy"}, "capture.layers: 'lazy': Input should be 'resident' or 'streamed'"),
         ({"surgery.sequences": 99}, "surgery.sequences: 99: more than corpus.calibration_sequences"),
         ({"prune.sites": ["mlp", "mlp"]}, "a site is named twice"),
         ({"prune.sites": []}, "prune.sites: []: "),
