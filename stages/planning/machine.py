@@ -59,5 +59,7 @@ def warnings(params: Params, machine: Machine, memory: Mapping[str, Need], disk:
 
 def _remedy(stage: str, params: Params, machine: Machine) -> str:
     smaller = ["compute.dtype: bfloat16 halves it"] if params.compute.dtype == "float32" else []
+    forward = stage == "capture" and not params.capture.gradients and params.capture.layers == "resident"
     tips = [*smaller, *fewer_bytes(stage, method_settings(params), machine.device.type)]
+    tips += ["capture.layers: streamed"] if forward else []
     return "; ".join(tips) or "use a larger machine, or compute.device: sharded over several accelerators"

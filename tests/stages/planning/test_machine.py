@@ -40,6 +40,12 @@ def test_a_stage_that_does_not_fit_is_named_with_a_remedy() -> None:
     assert "capture.checkpointing: true; capture.batch_size: 1" in line
 
 
+def test_a_forward_pass_that_does_not_fit_can_be_streamed() -> None:
+    forward = {"capture": {"gradients": False, "batch_size": 1}, "mask": {"metric": "wanda"}}
+    (line,) = said({"capture": 2e9}, **forward)
+    assert line.endswith("; compute.dtype: bfloat16 halves it; capture.layers: streamed")
+
+
 def test_a_disk_that_is_too_small_is_named() -> None:
     assert said({}, disk=3e9) == ["the run leaves about 3.00 GB on a disk with 1.00 GB free"]
 
