@@ -3,6 +3,7 @@
 The program prunes by it at once, and `secateurs init` writes it into params.yaml for the pipeline.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ from secateurs.settings.sources import (
 ENDINGS = {".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet", ".py": "python"}
 # Documents of a domain at most: enough for every round and for healing, read in seconds.
 DOCUMENTS = 2000
+# What the hub calls a model.
+_ID = re.compile(r"([A-Za-z0-9_][\w.-]*/)?[A-Za-z0-9_][\w.-]*")
 HELDOUT_SEQUENCES = 8
 # All items of a task, at first so many rows of 256 tokens at a time.
 ASKING = Asking(limit=0, seed=0, batch_size=8)
@@ -61,9 +64,19 @@ class Order:
 
 
 def model_source(model: str) -> ModelSource:
-    """A model by its argument: a path that is there, or else an id on the hub."""
-    if Path(model).exists():
-        return PathModel(source="path", path=model, name=Path(model).stem, licence="unknown", base_model=None)
+    """A model by its argument: a path that is there, or else an id on the hub.
+
+    Raises InputError for a path that is not there, where it can be no id.
+    """
+    path = Path(model)
+    if model and path.exists() and model.isprintable():
+        whole = path.resolve()
+        name = (whole.stem if path.is_file() else whole.name) or "model"
+        return PathModel(source="path", path=model, name=name, licence="unknown", base_model=None)
+    if _ID.fullmatch(model) is None or path.suffix == ".gguf":
+        raise InputError(
+            f"model: {model!r:.100}: no such file or folder, and no id on the hub, like OWNER/NAME"
+        )
     return HubModel(source="hub", id=model, revision="main", name=model.rpartition("/")[2], licence="unknown")
 
 

@@ -14,6 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from secateurs.checkpoints.saving import save_model
 from secateurs.cli import main
 from secateurs.gguf.converter import VARIABLE
+from secateurs.order import model_source
+from secateurs.settings.sources import PathModel
 from secateurs.text.documents import Sequence
 from stages import portability
 from stages.common.artifacts import write_sequences
@@ -103,6 +105,31 @@ def test_what_cannot_be_used_is_said_and_nothing_is_written(
 ) -> None:
     assert said in invoke(main, "prune", str(dense_dir), *arguments, status=1)
     assert not (tickets / "small").exists()
+
+
+@pytest.mark.parametrize(
+    "model", ["./none", "/none", "models/of/mine", "none.gguf", "~/none", "a b", "", "a\x1b[31m"]
+)
+def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(model: str, tickets: Path) -> None:
+    arguments = ["--text", "docs", "--out", "small"]
+    said = f"Error: model: {model!r}: no such file or folder, and no id on the hub, like OWNER/NAME"
+    assert said in invoke(main, "prune", model, *arguments, status=1)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("Qwen2.5-0.5B", "Qwen2.5-0.5B"), ("Qwen2.5-0.5B/.", "Qwen2.5-0.5B"), ("m-1.5b.gguf", "m-1.5b")],
+)
+def test_a_model_is_called_as_its_folder_or_file(path: str, name: str, here: Path) -> None:
+    Path("Qwen2.5-0.5B").mkdir()
+    Path("m-1.5b.gguf").touch()
+    assert model_source(path).name == name
+
+
+def test_the_folder_where_one_is_can_be_the_model(here: Path) -> None:
+    source = model_source(".")
+    assert isinstance(source, PathModel)
+    assert source.name == here.name
 
 
 def by_the_wheel(folder: Path, *arguments: str) -> str:
