@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from secateurs.checkpoints.processor import copy_processor
 from secateurs.checkpoints.proof import PROOF_ROWS, PROOF_TOKENS, prove_load
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
+from secateurs.devices.optimizer import check_optimizer
 from secateurs.devices.placement import SHARDED, process_group, resolve_device, started_processes
 from secateurs.errors import InputError, SettingError
 from secateurs.files.atomic import atomic
@@ -126,6 +127,7 @@ def _start(params: Params, trainings: list[Training]) -> None:
         )
     for training in trainings:
         check_processes(training, started_processes())
+        check_optimizer(training.optimizer)
     try:
         for training in trainings:
             # Two stand for any number: only a batch that cannot be divided is known later.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -223,6 +224,30 @@ def test_the_card_says_what_was_done(project: Callable[..., Path]) -> None:
 
 
 @pytest.mark.usefixtures("unproved")
+def test_what_cannot_fit_is_refused_with_the_numbers_and_nothing_is_written(
+    project: Callable[..., Path],
+) -> None:
+    project(recover__batch_size=10**8, recover__micro_batch_size=10**8)
+    before = sorted(Path("data").rglob("*"))
+    said = run(status=1)
+    assert re.search(
+        r"recover.weights: scales: needs about [\d.]+ TB of memory at once and .* has [\d.]+ GB; "
+        r"recover.micro_batch_size: 1 needs [\d.]+ [MG]B",
+        said,
+    )
+    assert sorted(Path("data").rglob("*")) == before
+
+
+def test_an_optimizer_whose_library_is_missing_is_refused_and_nothing_is_written(
+    project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project(recover__optimizer="adamw_8bit")
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    before = sorted(Path("data").rglob("*"))
+    assert "recover.optimizer: adamw_8bit: needs bitsandbytes, which cannot be imported" in run(status=1)
+    assert sorted(Path("data").rglob("*")) == before
+
+
 def test_scales_can_be_trained_before_all_weights(project: Callable[..., Path]) -> None:
     first = {"steps": 2, "learning_rate": 0.01}
     project(

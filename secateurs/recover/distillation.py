@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from secateurs.devices.optimizer import adamw, learning_rate_factor
+from secateurs.devices.optimizer import learning_rate_factor, optimizer_of
 from secateurs.devices.parallel import processes
 from secateurs.errors import InputError
 from secateurs.inference.norms import fused_norms
@@ -79,7 +79,7 @@ def recover(
     norms = fused_norms(*(models if processes() == 1 else ()))
     again = rerunning(student, training.checkpointing)
     with trained(student, training) as weights, norms, again:
-        optimizer = adamw(weights.values(), training.learning_rate)
+        optimizer = optimizer_of(training.optimizer, list(weights.values()), training.learning_rate)
         if snapshot is None:
             first = _check(pair, texts, training, 0)
             if not math.isfinite(first.divergence):

@@ -2,6 +2,7 @@
 
 import math
 
+from secateurs.devices.optimizer import check_optimizer
 from secateurs.devices.parallel import processes
 from secateurs.errors import SettingError
 from secateurs.recover.training import Questions, Texts
@@ -13,6 +14,7 @@ def questions_for(texts: Texts, training: Training) -> Questions | None:
     if problems := training.problems():
         raise SettingError("\n".join(problems))
     check_processes(training, processes())
+    check_optimizer(training.optimizer)
     if training.abilities.questions and texts.asked is None:
         raise SettingError(
             f"recover.abilities.questions: {training.abilities.questions}: there are no answers "
@@ -46,6 +48,11 @@ def check_processes(training: Training, count: int) -> None:
         raise SettingError(
             f"recover.abilities.questions: {training.abilities.questions}: the dense model's answers "
             f"are written by one process, and there are {count}; set it to 0, or use one process"
+        )
+    if training.optimizer != "adamw":
+        raise SettingError(
+            f"recover.optimizer: {training.optimizer}: one process keeps its means, and there are "
+            f"{count}; set it to adamw, or use one process"
         )
     if training.teacher == "cached":
         raise SettingError(

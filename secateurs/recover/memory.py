@@ -25,6 +25,8 @@ PROGRAM = 0.4e9
 # Bytes that a trained parameter takes: its weight, gradient, both means of the optimizer, and its value at
 # the best look.
 TRAINED = 20
+# Of these both means; in 8 bits, with a float32 for every 256.
+MEANS, MEANS_8BIT = 8.0, 2 + 2 * FLOAT / 256
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def recovery_need(recovery: Recovery, model: PreTrainedModel, processes: int = 1
     parameters, T tokens at once and C = CHUNK_TOKENS of them at the head, which has V rows:
 
         P b                                     the dense model
-        + 4 E + 20 d + 2 d                      weights all; 2 d: casts to half precision
+        + 4 E + 20 d + 2 d                      weights all; 2 d: casts to half precision; with
+                                                optimizer: adamw_8bit 14 d, and below 14 F, for 20
         + 4 (E + d) + 20 F + 2 d                scales
         + d b + 20 F                            low_rank: embeddings and head are the dense model's
         + T L (8 h + 4 f) b + 20 C V            activations of L layers of hidden size h and widest site f;
@@ -73,18 +76,19 @@ def recovery_need(recovery: Recovery, model: PreTrainedModel, processes: int = 1
     inner = max(site.features for site in sites_of(open_experts(copy.deepcopy(model))))
     layers, factors = len(decoder_layers(model)), trained_beside(training, model)
     casts = 2 * pruned if half else 0
+    of_trained = TRAINED - (MEANS - MEANS_8BIT if training.optimizer == "adamw_8bit" else 0)
     weights = {
-        "all": FLOAT * ends + TRAINED * pruned + casts,
+        "all": FLOAT * ends + of_trained * pruned + casts,
         "scales": FLOAT * (ends + pruned) + casts,
         "low_rank": each * pruned,
-    }[training.weights] + TRAINED * factors
+    }[training.weights] + of_trained * factors
     held = each * whole + weights
     if training.teacher == "cached":
         alone = weights + (each * ends if training.weights == "low_rank" else 0)
         held = max(each * whole, alone)
     if processes > 1:
         gathered = 2 * each * (decoder + pruned) / layers
-        held = (each * decoder + TRAINED * pruned) / processes + (each + FLOAT) * ends + gathered
+        held = (each * decoder + of_trained * pruned) / processes + (each + FLOAT) * ends + gathered
     tokens = training.micro_batch_size * recovery.tokens
     inside = 8 * own.hidden_size + 4 * inner
     kept = layers * own.hidden_size + inside if training.checkpointing else layers * inside

@@ -122,10 +122,10 @@ def together(courses: Sequence[Course]) -> Course:
 class Snapshot:
     """Everything that the steps after a point depend on.
 
-    tensors: float32 by `<part>/<parameter>`: its weight, its weight at the best check, and both running means
-    of the optimizer; and `answers`, those that are waiting (rollouts.to_tensor). The order of the sequences,
-    the learning rate and the random numbers of answers are not in it, because they follow from the settings,
-    the course's steps and the number of the step.
+    tensors: by `<part>/<parameter>` its weight and its weight at the best check, float32, and both running
+    means of the optimizer, which may be in 8 bits with their scales; and `answers`, those that are waiting
+    (rollouts.to_tensor). The order of the sequences, the learning rate and the random numbers of answers are
+    not in it, because they follow from the settings, the course's steps and the number of the step.
     """
 
     course: Course

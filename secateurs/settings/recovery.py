@@ -106,6 +106,7 @@ class Training(Group):
     micro_batch_size: how many of them run at once; their gradients are added up.
     teacher: the dense model runs beside the one in training (live), or once before (teacher_cache).
     checkpointing: whether a backward pass runs each decoder layer again (rerunning.rerunning).
+    optimizer: AdamW, its means in float32 or in 8 bits (devices/optimizer.py).
     learning_rate: at its peak.
     warmup: the fraction of the steps over which the learning rate rises to its peak.
     clip: the largest norm of a gradient.
@@ -137,6 +138,7 @@ class Training(Group):
     teacher: Literal["live", "cached"] = "live"
     cached: Cached = Cached(likeliest=64)
     checkpointing: bool = False
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0)] = 0.002
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     clip: Annotated[float, Field(gt=0)] = 1.0

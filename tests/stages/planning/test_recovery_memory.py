@@ -65,6 +65,13 @@ def test_the_parameters_beside_the_weights_are_counted() -> None:
     assert trained_beside(recovery("scales").recover, model) == 3 * (32 + 48)
 
 
+def test_means_in_8_bits_save_nearly_six_bytes_of_every_trained_parameter() -> None:
+    model, settings = shape(*SEVEN), recovery("all", micro=1)
+    eight = settings.model_copy(update={"recover": settings.recover.changed(optimizer="adamw_8bit")})
+    decoder = sum(one.numel() for one in model.model.layers.parameters()) * (1 - 0.2)
+    assert need(settings, model) - need(eight, model) == pytest.approx(1.1 * (6 - 8 / 256) * decoder)
+
+
 def test_seven_billion_fit_one_card_of_80_by_low_rank_and_not_by_all_weights() -> None:
     model = shape(*SEVEN)
     assert need(recovery("low_rank"), model) < 80e9
@@ -76,6 +83,32 @@ def test_all_weights_of_seven_billion_fit_two_cards_of_80_with_one_sequence_at_a
     two, eight = (need(settings, model, processes) for processes in (2, 8))
     assert eight < two < 80 * 2**30
     check_recovery_memory(settings, model, replace(CARD, memory=80 * 2**30), 2)
+
+
+SAVING = {"checkpointing": True, "teacher": "cached"}
+THIRTY_TWO = (5120, 27_648, 64, (40, 8), False)
+
+
+def test_seven_billion_fit_a_card_of_24_by_low_rank_and_a_teacher_in_a_file() -> None:
+    model, settings = shape(*SEVEN), recovery("low_rank", micro=1)
+    small = settings.model_copy(update={"recover": settings.recover.changed(**SAVING)})
+    assert need(small, model) < 24e9 < need(settings, model)
+
+
+def test_one_and_a_half_billion_fit_a_card_of_8_by_the_same() -> None:
+    model, settings = shape(1536, 8960, 28, (12, 2), True), recovery("low_rank", micro=1)
+    assert need(settings.model_copy(update={"recover": settings.recover.changed(**SAVING)}), model) < 8e9
+
+
+def test_all_weights_of_32_billion_fit_eight_cards_of_141_and_none_of_80() -> None:
+    settings, model = recovery("all", micro=1), shape(*THIRTY_TWO)
+    again = settings.model_copy(update={"recover": settings.recover.changed(checkpointing=True)})
+    assert 80e9 < need(again, model, 8) < 100e9 < need(settings, model, 8) < 141e9
+    assert need(again, model, 16) < 80e9
+    large = replace(CARD, memory=141 * 10**9)
+    check_recovery_memory(settings, model, large, 8)
+    with pytest.raises(SettingError, match=r"needs about [\d.]+ GB of memory at once and card has 141"):
+        check_recovery_memory(settings, model, large, 1)
 
 
 def test_answers_need_room_for_a_copy_and_its_keys() -> None:
