@@ -20,6 +20,10 @@ def checked(settings: Settings, text: Text, vocabulary: int) -> Settings:
     vocabulary: the number of token ids that the model knows. Raises InputError with a line for each value
     that is out of its range, and for text that is not the model's.
     """
+    if not isinstance(text, Text):
+        raise InputError(
+            f"text: a {type(text).__name__}: must be a Text; text.calibration.pack_text makes it of strings"
+        )
     if settings.prune.sites == AUTO:
         raise SettingError(
             "prune.sites: auto: prune_model takes kinds by name; call choose_kinds of "

@@ -234,6 +234,12 @@ def test_text_that_is_not_the_models_is_refused(
         prune_model(tiny_model(), Text(text), SMALL)
 
 
+def test_ids_without_a_text_around_them_are_refused_by_name(tiny_model: Make) -> None:
+    ids: Any = {"news": torch.ones(2, 4, dtype=torch.int64)}
+    with pytest.raises(InputError, match=r"^text: a dict: must be a Text; text\.calibration"):
+        prune_model(tiny_model(), ids, SMALL)
+
+
 @pytest.mark.parametrize(
     ("answers", "message"),
     [

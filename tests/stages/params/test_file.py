@@ -16,6 +16,13 @@ def test_the_default_file_is_valid() -> None:
     assert read_params(PARAMS).chain() == ["r1", "r2", "r3"]
 
 
+@pytest.mark.parametrize("given", [{}, {"base_model": ""}, {"base_model": None}])
+def test_a_model_of_ones_own_needs_no_model_that_it_comes_from(given: dict[str, Any]) -> None:
+    model = {"source": "path", "path": "my-llama", "name": "mine", "licence": "mit", **given}
+    checked = params.check_params(read_yaml() | {"model": model}, Path("params.yaml"))
+    assert checked.model.base_model is None  # type: ignore[union-attr]
+
+
 ZERO = {
     f"mixture.{name}": 0.0
     for name in ("encyclopedic", "news", "reviews", "code", "mathematics", "science", "reasoning", "self")
