@@ -25,6 +25,8 @@ _NEEDED = frozenset(
         *("num_attention_heads", "num_key_value_heads", "max_position_embeddings", "head_dim"),
     }
 )
+# What positions are turned by: transformers logs a wrong one and computes with it.
+_ABOVE_ZERO = ("factor", "rope_theta")
 # Files that transformers opens in a folder because another one names them.
 _NAMES = {CONFIG: ("configuration_files",), "tokenizer_config.json": ("fast_tokenizer_files",)}
 
@@ -39,6 +41,8 @@ def check_raw(config: Mapping[str, Any]) -> None:
             raise InputError(f"{CONFIG}: {key}: {value!r:.60}: must be one of {', '.join(DTYPES)}")
         if name == "model_type" and not isinstance(value, str):
             raise InputError(f"{CONFIG}: {key}: {value!r:.60}: must be the name of a family; fetch it again")
+        if "rope" in key and name in _ABOVE_ZERO and not _is_above_zero(value):
+            raise InputError(f"{CONFIG}: {key}: {value!r:.60}: must be above 0; fetch it again")
         if not isinstance(value, int) or isinstance(value, bool):
             continue
         most = _MOST_COUNTED if _COUNTS.fullmatch(name) else _MOST if _SIZES.fullmatch(name) else None
@@ -90,6 +94,10 @@ def check_inside(where: str, name: str) -> None:
 
 def _is_token(value: Any, rows: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < rows
+
+
+def _is_above_zero(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and value > 0)
 
 
 def _is_dtype(value: Any) -> bool:

@@ -55,7 +55,8 @@ class Corpus(Group):
     calibration_sequences: Positive
     heldout_sequences: Positive
     heldout_share: Annotated[float, Field(gt=0, lt=1)]
-    ngram: Annotated[int, Field(ge=2, le=MOST)]
+    # Longer ones than most items of tasks would find nothing in common.
+    ngram: Annotated[int, Field(ge=2, le=100)]
     seed: Seed
 
 

@@ -53,6 +53,8 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "a domain whose changes DVC overlooks": (
         {"domains": {"size": LINES | {"path": "*.jsonl"}}, "mixture": {"size": 1.0, "self": 1.0, "dialogues": 0.0}},
         "domains.size: DVC would overlook a change of its weight; give it another name"),
+    "n-grams longer than any item": ({"corpus__ngram": 10**9},
+        "corpus.ngram: 1000000000: Input should be less than or equal to 100"),
     "an id on the hub that is none": ({"model__base_model": "nonsense"},
         "model.base_model: 'nonsense': must be an id on the hub, `owner/name`"),
     "a share of a kind that does not go": ({"prune__shares": {"attention": 1.0}},
