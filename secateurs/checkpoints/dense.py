@@ -29,7 +29,6 @@ from secateurs.checkpoints.gguf_pre_tokenizers import take_rule
 from secateurs.checkpoints.gguf_reading import parsed_once
 from secateurs.checkpoints.loading import (
     UNREADABLE,
-    check_weights,
     read_tokenizer,
     tell_tie,
     unreadable,
@@ -38,6 +37,7 @@ from secateurs.checkpoints.loading import (
 from secateurs.checkpoints.processor import copy_processor
 from secateurs.checkpoints.raw_config import check_ends, check_raw
 from secateurs.checkpoints.shared_head import share_head
+from secateurs.checkpoints.weight_checks import check_weights
 from secateurs.checkpoints.weight_files import compare_sets
 from secateurs.errors import InputError, SettingError
 from secateurs.families.decoder import text_config
