@@ -1,11 +1,12 @@
 """Stage: channel statistics per domain, of the dense model cut by the masks so far."""
 
+from pathlib import Path
+
 import click
 
 from secateurs.devices.placement import process_group, resolve_device
 from secateurs.families.decoder import decoder_layers
 from secateurs.families.fused_experts import open_experts
-from secateurs.kinds.kind import Masks
 from secateurs.measure.capture import DomainCapture
 from secateurs.measure.measure import measure
 from secateurs.measure.streamed import measure_streamed
@@ -34,7 +35,7 @@ def main(round_name: str | None) -> None:
     before = params.round(round_name).after
     launch(params.compute, "stages.capture", round_name)
     hold(ROUNDS / round_name / "statistics.safetensors")
-    captures = _captures(params, round_name, read_masks(ROUNDS / before / "masks.safetensors"))
+    captures = _captures(params, round_name, ROUNDS / before / "masks.safetensors")
     if not is_first():
         return
     write_captures(
@@ -51,19 +52,19 @@ def main(round_name: str | None) -> None:
         click.echo(f"Hint: {PARAMS_FILE}: {hint}")
 
 
-def _captures(params: Params, round_name: str, masks: Masks) -> dict[str, DomainCapture]:
+def _captures(params: Params, round_name: str, before: Path) -> dict[str, DomainCapture]:
     dtype, device = params.compute.dtype, resolve_device(params.compute.device)
     text, settings, label = read_text(CALIBRATION), method_settings(params), f"capture {round_name}"
     if params.capture.layers == "streamed":
         source = stream_model(MODEL, dtype, device)
         layers = len(decoder_layers(source.model))
         with process_group(device), counter(label, "layer", layers) as bar:
-            return measure_streamed(source, masks, text, settings, round_name, bar.update)
+            return measure_streamed(source, read_masks(before), text, settings, round_name, bar.update)
     model = open_experts(load_model(MODEL, dtype))
     length = next(iter(text.ids.values())).shape[1]
     total = params.capture.sequences * sum(map(text.times, text.ids)) * length
     with process_group(device), counter(label, "token", total, thousands=True) as bar:
-        return measure(model, masks, text, settings, round_name, lambda count: bar.update(count * length))
+        return measure(model, read_masks(before), text, settings, round_name, lambda count: bar.update(count * length))
 
 
 if __name__ == "__main__":

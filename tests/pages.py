@@ -144,6 +144,9 @@ CHECKED_BY = {
     "python -m stages.families": (
         "tests/checkpoints/test_family_proof.py::test_a_sample_of_families_is_pruned_by_its_mlp"
     ),
+    "python -m pip install bitsandbytes": (
+        "tests/recover/test_eight_bits.py::test_a_library_that_is_missing_is_one_message_before_anything"
+    ),
     "hf upload you/your-model data/published/pruned": f"{README}::test_the_hub_tool_takes_id_and_folder",
     "make export": "tests/test_export.py::test_make_export_runs_its_own_pipeline",
     "make recover": f"{README}::test_make_recover_runs_its_own_pipeline",

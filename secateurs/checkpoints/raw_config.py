@@ -42,7 +42,7 @@ def check_raw(config: Mapping[str, Any]) -> None:
         if name == "model_type" and not isinstance(value, str):
             raise InputError(f"{CONFIG}: {key}: {value!r:.60}: must be the name of a family; fetch it again")
         if "rope" in key and name in _ABOVE_ZERO and not _is_above_zero(value):
-            raise InputError(f"{CONFIG}: {key}: {value!r:.60}: must be above 0; fetch it again")
+            raise InputError(f"{CONFIG}: {key}: {value!r:.60}: must be a number above 0; fetch it again")
         if not isinstance(value, int) or isinstance(value, bool):
             continue
         most = _MOST_COUNTED if _COUNTS.fullmatch(name) else _MOST if _SIZES.fullmatch(name) else None

@@ -258,8 +258,7 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
         "cannot be loaded: config.json: ValueError: The hidden size (32) is not a multiple of the number of attention "
         "heads (5)."),
     "a base of angles in words": (config(rope_parameters={"rope_type": "default", "rope_theta": "1e4"}),
-        "config.json: model_type: llama: a small model of it does not run: unsupported operand type(s) for ** or pow(): "
-        "'str' and 'Tensor'"),
+        "config.json: rope_parameters.rope_theta: '1e4': must be a number above 0; fetch it again"),
     "an unknown rope": (config(rope_parameters={"rope_type": "mystery", "rope_theta": 1e4}),
         "config.json: model_type: llama: a small model of it does not run: 'mystery'"),
     "a pointer for weights": (files(model__safetensors=POINTER),
@@ -408,10 +407,9 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
     "fewer than no heads": (config(num_attention_heads=-4), "config.json: num_attention_heads: -4: must be 1 or more; correct it"),
     "no groups": (config(num_key_value_heads=0), "config.json: num_key_value_heads: 0: must be 1 or more; correct it"),
     "a rope that turns backwards": (config(rope_scaling={"rope_type": "linear", "factor": -2.0}),
-        "config.json: rope_scaling.factor: -2.0: must be above 0; fetch it again"),
+        "config.json: rope_scaling.factor: -2.0: must be a number above 0; fetch it again"),
     "a rope of no base": (config(rope_parameters={"rope_theta": 0}),
-        "config.json: rope_parameters.rope_theta: 0: must be above 0; fetch it again"),
-    "a rope of words": (config(rope_theta="far"), "config.json: rope_theta: 'far': must be above 0; fetch it again"),
+        "config.json: rope_parameters.rope_theta: 0: must be a number above 0; fetch it again"),
     "a function for a dtype": (config(dtype="save"), f"config.json: dtype: 'save': {FLOATS}"),
     "an older function for a dtype": (config(torch_dtype="torch.save"), f"config.json: torch_dtype: 'torch.save': {FLOATS}"),
     "whole numbers for weights": (config(dtype="int8"), f"config.json: dtype: 'int8': {FLOATS}"),
