@@ -54,17 +54,19 @@ def main(round_name: str | None) -> None:
 
 def _captures(params: Params, round_name: str, before: Path) -> dict[str, DomainCapture]:
     dtype, device = params.compute.dtype, resolve_device(params.compute.device)
-    text, settings, label = read_text(CALIBRATION), method_settings(params), f"capture {round_name}"
+    settings, label = method_settings(params), f"capture {round_name}"
+    # The model first: of a project where nothing has run yet that is what to say.
     if params.capture.layers == "streamed":
         source = stream_model(MODEL, dtype, device)
-        layers = len(decoder_layers(source.model))
+        masks, text, layers = read_masks(before), read_text(CALIBRATION), len(decoder_layers(source.model))
         with process_group(device), counter(label, "layer", layers) as bar:
-            return measure_streamed(source, read_masks(before), text, settings, round_name, bar.update)
+            return measure_streamed(source, masks, text, settings, round_name, bar.update)
     model = open_experts(load_model(MODEL, dtype))
+    masks, text = read_masks(before), read_text(CALIBRATION)
     length = next(iter(text.ids.values())).shape[1]
     total = params.capture.sequences * sum(map(text.times, text.ids)) * length
     with process_group(device), counter(label, "token", total, thousands=True) as bar:
-        return measure(model, read_masks(before), text, settings, round_name, lambda count: bar.update(count * length))
+        return measure(model, masks, text, settings, round_name, lambda count: bar.update(count * length))
 
 
 if __name__ == "__main__":
