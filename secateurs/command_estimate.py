@@ -12,9 +12,9 @@ from secateurs.choose.options import Options
 from secateurs.choose.weight_bytes import FORMATS, GGUF_PRECISIONS
 from secateurs.devices.capacity import capacity_of
 from secateurs.devices.placement import SHARDED, resolve_device
-from secateurs.estimate.memory import fewer_bytes, memory_needs
-from secateurs.estimate.reading import Reading
-from secateurs.estimate.trials import standing_in, tried
+from secateurs.estimate.auto_sites import standing_in, tried
+from secateurs.estimate.memory_needs import fewer_bytes, memory_needs
+from secateurs.estimate.read_tokens import Reading
 from secateurs.estimate.work import EFFICIENCY, Work, measure_speed, pruning_work
 from secateurs.evaluation.cost import macs_per_token
 from secateurs.evaluation.units import duration, size

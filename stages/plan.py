@@ -48,7 +48,7 @@ def _check_model(params: Params, estimate: bool) -> None:
     where = "its config" if there or isinstance(params.model, PathModel) else "its config on the hub"
     _saying(f"working out the shapes of {params.model.name} from {where}")
     # Large libraries take seconds to import.
-    from secateurs.estimate.trials import standing_in, tried
+    from secateurs.estimate.auto_sites import standing_in, tried
     from stages.planning.architecture import configured_architecture, placed_architecture
     from stages.planning.costs import costs
     from stages.planning.found import found_lines

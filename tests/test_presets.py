@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from secateurs.choose.allocation import uniform_masks
 from secateurs.choose.candidates import candidates_of
 from secateurs.errors import InputError
-from secateurs.estimate.memory import memory_needs
+from secateurs.estimate.memory_needs import memory_needs
 from secateurs.families.decoder import decoder_parameters
 from secateurs.kinds.names import widths
 from secateurs.kinds.sites import sites_of

@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 
 from secateurs.choose.options import Options
 from secateurs.choose.target import decoder_share, whole_parameters
-from secateurs.estimate.reading import Reading
-from secateurs.estimate.streaming import streaming
+from secateurs.estimate.read_tokens import Reading
+from secateurs.estimate.streaming_needs import streaming
 from secateurs.evaluation.cost import macs_per_token
 from secateurs.families.decoder import decoder_layers, decoder_parameters, text_config
 from secateurs.families.fused_experts import open_experts

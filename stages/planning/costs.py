@@ -2,8 +2,8 @@
 
 from secateurs.choose.options import Options
 from secateurs.devices.placement import resolve_device
-from secateurs.estimate.memory import memory_needs
-from secateurs.estimate.streaming import streaming_lines
+from secateurs.estimate.memory_needs import memory_needs
+from secateurs.estimate.streaming_needs import streaming_lines
 from secateurs.estimate.work import EFFICIENCY, Work, measure_speed
 from secateurs.evaluation.units import count, duration, size
 from stages.params.file import Params

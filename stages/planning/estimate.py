@@ -3,7 +3,7 @@
 from transformers import PreTrainedModel
 
 from secateurs.choose.options import Options
-from secateurs.estimate.reading import Reading
+from secateurs.estimate.read_tokens import Reading
 from secateurs.estimate.work import Work, pruning_work
 from secateurs.evaluation.cost import macs_per_token
 from secateurs.settings.sources import DIALOGUE_DOMAIN, SELF_DOMAIN

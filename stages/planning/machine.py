@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from secateurs.devices.capacity import capacity_of
-from secateurs.estimate.memory import Need, fewer_bytes
+from secateurs.estimate.memory_needs import Need, fewer_bytes
 from secateurs.estimate.work import measure_speed
 from secateurs.evaluation.units import size
 from stages.params.file import PARAMS_FILE, Params

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from secateurs.estimate.trials import standing_in, tried
+from secateurs.estimate.auto_sites import standing_in, tried
 from secateurs.estimate.work import Work, measure_speed
 from stages.params.file import Params
 from stages.planning.architecture import read_shapes

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
-from secateurs.estimate.memory import Need, memory_needs
+from secateurs.estimate.memory_needs import Need, memory_needs
 from secateurs.recover.memory import PROGRAM
 from stages.params.file import Params
 from stages.params.method_settings import method_settings

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from secateurs.estimate.memory import memory_needs
-from secateurs.estimate.reading import Reading
-from secateurs.estimate.streaming import streaming, streaming_lines
+from secateurs.estimate.memory_needs import memory_needs
+from secateurs.estimate.read_tokens import Reading
+from secateurs.estimate.streaming_needs import streaming, streaming_lines
 from secateurs.estimate.work import DISK_SPEED, Work
 from secateurs.settings.method import Settings
 from stages.params.file import Params

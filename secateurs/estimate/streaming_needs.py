@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
-from secateurs.estimate.reading import Reading
+from secateurs.estimate.read_tokens import Reading
 from secateurs.evaluation.units import size
 from secateurs.families.decoder import decoder_layers, decoder_parameters, text_config
 from secateurs.settings.method import Settings

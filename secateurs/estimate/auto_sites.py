@@ -21,10 +21,14 @@ def tried(prune: Prune, metric: str, model: PreTrainedModel) -> Options:
 
 
 def standing_in(prune: Prune, found: Options) -> Prune:
-    """The settings with a kind in the place of `auto` that makes up any target; estimates rest on it."""
+    """The settings with a kind in the place of `auto` that makes up any target; estimates rest on it.
+
+    Where tokens alone can go, with as many rows as the last of their trials leaves.
+    """
     if prune.sites != AUTO:
         return prune
     filling = [name for name in found.decoder if kinds()[name].fills_up] or list(found.decoder)
-    if not filling:
-        raise SettingError("prune.auto.kinds: no kind in the decoder can go; set prune.vocabulary.rows")
-    return prune.changed(sites=filling[:1])
+    if filling:
+        return prune.changed(sites=filling[:1])
+    rows = prune.vocabulary.changed(rows=found.rows[-1])
+    return prune.changed(sites=[], vocabulary=rows, sparsity=None, parameters=None, memory=None)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel
 
 from secateurs.choose.target import decoder_share
-from secateurs.estimate.reading import Reading
-from secateurs.estimate.streaming import streaming
+from secateurs.estimate.read_tokens import Reading
+from secateurs.estimate.streaming_needs import streaming
 from secateurs.families.decoder import decoder_layers, decoder_parameters, text_config
 from secateurs.families.fused_experts import open_experts
 from secateurs.inference.loss import CHUNK_TOKENS
