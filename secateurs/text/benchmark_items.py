@@ -11,7 +11,7 @@ from secateurs.errors import InputError, SettingError
 from secateurs.files.local_files import located
 from secateurs.files.streams import json_lines, whole
 from secateurs.settings.sources import Benchmark, PackageBenchmark, PathBenchmark
-from secateurs.text.stock_tasks import stock_problems
+from secateurs.text.stock_tasks import stock_problems, task_manager
 from secateurs.text.task_items import adapt, check_task
 
 # A standard error needs two items.
@@ -90,11 +90,8 @@ def _stock(task: str, key: str) -> bytes:
     """What lm-eval scores the task on (all tasks of a group), fetched by it from where the task says."""
     for problem in stock_problems(task):
         raise SettingError(f"{key}: {problem}")
-    # lm-eval takes seconds to import, and the bundled items do without it.
-    from lm_eval.tasks import TaskManager
-
     try:
-        tasks = TaskManager().load(task)["tasks"].values()
+        tasks = task_manager().load(task)["tasks"].values()
         documents = [document for item in tasks for document in item.eval_docs]
     except Exception as error:  # a task may run any code of its own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -14,19 +14,18 @@ AVERAGED = {"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"}
 
 def stock_problems(task: str) -> list[str]:
     """What keeps a task or group of lm-eval, by its name, from being scored; none where it can be."""
-    index = _index()
+    index = task_manager().task_index
     if task not in index:
         return ["not a task or group of the installed lm-eval; `lm-eval ls tasks` lists them"]
     return list(dict.fromkeys(_problems(task, index)))
 
 
 @cache
-def _index() -> Mapping[str, Any]:
-    """lm-eval's tasks, groups and tags by name; it takes seconds to import and to read them."""
+def task_manager() -> Any:
+    """lm-eval's tasks, groups and tags by name; it takes seconds to import it and to read them."""
     from lm_eval.tasks import TaskManager
 
-    index: Mapping[str, Any] = TaskManager().task_index
-    return index
+    return TaskManager()
 
 
 def _problems(name: str, index: Mapping[str, Any]) -> Iterator[str]:
