@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from secateurs.checkpoints.dense import add_processor, load_dense
 from secateurs.checkpoints.proof import proof_ids, prove_load
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
 from secateurs.choose.target import check_target, coarse_steps, decoder_share, reached_share
-from secateurs.command_estimate import estimate_lines, shapes_of
+from secateurs.command_estimate import estimate_lines
 from secateurs.command_inputs import Read, read_text
 from secateurs.command_measured import Judges, Measured, facts_of, measured, table
 from secateurs.command_recovery import check_recovery, recover_pruned, training_text
@@ -20,6 +20,7 @@ from secateurs.evaluation.units import count, size
 from secateurs.evaluation.verdict import Facts, advice, verdict
 from secateurs.families.decoder import decoder_parameters
 from secateurs.families.fused_experts import open_experts
+from secateurs.families.twins import shapes_of
 from secateurs.files.atomic import atomic
 from secateurs.gguf.converter import CONVERTER, VARIABLE, find_converter
 from secateurs.gguf.exporting import PRECISIONS, Programs, export_gguf
@@ -63,7 +64,8 @@ def prune_to(order: Order, out: Path, say: Say) -> Result:
     source = model_source(order.model)
     say(f"reading {order.model} …")
     dense, tokenizer = load_dense(source)
-    for line in estimate_lines(order, dense, out):
+    shapes = shapes_of(dense.config)
+    for line in estimate_lines(order, shapes, dense.dtype, out):
         say(line)
     read = read_text(texts, tokenizer, settings, corpus, avoid)
     trained = {}
@@ -77,7 +79,7 @@ def prune_to(order: Order, out: Path, say: Say) -> Result:
         say(f"chosen: {chosen.said()}")
         settings = settings.changed(prune=chosen.settled(settings.prune))
     say(_plan(dense, settings, read))
-    for line in _warnings(dense.config, settings.prune):
+    for line in _warnings(open_experts(shapes), settings.prune):
         say(f"Warning: {line}")
     pruned = prune_model(
         dense,
@@ -138,10 +140,9 @@ def _plan(model: PreTrainedModel, settings: Settings, read: Read) -> str:
     )
 
 
-def _warnings(config: PretrainedConfig, budget: Prune) -> Iterator[str]:
+def _warnings(shapes: PreTrainedModel, budget: Prune) -> Iterator[str]:
     """What a target comes to otherwise than it was asked for; InputError where it cannot be met."""
     if budget.sites:
-        shapes = open_experts(shapes_of(config))
         check_target(shapes, budget)
         if coarse := coarse_steps(budget, decoder_share(shapes, budget), reached_share(shapes, budget)):
             yield coarse

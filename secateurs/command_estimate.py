@@ -4,11 +4,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import torch
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from secateurs.choose.options import Options
 from secateurs.choose.weight_bytes import FORMATS, GGUF_PRECISIONS
 from secateurs.devices.capacity import capacity_of
 from secateurs.devices.placement import SHARDED, resolve_device
@@ -18,10 +16,9 @@ from secateurs.estimate.read_tokens import Reading
 from secateurs.estimate.work import EFFICIENCY, Work, measure_speed, pruning_work
 from secateurs.evaluation.cost import macs_per_token
 from secateurs.evaluation.units import duration, size
-from secateurs.families.twins import auto_class
 from secateurs.gguf.llama_quantize import K_QUANTS
 from secateurs.order import HELDOUT_SEQUENCES, Order
-from secateurs.recover.memory import FLOAT, PROGRAM
+from secateurs.recover.memory import FLOAT, PROGRAM, lacks
 from secateurs.settings.method import Settings
 from secateurs.settings.pruning import AUTO
 
@@ -29,28 +26,21 @@ from secateurs.settings.pruning import AUTO
 STEPS = {"kinds": "trials", "capture, each round": "rounds", "surgery": "healing"}
 
 
-def shapes_of(config: PretrainedConfig) -> PreTrainedModel:
-    """A model of a config without weights."""
-    with torch.device("meta"):
-        found: PreTrainedModel = auto_class(config).from_config(config)
-    return found
-
-
-def estimate_lines(order: Order, model: PreTrainedModel, out: Path) -> Iterator[str]:
+def estimate_lines(order: Order, shapes: PreTrainedModel, dtype: torch.dtype, out: Path) -> Iterator[str]:
     """Time by step, memory and disk of an order, a line each, and a warning for each that does not fit.
 
-    model: the dense one, in host memory. Raises InputError where `prune.sites: auto` has nothing to try.
+    shapes: the dense model, on the meta device or with weights; dtype: that of its weights. Raises InputError
+    where `prune.sites: auto` has nothing to try.
     """
-    settings, shapes = order.settings, shapes_of(model.config)
-    found: Options | None = None
+    settings, found = order.settings, None
     if settings.prune.sites == AUTO:
         found = tried(settings.prune, settings.mask.metric, shapes)
         settings = settings.changed(prune=standing_in(settings.prune, found))
-    dtype = str(model.dtype).removeprefix("torch.")
-    reading = Reading({source.domain: 1 for source in order.sources}, order.tokens, dtype)
+    name = str(dtype).removeprefix("torch.")
+    reading = Reading({source.domain: 1 for source in order.sources}, order.tokens, name)
     work = pruning_work(shapes, settings, reading, found)
     device = resolve_device(settings.device)
-    yield _time(order, work, 2.0 * macs_per_token(shapes), (device, dtype))
+    yield _time(order, work, 2.0 * macs_per_token(shapes), (device, name))
     yield from _memory(shapes, settings, reading, device)
     left = work[-1].disk / reading.bytes_each
     yield from _disk(work[-1].disk + _gguf_bytes(order.precision, left), out)
@@ -83,7 +73,8 @@ def _memory(
     usual = {name: needs[name].usual + (more if host else 0) for name, more in beside.items()}
     most = max(usual, key=lambda name: usual[name])
     step = {"capture": "a round", "surgery": "healing"}
-    in_host = "" if host else f", and {size(PROGRAM + 3 * copies)} of {size(_host_memory())} host memory"
+    room, three = capacity_of(torch.device("cpu")).memory, PROGRAM + 3 * copies
+    in_host = "" if host else f", and {size(three)} of {size(room)} host memory"
     yield (
         f"It needs about {size(usual[most])} of memory at once, in {step[most]}, of {size(there.memory)} "
         f"({there.kind}){in_host}"
@@ -92,19 +83,12 @@ def _memory(
         if need > there.memory and settings.device != SHARDED:
             tips = [f"--set {tip.replace(': ', '=')}" for tip in fewer_bytes(name, settings, device.type)]
             remedy = " ".join(tips) or "use a larger machine, or --device sharded over several accelerators"
-            yield (
-                f"Warning: {step[name]} needs about {size(need)} of memory at once and {there.kind} has "
-                f"{size(there.memory)}; {remedy}"
-            )
-    if not host and PROGRAM + 3 * copies > _host_memory():
+            yield f"Warning: {step[name]} {lacks(need, there)}; {remedy}"
+    if not host and three > room:
         yield (
             f"Warning: three copies of the model take about {size(3 * copies)} of host memory, and there are "
-            f"{size(_host_memory())}; the pipeline (`secateurs init`) holds one at a time"
+            f"{size(room)}; the pipeline (`secateurs init`) holds one at a time"
         )
-
-
-def _host_memory() -> int:
-    return int(psutil.virtual_memory().total)
 
 
 def _gguf_bytes(precision: str | None, parameters: float) -> float:

@@ -23,11 +23,16 @@ def lines(folder: Path, **options: object) -> list[str]:
         (folder / name).write_text("Some text.", encoding="utf-8")
     texts = tuple(str(folder / name) for name in ("docs.txt", "letters.txt"))
     order = order_of(model="model", text=texts, device="cpu", **options)  # type: ignore[arg-type]
-    return list(estimate_lines(order, MODEL, folder / "small"))
+    return list(estimate_lines(order, MODEL, MODEL.dtype, folder / "small"))
 
 
-def small_machine(monkeypatch: pytest.MonkeyPatch, memory: int, free: int) -> None:
-    monkeypatch.setattr(command_estimate, "capacity_of", lambda device: Capacity("small", memory))
+def small_machine(monkeypatch: pytest.MonkeyPatch, memory: int, free: int, host: int | None = None) -> None:
+    """host: of an accelerator's machine, its host memory."""
+
+    def capacity(device: torch.device) -> Capacity:
+        return Capacity("small", memory if host is None or device.type == "cuda" else host)
+
+    monkeypatch.setattr(command_estimate, "capacity_of", capacity)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
 
 
@@ -80,11 +85,11 @@ def test_a_k_quant_takes_room_for_the_file_it_is_made_of(tmp_path: Path) -> None
 def test_on_an_accelerator_the_copies_in_host_memory_are_counted_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small_machine(monkeypatch, memory=80 * 10**9, free=10**12)
+    small_machine(monkeypatch, memory=80 * 10**9, free=10**12, host=10**12)
     monkeypatch.setattr(command_estimate, "resolve_device", lambda name: torch.device("cuda"))
     monkeypatch.setattr(command_estimate, "measure_speed", lambda device, dtype: 1e12)
     memory = lines(tmp_path)[1]
     copies = PROGRAM + 3 * 1.1 * 4 * MODEL.num_parameters()
     assert f"of 80.0 GB (small), and {copies / 1e6:.0f} MB of " in memory
-    monkeypatch.setattr(command_estimate, "_host_memory", lambda: 10**6)
+    small_machine(monkeypatch, memory=80 * 10**9, free=10**12, host=10**6)
     assert any("holds one at a time" in line for line in lines(tmp_path))

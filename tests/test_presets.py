@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from secateurs.choose.allocation import uniform_masks
 from secateurs.choose.candidates import candidates_of
 from secateurs.errors import InputError
 from secateurs.estimate.memory_needs import memory_needs
 from secateurs.families.decoder import decoder_parameters
+from secateurs.families.twins import shapes_of
 from secateurs.kinds.names import widths
 from secateurs.kinds.sites import sites_of
 from secateurs.settings.sources import HubDomain, HubModel, PackageContent, PackageModel
@@ -93,8 +94,7 @@ def published_config(name: str) -> dict[str, Any]:
 
 def architecture(name: str) -> PreTrainedModel:
     config = AutoConfig.for_model((PUBLISHED | ARCHIVED)[name][0], **published_config(name))
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    return shapes_of(config, dtype=torch.bfloat16)
 
 
 def own_params() -> str:

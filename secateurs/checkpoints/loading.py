@@ -40,9 +40,12 @@ def load_model(directory: Path, dtype: str) -> PreTrainedModel:
     Raises InputError when it cannot be read, brings code that is not this project's, lacks weights, has more
     of them than its config tells of, or has some that are not finite.
     """
+    # Not at the top, because configs and tokenizers are read without models, whose imports take seconds.
+    from secateurs.families.twins import auto_class
+
     check_there(directory)
     own = has_own_code(directory)
-    model = read_weights(_auto_class(load_config(directory)), directory, dtype, trust_remote_code=own)
+    model = read_weights(auto_class(load_config(directory)), directory, dtype, trust_remote_code=own)
     tell_tie(model)
     return model
 
@@ -74,21 +77,16 @@ def load_shapes(directory: Path) -> PreTrainedModel:
 
     Reads no file of weights. Raises InputError when its config cannot be read, or no model be made of it.
     """
+    # Not at the top, because configs and tokenizers are read without models, whose imports take seconds.
+    from secateurs.families.twins import shapes_of
+
     config, own = load_config(directory), has_own_code(directory)
     try:
-        with torch.device("meta"):
-            model: PreTrainedModel = _auto_class(config).from_config(config, trust_remote_code=own)
+        model = shapes_of(config, trust_remote_code=own)
     except UNREADABLE as error:
         raise InputError(unreadable(str(directory), error)) from None
     frozen: PreTrainedModel = model.eval().requires_grad_(False)
     return frozen
-
-
-def _auto_class(config: PretrainedConfig) -> Any:
-    # Not at the top, because configs and tokenizers are read without models, whose imports take seconds.
-    from secateurs.families.twins import auto_class
-
-    return auto_class(config)
 
 
 def load_config(directory: Path) -> PretrainedConfig:

@@ -83,6 +83,13 @@ def auto_class(config: PretrainedConfig) -> Any:
     return AutoModelForCausalLM if language else AutoModelForImageTextToText
 
 
+def shapes_of(config: PretrainedConfig, **options: Any) -> PreTrainedModel:
+    """A model of this config without weights, on the meta device; options: of `from_config`."""
+    with torch.device("meta"):
+        model: PreTrainedModel = auto_class(config).from_config(config, **options)
+    return model
+
+
 def is_width(name: str) -> bool:
     """Whether an entry of a config with this name says how many channels an mlp has."""
     return _WIDTH.search(name) is not None

@@ -133,6 +133,11 @@ def _keys(config: object) -> int:
     return int((getattr(config, "num_key_value_heads", None) or heads) * width)
 
 
+def lacks(need: float, device: Capacity) -> str:
+    """What is said of work that needs more bytes than a device has; whose it is stands before it."""
+    return f"needs about {size(need)} of memory at once and {device.kind} has {size(device.memory)}"
+
+
 def check_recovery_fits(
     recovery: Recovery, model: PreTrainedModel, device: Capacity, processes: int = 1
 ) -> None:
@@ -156,7 +161,4 @@ def check_recovery_fits(
             break
     else:
         remedy = f"with all that saves memory it still needs {size(less)}; use a larger machine"
-    raise SettingError(
-        f"recover.weights: {recovery.training.weights}: needs about {size(need)} of memory at once and "
-        f"{device.kind} has {size(device.memory)}; {remedy}"
-    )
+    raise SettingError(f"recover.weights: {recovery.training.weights}: {lacks(need, device)}; {remedy}")

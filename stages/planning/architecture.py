@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
@@ -15,7 +14,7 @@ from secateurs.checkpoints.loading import UNREADABLE, unreadable, use_plain_atte
 from secateurs.checkpoints.raw_config import check_raw
 from secateurs.errors import InputError
 from secateurs.families.discover import check_family
-from secateurs.families.twins import auto_class
+from secateurs.families.twins import shapes_of
 from secateurs.files.local_files import located
 from secateurs.settings.sources import HubModel, PathModel
 from stages.common.paths import MODEL
@@ -86,8 +85,7 @@ def _shapes(where: str, name: str | Path, **options: Any) -> PreTrainedModel:
             take_metadata(Path(name) / options["gguf_file"], config)
         check_family(config)
         use_plain_attention(config)
-        with torch.device("meta"):
-            model: PreTrainedModel = auto_class(config).from_config(config)
+        model = shapes_of(config)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     except UNREADABLE as error:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from secateurs.devices.capacity import capacity_of
+from secateurs.devices.capacity import Capacity, capacity_of
 from secateurs.estimate.memory_needs import Need, fewer_bytes
 from secateurs.estimate.work import measure_speed
 from secateurs.evaluation.units import size
+from secateurs.recover.memory import lacks
 from stages.params.file import PARAMS_FILE, Params
 from stages.params.method_settings import method_settings
 
@@ -26,6 +27,11 @@ class Machine:
     memory: int
     free: int
 
+    @property
+    def capacity(self) -> Capacity:
+        """That of the device."""
+        return Capacity(self.kind, self.memory)
+
 
 def this_machine(device: torch.device) -> Machine:
     """What there is, whatever else is using it now."""
@@ -41,10 +47,7 @@ def warnings(params: Params, machine: Machine, memory: Mapping[str, Need], disk:
     """
     for stage, need in memory.items():
         if need.least > machine.memory and params.compute.device != "sharded":
-            yield (
-                f"{stage} needs about {size(need.least)} of memory at once and {machine.kind} has "
-                f"{size(machine.memory)}; {_remedy(stage, params, machine)}"
-            )
+            yield f"{stage} {lacks(need.least, machine.capacity)}; {_remedy(stage, params, machine)}"
     if disk > machine.free:
         yield f"the run leaves about {size(disk)} on a disk with {size(machine.free)} free"
     dtype = params.compute.dtype

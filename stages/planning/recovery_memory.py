@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from transformers import PreTrainedModel
 
-from secateurs.devices.capacity import Capacity
 from secateurs.evaluation.units import size
 from secateurs.recover.memory import Recovery, check_recovery_fits, recovery_need
 from secateurs.recover.teacher_cache import bytes_of_sequence
@@ -52,4 +51,4 @@ def check_recovery_memory(
 ) -> None:
     """Raise InputError where a recovery cannot fit in this machine's memory (check_recovery_fits)."""
     recovery = recovery_of(params, machine.device.type)
-    check_recovery_fits(recovery, model, Capacity(machine.kind, machine.memory), processes)
+    check_recovery_fits(recovery, model, machine.capacity, processes)

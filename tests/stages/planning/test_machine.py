@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedModel, Qwen2Config
 
 from secateurs.estimate.memory_needs import Need, memory_needs
+from secateurs.families.twins import shapes_of
 from secateurs.recover.memory import PROGRAM
 from stages.params.file import Params
 from stages.params.method_settings import method_settings
@@ -88,8 +89,7 @@ def shape(hidden: int, inner: int, layers: int, heads: tuple[int, int], tied: bo
         num_key_value_heads=heads[1],
         tie_word_embeddings=tied,
     )
-    with torch.device("meta"):
-        return Qwen2ForCausalLM(config)
+    return shapes_of(config)
 
 
 SEVEN = (3584, 18944, 28, (28, 4), False)

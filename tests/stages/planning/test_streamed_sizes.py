@@ -3,13 +3,13 @@
 from typing import Any
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers import LlamaConfig, PreTrainedModel, Qwen3MoeConfig
 
 from secateurs.estimate.memory_needs import memory_needs
 from secateurs.estimate.read_tokens import Reading
 from secateurs.estimate.streaming_needs import streaming, streaming_lines
 from secateurs.estimate.work import DISK_SPEED, Work
+from secateurs.families.twins import shapes_of
 from secateurs.settings.method import Settings
 from stages.params.file import Params
 from stages.params.method_settings import method_settings
@@ -34,36 +34,36 @@ def settings(layers: str = "streamed", sites: tuple[str, ...] = ("mlp",), **grou
 
 def seventy() -> PreTrainedModel:
     """Llama 3.1 70B without weights."""
-    config = LlamaConfig(
-        vocab_size=128_256,
-        hidden_size=8192,
-        intermediate_size=28_672,
-        num_hidden_layers=80,
-        num_attention_heads=64,
-        num_key_value_heads=8,
-        tie_word_embeddings=False,
+    return shapes_of(
+        LlamaConfig(
+            vocab_size=128_256,
+            hidden_size=8192,
+            intermediate_size=28_672,
+            num_hidden_layers=80,
+            num_attention_heads=64,
+            num_key_value_heads=8,
+            tie_word_embeddings=False,
+        )
     )
-    with torch.device("meta"):
-        return LlamaForCausalLM(config)
 
 
 def mixture() -> PreTrainedModel:
     """Qwen3-235B-A22B without weights."""
-    config = Qwen3MoeConfig(
-        vocab_size=151_936,
-        hidden_size=4096,
-        intermediate_size=12_288,
-        moe_intermediate_size=1536,
-        num_hidden_layers=94,
-        num_attention_heads=64,
-        num_key_value_heads=4,
-        head_dim=128,
-        num_experts=128,
-        num_experts_per_tok=8,
-        tie_word_embeddings=False,
+    return shapes_of(
+        Qwen3MoeConfig(
+            vocab_size=151_936,
+            hidden_size=4096,
+            intermediate_size=12_288,
+            moe_intermediate_size=1536,
+            num_hidden_layers=94,
+            num_attention_heads=64,
+            num_key_value_heads=4,
+            head_dim=128,
+            num_experts=128,
+            num_experts_per_tok=8,
+            tie_word_embeddings=False,
+        )
     )
-    with torch.device("meta"):
-        return Qwen3MoeForCausalLM(config)
 
 
 def read(model: PreTrainedModel, params: Params) -> tuple[PreTrainedModel, Settings, Reading]:
