@@ -25,8 +25,8 @@ from transformers.utils import logging
 from secateurs.archives.joining import join_members
 from secateurs.checkpoints.folder import check_config, check_file, check_folder
 from secateurs.checkpoints.gguf_inventory import take_metadata
-from secateurs.checkpoints.gguf_pre_tokenizers import take_rule
-from secateurs.checkpoints.gguf_reading import parsed_once
+from secateurs.checkpoints.gguf_reading import alone, parsed_once
+from secateurs.checkpoints.gguf_tokenizer import take_rule
 from secateurs.checkpoints.loading import (
     UNREADABLE,
     read_tokenizer,
@@ -122,9 +122,11 @@ def _locate(source: ModelSource) -> Iterator[_Location]:
             (check_file if is_file else check_folder)(path)
         except (InputError, OSError) as error:
             raise SettingError(f"{shown}: {error}") from None
-        yield _Location(
-            str(path.parent if is_file else path), shown, gguf_file=path.name if is_file else None
-        )
+        if is_file:
+            with alone(path) as directory:
+                yield _Location(str(directory), shown, gguf_file=path.name)
+        else:
+            yield _Location(str(path), shown)
 
 
 @contextlib.contextmanager

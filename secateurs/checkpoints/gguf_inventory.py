@@ -5,6 +5,7 @@ Here the rest is put into the config, and what cannot be is refused by name, bec
 another one.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from transformers.modeling_gguf_pytorch_utils import (
     get_gguf_hf_weights_map,
 )
 
-from secateurs.checkpoints.gguf_pre_tokenizers import RULES
 from secateurs.checkpoints.gguf_rope import FREQUENCIES, read_rope
+from secateurs.checkpoints.gguf_tokens import MISSING, check_tokenizer, ends
+from secateurs.checkpoints.raw_config import check_raw
 from secateurs.errors import InputError
 
 # Keys of an architecture, without its name, and what configs call their value.
@@ -54,18 +56,11 @@ ABSENT: dict[str, Any] = {
     "nextn_predict_layers": 0,
     "rope.scaling.factor": 1.0,
 }
+# Without which llama.cpp loads no model, and transformers takes a number of its own. Of the last two, one.
+NEEDED = ("context_length", "embedding_length", "block_count", "attention.head_count")
+EPSILONS = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")
 HEADS = frozenset({"attention.key_length", "attention.value_length", "rope.dimension_count"})
 SAID = frozenset({"rope.scaling.finetuned", "tensor_data_layout"})
-# Of the tokenizer: what is read, and names of tokens that do nothing to a text's ids.
-TOKENIZER = frozenset(
-    {f"ggml.{name}" for name in ("model", "pre", "tokens", "scores", "token_type", "merges")}
-    | {f"ggml.{name}_token_id" for name in ("bos", "eos", "unknown", "padding", "eot", "eom", "mask", "cls")}
-    | {f"ggml.{name}_token_id" for name in ("seperator", "separator", "prefix", "suffix", "middle")}
-    | {f"ggml.fim_{name}_token_id" for name in ("pre", "suf", "mid", "pad", "rep", "sep")}
-    | {"ggml.add_bos_token", "ggml.add_eos_token", "ggml.add_space_prefix", "chat_template"}
-    | {"huggingface.json"}
-)
-TOKENIZER_ABSENT = {"ggml.add_sep_token": False, "ggml.remove_extra_whitespaces": False}
 # Of the whole file: where it comes from and how it was made.
 PREFIXES = ("GGUF.", "general.", "quantize.", "imatrix.")
 # Long, and not looked at here.
@@ -84,9 +79,9 @@ def take_metadata(file: Path, config: PretrainedConfig) -> None:
     }
     architecture = told["general.architecture"]
     _check_file(told)
-    _check_tokenizer(
-        {key.removeprefix("tokenizer."): told[key] for key in told if key.startswith("tokenizer.")}
-    )
+    tokenizer = {key.removeprefix("tokenizer."): told[key] for key in told if key.startswith("tokenizer.")}
+    check_tokenizer(tokenizer)
+    config.eos_token_id = ends(tokenizer, len(reader.fields["tokenizer.ggml.tokens"].data))
     own = {
         key.removeprefix(f"{architecture}."): value
         for key, value in told.items()
@@ -102,6 +97,7 @@ def take_metadata(file: Path, config: PretrainedConfig) -> None:
     except InputError as error:
         named = "" if str(error).startswith(FREQUENCIES) else f"{architecture}."
         raise InputError(f"{named}{error}") from None
+    check_raw(config.to_dict())
     _check_tensors(reader, architecture, config)
 
 
@@ -112,24 +108,9 @@ def _check_file(told: Mapping[str, Any]) -> None:
         raise InputError(f"split.count: {told['split.count']}: only a part of a model; join the parts first")
 
 
-def _check_tokenizer(told: Mapping[str, Any]) -> None:
-    for key, value in told.items():
-        template = key.startswith("chat_template")
-        if not (key in TOKENIZER or template or TOKENIZER_ABSENT.get(key) == value):
-            raise InputError(f"tokenizer.{key}: {value}: nothing here reads it, and it may change the tokens")
-    model = told.get("ggml.model")
-    if model not in ("gpt2", "llama"):
-        raise InputError(f"tokenizer.ggml.model: {model}: only gpt2 and llama are read")
-    rule = told.get("ggml.pre", "not there")
-    if model == "gpt2" and rule not in RULES:
-        raise InputError(
-            f"tokenizer.ggml.pre: {rule}: does not say how to cut text before merging; known are "
-            f"{', '.join(RULES)} (secateurs/checkpoints/gguf_pre_tokenizers.py)"
-        )
-
-
 def _take(own: dict[str, Any], reader: GGUFReader, config: PretrainedConfig) -> None:
     own = {key: _alike(key, value) for key, value in own.items()}
+    _check_values(own)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     biases = {name.split(".")[2] for name in tensors if name.startswith("blk.") and name.endswith(".bias")}
     for attribute, modules in (("attention_bias", {"attn_q"}), ("mlp_bias", {"ffn_up", "ffn_down"})):
@@ -140,12 +121,27 @@ def _take(own: dict[str, Any], reader: GGUFReader, config: PretrainedConfig) -> 
         if not names:
             raise InputError(f"{key}: {own[key]}: {config.model_type} has no place for it in its config")
         setattr(config, names[0], own[key])
+    if hasattr(config, "num_key_value_heads") and "attention.head_count_kv" not in own:
+        # llama.cpp takes attention.head_count, and transformers would take the features in another order.
+        raise InputError("attention.head_count_kv: not there; convert the model anew")
     _take_head_dim(own, config)
     factors = tensors[FREQUENCIES].data if FREQUENCIES in tensors else None
     used = read_rope(own, factors, config)
     for key, value in own.items():
         if not (key in SIZES or key in HEADS or key in SAID or key in used or _absent(key, value)):
             raise InputError(f"{key}: {value}: nothing here reads it, and it may change the results")
+
+
+def _check_values(own: Mapping[str, Any]) -> None:
+    """Raise InputError for what is missing or no number."""
+    lacking = [key for key in NEEDED if key not in own]
+    if not any(key in own for key in EPSILONS):
+        lacking.append(EPSILONS[0])
+    if lacking:
+        raise InputError(f"{lacking[0]}: {MISSING}")
+    for key, value in own.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{key}: {value}: not a finite number; convert the model anew")
 
 
 def _alike(key: str, value: Any) -> Any:

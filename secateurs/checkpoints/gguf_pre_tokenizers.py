@@ -6,12 +6,9 @@ as is what lies between them. The patterns are those of the published tokenizer.
 stands for; llama.cpp spells some of them in another way, because its expressions have no (?i:).
 """
 
-from pathlib import Path
 from typing import Any
 
-import gguf
-from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from tokenizers import Regex, pre_tokenizers
 
 Steps = tuple[str, ...]
 
@@ -59,34 +56,6 @@ def name_of(steps: Steps, whole_words: bool) -> str | None:
     """What llama.cpp calls a rule with this treatment of whole words; None where it knows none."""
     return next(
         (name for name, rule in RULES.items() if rule == steps and whole_words == (name in WHOLE_WORDS)), None
-    )
-
-
-def take_rule(file: Path, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """The tokenizer that transformers made of a GGUF file, with the file's own rule.
-
-    transformers cuts text as GPT-2 does for names that it does not know, smollm among them. A class of its
-    own would bring its rule again when it is saved and loaded, so the result is of the plain one.
-    """
-    fields = gguf.GGUFReader(str(file)).fields
-    if fields["tokenizer.ggml.model"].contents() != "gpt2":
-        return tokenizer
-    name = str(fields["tokenizer.ggml.pre"].contents())
-    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    backend.pre_tokenizer = pre_tokenizer(RULES[name])
-    backend.model.ignore_merges = name in WHOLE_WORDS
-    if name in COMPOSED:
-        backend.normalizer = normalizers.NFC()
-    special = {
-        f"{name}_token": backend.id_to_token(int(fields[key].contents()))
-        for name, kind in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"))
-        if (key := f"tokenizer.ggml.{kind}_token_id") in fields
-    }
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        chat_template=tokenizer.chat_template,
-        clean_up_tokenization_spaces=False,
-        **special,
     )
 
 

@@ -3,6 +3,8 @@
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -28,6 +30,19 @@ class Reader(gguf.GGUFReader):
     @data.setter
     def data(self, mapped: Any) -> None:
         self._data = np.asarray(mapped)
+
+
+@contextmanager
+def alone(file: Path) -> Iterator[Path]:
+    """A folder that has nothing but a link to the file, by its name.
+
+    transformers would take tokenizer.json and generation_config.json from beside a GGUF file, whichever model
+    they are of, rather than what the file itself says.
+    """
+    with TemporaryDirectory(prefix="secateurs-") as directory:
+        folder = Path(directory)
+        (folder / file.name).symlink_to(file.absolute())
+        yield folder
 
 
 @contextmanager

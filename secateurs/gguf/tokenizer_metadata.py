@@ -7,9 +7,9 @@ import gguf
 from transformers import PreTrainedTokenizerBase
 
 from secateurs.checkpoints.gguf_pre_tokenizers import name_of, steps_of
+from secateurs.checkpoints.gguf_tokenizer import SPACE
 from secateurs.errors import InputError
 
-SPACE = "\u2581"
 # What a tokenizer over characters does to spaces before it merges: nothing but to write them as SPACE.
 _REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
 _PREPEND = {"type": "Prepend", "prepend": SPACE}

@@ -9,7 +9,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[att
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from secateurs.checkpoints.gguf_inventory import take_metadata
-from secateurs.checkpoints.gguf_reading import parsed_once
+from secateurs.checkpoints.gguf_reading import alone, parsed_once
 from secateurs.checkpoints.loading import UNREADABLE, unreadable, use_plain_attention
 from secateurs.checkpoints.raw_config import check_raw
 from secateurs.errors import InputError
@@ -64,8 +64,8 @@ def configured_architecture(source: HubModel | PathModel) -> Architecture:
         raise InputError(f"{where}: no such file or directory")
     if path.is_dir():
         return Architecture(_shapes(where, path, local_files_only=True), str(path), 0)
-    with parsed_once():
-        shapes = _shapes(where, path.parent, gguf_file=path.name, local_files_only=True)
+    with alone(path) as folder, parsed_once():
+        shapes = _shapes(where, folder, gguf_file=path.name, local_files_only=True)
     return Architecture(shapes, f"the header of {path}", 0)
 
 

@@ -159,6 +159,76 @@ REFUSED: dict[str, Refused] = {
 }
 
 
+NO_NUMBER = "nan: not a finite number; convert the model anew"
+MISSING = "not there, and llama.cpp reads no such file; convert the model anew"
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "base": ({"llama.rope.freq_base": float("nan")}, f"llama.rope.freq_base: {NO_NUMBER}"),
+    "epsilon": (
+        {"llama.attention.layer_norm_rms_epsilon": float("nan")},
+        f"llama.attention.layer_norm_rms_epsilon: {NO_NUMBER}",
+    ),
+    "no base": (
+        {"llama.rope.freq_base": 0.0},
+        "config.json: rope_parameters.rope_theta: 0.0: must be a number above 0; fetch it again",
+    ),
+    "end": (
+        {"tokenizer.ggml.eos_token_id": 320},
+        "tokenizer.ggml.eos_token_id: 320: the file has the tokens 0 to 319; convert the model anew",
+    ),
+    "beginning": (
+        {"tokenizer.ggml.bos_token_id": 9999},
+        "tokenizer.ggml.bos_token_id: 9999: the file has the tokens 0 to 319; convert the model anew",
+    ),
+    "end of a turn": (
+        {"tokenizer.ggml.eot_token_id": 9999},
+        "tokenizer.ggml.eot_token_id: 9999: the file has the tokens 0 to 319; convert the model anew",
+    ),
+    "scaled linearly": (
+        {"llama.rope.scale_linear": 4.0},
+        "llama.rope.scale_linear: 4.0: nothing here reads it, and it may change the results",
+    ),
+    "not causal": (
+        {"llama.attention.causal": False},
+        "llama.attention.causal: False: nothing here reads it, and it may change the results",
+    ),
+    "window": (
+        {"llama.attention.sliding_window": 8},
+        "llama.attention.sliding_window: 8: llama has no place for it in its config",
+    ),
+    "whitespace": (
+        {"tokenizer.ggml.remove_extra_whitespaces": True},
+        "tokenizer.ggml.remove_extra_whitespaces: True: nothing here reads it, and it may change the tokens",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_value_is_refused_by_key(name: str, tmp_path: Path) -> None:
+    keys, message = WRONG[name]
+    path = told(checkpoint(tmp_path, "llama"), keys)
+    with pytest.raises(InputError) as refused:
+        load_dense(path_model(path))
+    assert str(refused.value) == f"model.path: {path}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("llama.context_length", MISSING),
+        ("llama.block_count", MISSING),
+        ("llama.attention.layer_norm_rms_epsilon", MISSING),
+        ("tokenizer.ggml.tokens", MISSING),
+        ("tokenizer.ggml.merges", MISSING),
+        ("llama.attention.head_count_kv", "not there; convert the model anew"),
+    ],
+)
+def test_a_key_that_transformers_would_make_up_is_refused(key: str, message: str, tmp_path: Path) -> None:
+    path = told(checkpoint(tmp_path, "llama"), without=(key,))
+    with pytest.raises(InputError) as refused:
+        load_dense(path_model(path))
+    assert str(refused.value) == f"model.path: {path}: {key}: {message}"
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_has_no_place_is_refused_by_name(name: str, tmp_path: Path) -> None:
     keys, tensors, message = REFUSED[name]
