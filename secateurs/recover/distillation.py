@@ -63,13 +63,13 @@ def recover(
     classes, in checks too, which is at most KL.
 
     Both models are on one device, or over the processes of a group (sharding.sharded), in evaluation mode (no
-    dropout), the student in float32; but with `weights: low_rank` its own weights are frozen, so they may be
-    in half precision and shared with the teacher's (sharing.share_equal). `autocast` is the dtype in which
-    the student multiplies matrices, None for float32 (TF32 on CUDA); in that dtype it writes. With a
-    `snapshot` of the same run, the run goes on from there with as many steps as it had planned, on one CPU to
-    the same bits as without the stop. `on_step` is called after each step with a function that takes a
-    snapshot. Raises InputError where a divergence or a gradient is not finite, where settings do not go
-    together, and where there are no questions to answer or no step fits.
+    dropout), the student in float32; but where `training.frozen` its own weights may be in half precision and
+    shared with the teacher's (sharing.share_equal). `autocast` is the dtype in which the student multiplies
+    matrices, None for float32 (TF32 on CUDA); in that dtype it writes. With a `snapshot` of the same run, the
+    run goes on from there with as many steps as it had planned, on one CPU to the same bits as without the
+    stop. `on_step` is called after each step with a function that takes a snapshot. Raises InputError where a
+    divergence or a gradient is not finite, where settings do not go together, and where there are no
+    questions to answer or no step fits.
     """
     begun = time.monotonic()
     questions = questions_for(texts, training)

@@ -15,6 +15,7 @@ from secateurs.families.fused_experts import open_experts
 from secateurs.inference.loss import CHUNK_TOKENS
 from secateurs.kinds.channels import ChannelSite, output_projection
 from secateurs.kinds.sites import sites_of
+from secateurs.recover.routers import router_weights
 from secateurs.settings.pruning import Prune
 from secateurs.settings.recovery import Training
 
@@ -58,14 +59,14 @@ def recovery_need(recovery: Recovery, model: PreTrainedModel, processes: int = 1
         + 4 E + 20 d + 2 d                      weights all; 2 d: casts to half precision; with
                                                 optimizer: adamw_8bit 14 d, and below 14 F, for 20
         + 4 (E + d) + 20 F + 2 d                scales
-        + d b + 20 F                            low_rank: embeddings and head are the dense model's
+        + d b + 20 F                            low_rank, routers: embeddings and head are the dense model's
         + T L (8 h + 4 f) b + 20 C V            activations of L layers of hidden size h and widest site f;
                                                 with checkpointing T (L h + 8 h + 4 f) b
         + 2 (E + d) or d b, and keys and values while answers are written, a copy that writes; keys and values
           alone for training.abilities with measure: tokens
 
-    With teacher: cached it is the larger of P b, while the file is written, and all else, to which low_rank
-    then adds E b. A tenth comes on top for what allocators keep, and the program itself. Estimated, not
+    With teacher: cached it is the larger of P b, while the file is written, and all else, to which these
+    two then add E b. A tenth comes on top for what allocators keep, and the program itself. Estimated, not
     measured.
     """
     training, own, half = recovery.training, text_config(model.config), recovery.half
@@ -81,10 +82,11 @@ def recovery_need(recovery: Recovery, model: PreTrainedModel, processes: int = 1
         "all": FLOAT * ends + of_trained * pruned + casts,
         "scales": FLOAT * (ends + pruned) + casts,
         "low_rank": each * pruned,
+        "routers": each * pruned,
     }[training.weights] + of_trained * factors
     held = each * whole + weights
     if training.teacher == "cached":
-        alone = weights + (each * ends if training.weights == "low_rank" else 0)
+        alone = weights + (each * ends if training.frozen else 0)
         held = max(each * whole, alone)
     if processes > 1:
         gathered = 2 * each * (decoder + pruned) / layers
@@ -94,7 +96,7 @@ def recovery_need(recovery: Recovery, model: PreTrainedModel, processes: int = 1
     kept = layers * own.hidden_size + inside if training.checkpointing else layers * inside
     active = tokens * kept * each + 20 * CHUNK_TOKENS * own.vocab_size
     keys = layers * 2 * _keys(own) * each
-    copied = (each * pruned if training.weights == "low_rank" else 2 * (ends + pruned)) if half else 0.0
+    copied = (each * pruned if training.frozen else 2 * (ends + pruned)) if half else 0.0
     writing, looks = 0.0, training.abilities
     if looks.questions:
         read = min(looks.batch_size, looks.questions) * (recovery.question + looks.tokens)
@@ -109,10 +111,12 @@ def recovery_need(recovery: Recovery, model: PreTrainedModel, processes: int = 1
 def trained_beside(training: Training, model: PreTrainedModel) -> int:
     """How many parameters are trained beside a model's weights: none with weights: all.
 
-    With scales those of the dense model, and without its norms, which are few.
+    With scales and routers those of the dense model, and without its norms, which are few.
     """
     if training.weights == "all":
         return 0
+    if training.weights == "routers":
+        return sum(weight.numel() for weight in router_weights(model).values())
     opened = open_experts(copy.deepcopy(model))
     if training.weights == "scales":
         sites = [site for site in sites_of(opened) if isinstance(site, ChannelSite)]

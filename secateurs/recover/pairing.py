@@ -31,8 +31,7 @@ def precision_of(training: Training, dtype: torch.dtype, device: torch.device) -
     # float16 would need its loss scaled, and on a CPU half precision is no faster.
     half = dtype == torch.bfloat16 and device.type != "cpu"
     each = torch.bfloat16 if half else torch.float32
-    frozen = training.weights == "low_rank"
-    return Precision(each if frozen else torch.float32, each, torch.bfloat16 if half else None)
+    return Precision(each if training.frozen else torch.float32, each, torch.bfloat16 if half else None)
 
 
 def placed_teacher(
@@ -64,5 +63,5 @@ def placed_student(
     """
     student = sharded(student, device, autocast)
     if teacher is not None and processes() == 1:
-        share_equal(student, teacher, () if training.weights == "low_rank" else trainable(student))
+        share_equal(student, teacher, () if training.frozen else trainable(student))
     return student

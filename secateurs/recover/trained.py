@@ -1,4 +1,4 @@
-"""What of a model a recovery trains: all of its decoder, small matrices beside it, or factors."""
+"""What of a model a recovery trains: all of its decoder, small matrices beside it, factors, or routers."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -7,6 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from secateurs.recover.low_rank import low_rank
+from secateurs.recover.routers import routers
 from secateurs.recover.scales import scaled
 from secateurs.settings.recovery import Training
 
@@ -17,6 +18,7 @@ def trained(model: PreTrainedModel, training: Training) -> Iterator[dict[str, nn
     ways: dict[str, Callable[[], AbstractContextManager[dict[str, nn.Parameter]]]] = {
         "all": lambda: nullcontext(trainable(model)),
         "low_rank": lambda: low_rank(model, training.low_rank, training.seed),
+        "routers": lambda: routers(model),
         "scales": lambda: scaled(model),
     }
     with ways[training.weights]() as weights:

@@ -99,7 +99,7 @@ class Training(Group):
     """How a recovery trains.
 
     weights: what is trained, `all` of the decoder (trained.trainable), matrices of `low_rank` beside its
-    projections (low_rank.low_rank) or `scales` (scales.scaled).
+    projections (low_rank.low_rank), `routers` of a mixture (routers.routers) or `scales` (scales.scaled).
     steps: updates of the weights, at most.
     minutes: of wall time, in which the training chooses how many of the steps it makes; None: all of them.
     batch_size: sequences of a step.
@@ -118,7 +118,7 @@ class Training(Group):
     patience: training ends after so many checks without a new best one.
     """
 
-    weights: Literal["scales", "low_rank", "all"] = "scales"
+    weights: Literal["scales", "low_rank", "routers", "all"] = "scales"
     low_rank: LowRank = LowRank(rank=64, targets=[])
     steps: Count = 120
     minutes: Annotated[float, Field(gt=0)] | None = None
@@ -147,6 +147,11 @@ class Training(Group):
     abilities: Abilities = Abilities(questions=0, measure="tokens", tokens=256, batch_size=64)
     best_by: Literal["divergence", "agreement"] = "divergence"
     patience: Positive = 2
+
+    @property
+    def frozen(self) -> bool:
+        """Whether no weight is changed in place: weights may be in half precision, and the teacher's too."""
+        return self.weights in ("low_rank", "routers")
 
     def answers(self) -> int:
         """How many of a step's sequences are answers of the model in training."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from transformers import PreTrainedModel
 
 from secateurs.evaluation.units import size
+from secateurs.families.discover import family_of
 from secateurs.recover.memory import Recovery, check_recovery_fits, recovery_need
 from secateurs.recover.teacher_cache import bytes_of_sequence
 from stages.params.file import Params
@@ -35,7 +36,9 @@ def recovery_lines(params: Params, model: PreTrainedModel, machine: Machine) -> 
     """What a recovery needs, a line for each choice of `recover.weights`, and which one is set."""
     device = machine.device.type
     yield f"Memory of a recovery (`make recover`), of {size(machine.memory)} here:"
-    for weights in ("scales", "low_rank", "all"):
+    mixture = any(layer.mixture for layer in family_of(model.config).layers)
+    routers = ["routers"] if mixture or params.recover.weights == "routers" else []
+    for weights in ("scales", "low_rank", *routers, "all"):
         need = recovery_need(recovery_of(params, device, weights=weights), model)
         chosen = ", as it is set" if weights == params.recover.weights else ""
         yield f"  recover.weights: {weights:<9}{size(need):>10}{chosen}"

@@ -74,6 +74,7 @@ def _recovery(recovery: Recovery) -> list[str]:
     what = {
         "all": "decoder layers and final norm; embeddings and head are the dense model's",
         "low_rank": f"matrices of rank {training.low_rank.rank} beside projections, since added to them",
+        "routers": "what routers make their logits of; experts and all else are as pruning left them",
         "scales": "norms, and factors on the inputs of output projections, since folded into their weights",
     }
     first = f"- first {recovery.scales_first:,} steps of norms and factors alone, folded into the weights"

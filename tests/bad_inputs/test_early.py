@@ -191,6 +191,9 @@ def test_a_stretched_context_counts_from_what_it_was_before(
             f"recover.abilities.tokens: 385: with sample.dialogues.question.tokens: 128: {LONG}"),
         ({"recover__teacher": "cached", "recover__cached__likeliest": 259, "recover__own__plain": 0},
             "recover.cached.likeliest: 259: the vocabulary has 258 tokens; at most as many"),
+        ({"recover__weights": "routers", "recover__own__plain": 0},
+            "recover.weights: routers: not for llama: no layer has experts that a router chooses among; choose "
+            "scales, low_rank or all"),
         ({"recover__own__plain": 0, "sample__dialogues__question__tokens": 193},
             f"sample.dialogues.question.tokens: 193: with sample.dialogues.answer.tokens: 320: {LONG}"),
     ],

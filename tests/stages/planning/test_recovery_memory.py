@@ -20,6 +20,7 @@ from stages.planning.recovery_memory import (
     recovery_of,
 )
 from stages.recovering.text import rows_drawn
+from tests.kinds.test_experts import mixture
 from tests.project import read_yaml
 from tests.stages.planning.test_estimate import params
 from tests.stages.planning.test_machine import SEVEN, shape
@@ -165,6 +166,17 @@ def test_the_plan_says_what_each_choice_needs_and_which_is_set() -> None:
     named = [re.findall(r"^  recover.weights: (\w+) +[\d.]+ GB", line) for line in lines]
     assert named == [["scales"], ["low_rank"], ["all"]]
     assert [line.endswith("GB, as it is set") for line in lines] == [False, True, False]
+
+
+def test_routers_are_a_choice_where_there_are_some_and_are_refused_where_there_are_none() -> None:
+    lines = "\n".join(recovery_lines(recovery("routers"), mixture(), CARD))
+    assert re.search(r"recover.weights: routers +[\d.]+ MB, as it is set", lines)
+    # Frozen weights are held as those beside matrices of low rank are.
+    routers, matrices = need(recovery("routers"), mixture()), need(recovery("low_rank", rank=1), mixture())
+    apart = trained_beside(recovery("low_rank", rank=1).recover, mixture()) - 2 * 8 * 32
+    assert matrices - routers == pytest.approx(1.1 * 20 * apart)
+    with pytest.raises(SettingError, match=r"^recover\.weights: routers: not for qwen2: no layer has"):
+        list(recovery_lines(recovery("routers"), shape(*SEVEN), CARD))
 
 
 @pytest.mark.parametrize(
