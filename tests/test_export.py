@@ -15,6 +15,7 @@ from secateurs.checkpoints import gguf_reading
 from secateurs.checkpoints.dense import load_dense
 from secateurs.checkpoints.gguf_pre_tokenizers import RULES
 from secateurs.checkpoints.saving import save_model
+from secateurs.choose.weight_bytes import weight_bytes
 from secateurs.errors import InputError, SettingError
 from secateurs.families.fused_experts import close_experts, open_experts
 from secateurs.gguf.converter import PROGRAM, find_converter
@@ -95,6 +96,27 @@ def test_a_mixture_with_fewer_experts_is_written_whole(
     block = model.model.layers[1].mlp
     assert torch.equal(tensors["blk.1.ffn_gate_inp.weight"], block.gate.weight)
     assert torch.equal(tensors["blk.1.ffn_down_exps.weight"], block.experts.down_proj)
+
+
+@NEEDS_CONVERTER
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [("qwen3_moe", {"norm_topk_prob": True}), ("qwen2_moe", {"norm_topk_prob": False}), ("glm4_moe", {})],
+)
+def test_a_mixtures_file_takes_the_bytes_that_a_budget_counts(
+    family: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    # Routers and what corrects them stay in 32 bits.
+    model = open_experts(mixture(family, vocab_size=320, **changes))
+    masks = half(model)
+    cut(model, masks)
+    finish(close_experts(model), masks)
+    save_model(model, tmp_path)
+    trained_tokenizer().save_pretrained(tmp_path)
+    for precision in ("q8_0", "q4_0"):
+        _, path = written(tmp_path, precision)
+        held = sum(tensor.n_bytes for tensor in GGUFReader(path).tensors)
+        assert held == weight_bytes(model, precision)
 
 
 def checkpoint(

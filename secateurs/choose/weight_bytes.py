@@ -8,6 +8,8 @@ from math import prod
 import torch
 from transformers import PreTrainedModel
 
+from secateurs.families.decoder import decoder_layers
+from secateurs.families.discover import family_of
 from secateurs.kinds.kind import Site
 from secateurs.kinds.sites import chosen_sites
 from secateurs.settings.pruning import Prune
@@ -61,13 +63,16 @@ GGUF_PRECISIONS: dict[str, Formats] = {
 }
 
 
-def stored_format(shape: Sequence[int], vocabulary: bool, formats: Formats) -> str:
-    """The key of FORMATS in which a tensor is stored; vocabulary: it is of the embeddings or the head.
+def stored_format(
+    shape: Sequence[int], formats: Formats, vocabulary: bool = False, small: bool = False
+) -> str:
+    """The key of FORMATS in which a tensor is stored.
 
-    A matrix whose rows are no whole number of blocks is stored as WHOLE.
+    vocabulary: it is of the embeddings or the head; small: a matrix that is kept as norms and biases are, a
+    router's. A matrix whose rows are no whole number of blocks is stored as WHOLE.
     """
     matrices, ends, others = formats
-    wanted = ends if vocabulary else matrices if len(shape) > 1 else others
+    wanted = ends if vocabulary else others if small or len(shape) < 2 else matrices
     return wanted if shape[-1] % FORMATS[wanted].block == 0 else WHOLE
 
 
@@ -80,14 +85,10 @@ def weight_bytes(model: PreTrainedModel, precision: str, rows: int = 0) -> int:
     """Bytes that the weights of a model take at a precision, a key of PRECISIONS; shared ones count once.
 
     rows: of embeddings and head, where fewer than the model has are left; 0: all. The sum of tensor_bytes
-    over the weights. Buffers, activations and the cache of keys and values come on top in use, a file's names
-    and vocabulary on disk.
+    over the weights, and over the buffers that are saved with them. Activations and the cache of keys and
+    values come on top in use, a file's names and vocabulary on disk.
     """
-    formats, ends = PRECISIONS[precision], _vocabulary(model)
-    return sum(
-        tensor_bytes(_left(weight, ends, rows), stored_format(weight.shape, id(weight) in ends, formats))
-        for weight in model.parameters()
-    )
+    return _total(model, _forms(model, precision), rows)
 
 
 @dataclass(frozen=True)
@@ -118,20 +119,32 @@ def bound(model: PreTrainedModel, budget: Prune, precision: str) -> Bound:
     among the sites, so that the bound holds however the budget is shared out. Where all rows stay whole
     blocks, every matrix takes the same bytes a weight, and the bound is met exactly.
     """
-    formats, ends = PRECISIONS[precision], _vocabulary(model)
+    formats = PRECISIONS[precision]
     sites = chosen_sites(model, budget.sites, budget.widths, budget.width_multiple)
     worst: dict[int, str] = {}
     for site in sites:
         rows, step = site.kind.shortened(model, site), site.kind.step(site, budget.width_multiple)
         if rows is not None and step * site.features // site.units % FORMATS[formats[0]].block:
             worst[id(rows)] = WHOLE
-    forms = {
-        id(weight): worst.get(id(weight)) or stored_format(weight.shape, id(weight) in ends, formats)
+    forms = _forms(model, precision) | worst
+    total = _total(model, forms, budget.vocabulary.rows)
+    return Bound(total, min(_unit_bytes(model, site, forms) for site in sites), bool(worst))
+
+
+def _forms(model: PreTrainedModel, precision: str) -> dict[int, str]:
+    """The format of each weight, by its id."""
+    formats, ends, small = PRECISIONS[precision], _vocabulary(model), _routers(model)
+    return {
+        id(weight): stored_format(weight.shape, formats, id(weight) in ends, id(weight) in small)
         for weight in model.parameters()
     }
-    left = budget.vocabulary.rows
-    total = sum(tensor_bytes(_left(weight, ends, left), forms[id(weight)]) for weight in model.parameters())
-    return Bound(total, min(_unit_bytes(model, site, forms) for site in sites), bool(worst))
+
+
+def _total(model: PreTrainedModel, forms: Mapping[int, str], rows: int) -> int:
+    ends, saved = _vocabulary(model), model.state_dict().keys()
+    buffers = (one for name, one in model.named_buffers() if name in saved)
+    weights = sum(tensor_bytes(_left(one, ends, rows), forms[id(one)]) for one in model.parameters())
+    return weights + sum(tensor_bytes(one.shape, WHOLE) for one in buffers)
 
 
 def _unit_bytes(model: PreTrainedModel, site: Site, forms: Mapping[int, str]) -> Fraction:
@@ -146,6 +159,16 @@ def _unit_bytes(model: PreTrainedModel, site: Site, forms: Mapping[int, str]) ->
 def _left(weight: torch.Tensor, ends: Collection[int], rows: int) -> Sequence[int]:
     """A weight's shape where so many rows of embeddings and head are left, 0: all."""
     return (rows, *weight.shape[1:]) if rows and id(weight) in ends else weight.shape
+
+
+def _routers(model: PreTrainedModel) -> set[int]:
+    """What chooses experts, and what weighs the shared one, which is a matrix of one row."""
+    layers = decoder_layers(model)
+    found = {id(one) for layer in layers for one in layer.parameters() if one.dim() == 2 and len(one) == 1}
+    for layer, known in zip(layers, family_of(model.config).layers, strict=True):
+        rows = known.mixture.rows if known.mixture else ()
+        found |= {id(getattr(layer.get_submodule(module), name)) for module, name, _ in rows}
+    return found
 
 
 def _vocabulary(model: PreTrainedModel) -> set[int]:

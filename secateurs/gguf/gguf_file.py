@@ -14,7 +14,7 @@ import numpy as np
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from secateurs.checkpoints.gguf_rope import FREQUENCIES
-from secateurs.choose.weight_bytes import GGUF_PRECISIONS, WHOLE, stored_format
+from secateurs.choose.weight_bytes import GGUF_PRECISIONS, stored_format
 from secateurs.gguf import deci
 from secateurs.gguf.checking import check_written
 from secateurs.gguf.converter import COMPARED, check_converted, convert
@@ -97,9 +97,8 @@ def store(
     meant, rows = {}, 0
     for name, tensor in tensors:
         formats = GGUF_PRECISIONS[target.precision]
-        form = stored_format(tensor.shape, name in VOCABULARY, formats)
-        if name == FREQUENCIES or name.endswith(WHOLE_MATRICES):
-            form = WHOLE
+        small = name == FREQUENCIES or name.endswith(WHOLE_MATRICES)
+        form = stored_format(tensor.shape, formats, name in VOCABULARY, small)
         kind = gguf.GGMLQuantizationType[form.upper()]
         # Weights beyond the format's largest number become infinite, which check_written refuses.
         with np.errstate(over="ignore", invalid="ignore"):
