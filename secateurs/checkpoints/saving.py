@@ -11,6 +11,7 @@ import transformers
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.checkpoints.modelling_file import MODELLING_FILE, OwnCode
+from secateurs.checkpoints.weight_checks import check_result
 from secateurs.families.decoder import layers_name
 from secateurs.families.family import LINEAR_SIZES
 from secateurs.families.old_names import old_names
@@ -30,8 +31,10 @@ def save_model(model: PreTrainedModel, directory: Path) -> None:
     """Save a pruned model: config and weights, and where layers differ in size its modelling file.
 
     Where they do not, the stock class loads the checkpoint and no file is written. An entry that transformers
-    4 knows by another name is in the config under both (see old_names).
+    4 knows by another name is in the config under both (see old_names). Raises InputError for weights that
+    are not finite.
     """
+    check_result(model)
     config = model.config
     directory.mkdir(parents=True, exist_ok=True)
     # A class that was itself loaded from such a file saves it again without help.

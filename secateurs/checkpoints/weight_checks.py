@@ -32,9 +32,28 @@ def check_weights(model: PreTrainedModel, report: Mapping[str, Any], where: str)
             f"{where}: its config does not tell of weights in its files: {_few(sorted(unexpected))}; without "
             "them it would be another model"
         )
-    broken = [name for name, weight in model.named_parameters() if not _is_finite(weight)]
+    broken = not_finite(model)
     if broken:
         raise InputError(f"{where}: weights are not finite: {_few(broken)}")
+
+
+def check_result(model: PreTrainedModel) -> None:
+    """Raise InputError where weights of a model that is to be saved are not finite.
+
+    What is finite in float32 may be more than its dtype can hold.
+    """
+    broken = not_finite(model)
+    if broken:
+        dtype = str(model.get_parameter(broken[0]).dtype).removeprefix("torch.")
+        raise InputError(
+            f"weights of the result are not finite in {dtype}: {_few(broken)}; give the dense model in "
+            "bfloat16 or float32, which hold larger numbers, or heal by another method (surgery.heal)"
+        )
+
+
+def not_finite(model: PreTrainedModel) -> list[str]:
+    """The names of weights that hold an infinity or no number."""
+    return [name for name, weight in model.named_parameters() if not _is_finite(weight)]
 
 
 def _is_finite(weight: torch.Tensor) -> bool:

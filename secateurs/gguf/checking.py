@@ -33,12 +33,16 @@ def check_written(path: Path, meant: Mapping[str, str], precision: str) -> None:
 
 
 def check_finite(path: Path, precision: str) -> None:
-    """Raise SettingError where a weight of a file is not finite: its format has no number so large."""
+    """Raise SettingError where a weight of a file is not finite because its format has no number so large."""
     for tensor in gguf.GGUFReader(path).tensors:
         # Rows at a time: a vocabulary of 256,000 tokens would take gigabytes as float32.
         for rows in np.array_split(np.atleast_2d(tensor.data), -(-tensor.n_bytes // 2**26) or 1):
             with np.errstate(invalid="ignore"):
                 finite = np.isfinite(dequantize(rows, tensor.tensor_type)).all()
+            if not finite and tensor.tensor_type == gguf.GGMLQuantizationType.F32:
+                raise InputError(
+                    f"{tensor.name}: has weights that are no finite numbers; make the model anew"
+                )
             if not finite:
                 raise SettingError(
                     f"export.precision: {precision}: {tensor.name} has weights that are too large for "

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
+from secateurs.errors import InputError
 from secateurs.families.old_names import old_names
 from tests.families.test_families import IDS, logits, opened, pruned, tiny, uneven_masks
 from tests.tiny import make_tiny_tokenizer
@@ -102,6 +103,30 @@ def test_a_model_converted_in_memory_computes_what_is_loaded(tmp_path: Path) -> 
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert loaded.dtype == model.dtype == torch.bfloat16
     assert torch.equal(logits(loaded), logits(model))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "dtype", "shown"),
+    [
+        ("model.norm.weight", 70_000.0, torch.float16, "float16"),
+        ("model.layers.1.mlp.up_proj.weight", 3.4e38, torch.bfloat16, "bfloat16"),
+        ("model.embed_tokens.weight", float("nan"), torch.float32, "float32"),
+        ("model.layers.0.self_attn.q_proj.bias", float("-inf"), torch.float32, "float32"),
+    ],
+)
+def test_weights_that_are_not_finite_are_not_saved(
+    name: str, value: float, dtype: torch.dtype, shown: str, tmp_path: Path
+) -> None:
+    model = tiny("llama")
+    model.get_parameter(name).data.view(-1)[3] = value
+    in_precision(model, dtype)
+    with pytest.raises(InputError) as refused:
+        save_model(model, tmp_path)
+    assert str(refused.value) == (
+        f"weights of the result are not finite in {shown}: {name}; give the dense model in bfloat16 or "
+        "float32, which hold larger numbers, or heal by another method (surgery.heal)"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_tokenizer_is_saved_by_names_of_transformers_4(tmp_path: Path) -> None:
