@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from secateurs.errors import InputError, SettingError
 from secateurs.evaluation.generation import generate
 from secateurs.families.boundaries import beginning
+from secateurs.families.decoder import context_length
 from secateurs.families.tokenizing import encode
 from secateurs.inference.likelihood import Continuation, Ids, likelihoods
 from secateurs.text.chat_template import TemplateRefusalError, render_chat
@@ -71,12 +72,16 @@ class Runner(TemplateLM):  # type: ignore[misc]
         """(log probability, whether it is the likeliest text) of each (context, choice)."""
         for request in requests:
             if not request.args[1].strip():
-                raise SettingError(
-                    f"benchmarks.{request.task_name}: item {request.doc_id}: choice {request.idx} is empty, "
-                    "and there is no likelihood of nothing; correct the item, or choose another task"
-                )
-        pairs = [request.args for request in requests]
-        found = likelihoods(self.model, self._continuations(pairs), self.batch_size)
+                raise _refused(request, "is empty, and there is no likelihood of nothing")
+        continuations = self._continuations([request.args for request in requests])
+        longest = context_length(self.model.config)
+        for request, one in zip(requests, continuations, strict=True):
+            if not one.asked:
+                raise _refused(request, f"{request.args[1]!r:.40}: is no token in the model's tokenizer")
+            if len(one.asked) > longest:
+                size = f"{len(one.asked):,} tokens, more than the {longest:,} that the model can read"
+                raise _refused(request, f"has {size}")
+        found = likelihoods(self.model, continuations, self.batch_size)
         if any(math.isnan(one.log) for one in found):
             raise InputError(
                 "zero-shot tasks: the model gives no number as a likelihood; with compute.dtype: float16 use "
@@ -144,6 +149,13 @@ class Runner(TemplateLM):  # type: ignore[misc]
 
     def _loglikelihood_tokens(self, requests: Iterable[Any], **_: Any) -> list[tuple[float, bool]]:
         raise NotImplementedError  # `loglikelihood` above does without
+
+
+def _refused(request: Instance, why: str) -> SettingError:
+    return SettingError(
+        f"benchmarks.{request.task_name}: item {request.doc_id}: choice {request.idx} {why}; correct the "
+        "item, or choose another task"
+    )
 
 
 def _settings(wanted: dict[str, Any]) -> tuple[tuple[str, ...], int]:

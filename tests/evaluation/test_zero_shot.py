@@ -9,7 +9,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from secateurs.checkpoints.loading import load_model
@@ -250,3 +250,28 @@ def test_an_empty_choice_is_refused(model, tokenizer):
     message = r"^benchmarks\.mine: item 7: choice 2 is empty, and there is no likelihood of nothing; correct"
     with pytest.raises(InputError, match=message):
         Runner(model, tokenizer, 4).loglikelihood([item])
+
+
+@pytest.mark.parametrize(
+    ("choice", "why"),
+    [
+        ("\u200b\u200b", "'\\u200b\\u200b': is no token in the model's tokenizer"),
+        (" " + "oak" * 180, "has 541 tokens, more than the 512 that the model can read"),
+    ],
+)
+def test_a_choice_that_cannot_be_asked_whole_is_refused(choice, why, model, tokenizer):
+    # Normalisers drop characters that do not show, and a tokenizer without an unknown token what it has not.
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("\u200b", "")
+    item = Instance("loglikelihood", {}, ("Q:", choice), 2, ("mine", 7, 1))
+    with pytest.raises(InputError) as refused:
+        Runner(model, tokenizer, 4).loglikelihood([item])
+    assert str(refused.value) == (
+        f"benchmarks.mine: item 7: choice 2 {why}; correct the item, or choose another task"
+    )
+
+
+def test_a_choice_that_begins_another_is_asked_by_itself(model, tokenizer):
+    asked = Runner(model, tokenizer, 4)._continuations([("Q:", " fo"), ("Q:", " fox"), ("Q:", "fox")])
+    assert [tokenizer.decode(one.asked) for one in asked] == [" fo", " fox", "fox"]
+    assert {one.context for one in asked} == {asked[0].context}
