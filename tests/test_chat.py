@@ -80,6 +80,16 @@ def test_a_reply_starts_after_the_line_where_the_tokenizer_ends_every_text(
     "settings",
     [
         {"num_beams": 4},
+        {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.0},
+        {"penalty_alpha": 0.6, "top_k": 4},
+        {"do_sample": True, "temperature": 0.0},
+        {"max_length": 20, "min_length": 9, "min_new_tokens": 9},
+        {"forced_bos_token_id": 5, "forced_eos_token_id": 6},
+        {"suppress_tokens": list(range(3, 200)), "begin_suppress_tokens": [12]},
+        {"constraints": [1], "force_words_ids": [[3]], "bad_words_ids": [[4]]},
+        {"stop_strings": ["e"], "max_time": 0.0001},
+        {"cache_implementation": "static", "use_cache": False, "return_dict_in_generate": True},
+        {"repetition_penalty": "high", "guidance_scale": 3.0, "prompt_lookup_num_tokens": 3},
         {"num_beams": 4, "num_return_sequences": 4, "length_penalty": -1.0},
         {"num_return_sequences": 2, "do_sample": True},
         {"repetition_penalty": 9.0, "no_repeat_ngram_size": 1, "top_k": 1, "temperature": 0.1},
@@ -87,7 +97,6 @@ def test_a_reply_starts_after_the_line_where_the_tokenizer_ends_every_text(
         {"max_new_tokens": 1, "max_length": 2, "min_new_tokens": 9},
         {"suppress_tokens": list(range(2, 200))},
         {"return_dict_in_generate": True, "output_scores": True},
-        {"penalty_alpha": 0.6, "top_k": 4},
     ],
 )
 @pytest.mark.parametrize("temperature", ["0", "0.8"])

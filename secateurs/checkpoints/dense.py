@@ -29,6 +29,7 @@ from secateurs.checkpoints.gguf_reading import alone, parsed_once
 from secateurs.checkpoints.gguf_tokenizer import take_rule
 from secateurs.checkpoints.loading import (
     UNREADABLE,
+    check_generation,
     read_tokenizer,
     tell_tie,
     unreadable,
@@ -169,6 +170,7 @@ def _load(
     tokenizer = read_tokenizer(location.name, config=config, **options)
     if location.gguf_file:
         tokenizer = take_rule(Path(location.name) / location.gguf_file, tokenizer)
+    check_generation(Path(location.name))
     dtype = torch.float32 if location.gguf_file else "auto"
     # transformers' type annotations leave out the pair that it returns with output_loading_info.
     loaded: Any = auto_class(config).from_pretrained(

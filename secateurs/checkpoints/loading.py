@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
-from transformers.utils import logging
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import GENERATION_CONFIG_NAME, logging
 
 from secateurs.checkpoints.folder import check_there
 from secateurs.checkpoints.modelling_file import MODELLING_FILE, known_code
@@ -53,6 +59,7 @@ def load_model(directory: Path, dtype: str) -> PreTrainedModel:
 def read_weights(model_class: Any, directory: Path, dtype: str, **options: Any) -> PreTrainedModel:
     """What `from_pretrained` of a class makes of a checkpoint, as load_model has it; InputError likewise."""
     logging.disable_progress_bar()
+    check_generation(directory)
     try:
         # transformers' type annotations leave out the pair that it returns with output_loading_info.
         loaded: Any = model_class.from_pretrained(
@@ -70,6 +77,21 @@ def read_weights(model_class: Any, directory: Path, dtype: str, **options: Any) 
     check_weights(model, report, str(directory))
     frozen: PreTrainedModel = model.eval().requires_grad_(False)
     return frozen
+
+
+def check_generation(directory: Path) -> None:
+    """Raise InputError where transformers refuses the settings by which a checkpoint writes, which it reads
+    with its weights and does not name."""
+    if not (directory / GENERATION_CONFIG_NAME).is_file():
+        return
+    try:
+        GenerationConfig.from_pretrained(directory, local_files_only=True)
+    except UNREADABLE as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{GENERATION_CONFIG_NAME}: transformers does not read it: {said.rstrip('.')}; correct it, or "
+            "take the file away"
+        ) from None
 
 
 def load_shapes(directory: Path) -> PreTrainedModel:

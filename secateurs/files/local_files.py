@@ -29,7 +29,7 @@ def find_files(pattern: str, key: str) -> dict[str, Path]:
             f"{key}: {pattern}: {lost}: a link to nothing; remove it, or restore what it names"
         )
     if not files:
-        hint = f"; to read all files of the folder, write {pattern.rstrip('/')}/*" if paths else ""
+        hint = f"; to read all files of the folder, write {(pattern or '.').rstrip('/')}/*" if paths else ""
         raise SettingError(f"{key}: {pattern}: no such file{hint}")
     return {path.relative_to(root).as_posix(): path for path in files}
 

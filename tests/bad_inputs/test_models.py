@@ -367,6 +367,14 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
         "(char 1); correct or remove it"),
     "a list for the generation config": (files(generation_config__json=b"[1]"),
         "generation_config.json: a list, not a JSON object; fetch it again"),
+    "many answers at once": (files(generation_config__json=b'{"num_return_sequences": 4}'),
+        "generation_config.json: transformers does not read it: Greedy methods (do_sample != True) without beam search do "
+        "not support `num_return_sequences` different than 1 (got 4); correct it, or take the file away"),
+    "settings of a compiler": (files(generation_config__json=b'{"compile_config": {"mode": "x"}}'),
+        "generation_config.json: transformers does not read it: You provided `compile_config` as an instance of <class "
+        "'dict'>, but it must be an instance of `CompileConfig`; correct it, or take the file away"),
+    "nothing for the generation config": (files(generation_config__json=b"null"),
+        "generation_config.json: a NoneType, not a JSON object; fetch it again"),
     "a config with a mark": (lambda folder: (folder / CONFIG).write_bytes(b"\xef\xbb\xbf" + (folder / CONFIG).read_bytes()),
         "config.json: begins with a byte order mark, which transformers cannot read; save it without"),
     "no layers": (config(num_hidden_layers=0),
