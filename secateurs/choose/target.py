@@ -24,8 +24,8 @@ _MUCH = 0.1
 def decoder_share(model: PreTrainedModel, budget: Prune) -> float:
     """The share of the dense model's decoder parameters that a budget asks to be gone; 0 if it has no target.
 
-    With P parameters in all once the vocabulary's rows are gone that the budget takes, D in the decoder, and
-    weights of which a parameter takes e bytes with it:
+    model: the dense one, its experts opened. With P parameters in all once the vocabulary's rows are gone
+    that the budget takes, D in the decoder, and weights of which a parameter takes e bytes with it:
 
         sparsity                (P - parameters) / D                ceil((bound - bytes) / e) / D
 

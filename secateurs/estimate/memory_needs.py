@@ -53,7 +53,8 @@ def memory_needs(
     """
     own, each = text_config(model.config), reading.bytes_each
     hidden, logits = own.hidden_size, CHUNK_TOKENS * own.vocab_size
-    inner = max(site.features for site in sites_of(open_experts(copy.deepcopy(model))))
+    opened = open_experts(copy.deepcopy(model))
+    inner = max(site.features for site in sites_of(opened))
     weights, decoder = float(model.num_parameters() * each), float(decoder_parameters(model) * each)
     layers = len(decoder_layers(model))
     inside = (8 * hidden + 4 * inner) * each
@@ -66,7 +67,7 @@ def memory_needs(
         parts = streaming(model, settings, reading)
         # In host memory a layer's tensors lie beside what they are put together of.
         captured = parts.ends + (parts.layer if device != "cpu" else 2 * parts.layer + parts.hidden)
-    pruned = weights - decoder_share(model, settings.prune) * decoder
+    pruned = weights - decoder_share(opened, settings.prune) * decoder
     tokens, batch = reading.tokens, settings.capture.batch_size
 
     def need(fixed: float, shrinking: float, least: float) -> Need:

@@ -63,7 +63,7 @@ def pruning_work(
     opened = open_experts(copy.deepcopy(model))
     sites = sites_of(opened, tuple(settings.prune.sites))
     channels = sum(site.features for site in sites)
-    share = decoder_share(model, settings.prune)
+    share = decoder_share(opened, settings.prune)
     captured, healed = reading.captured(settings), reading.healed_by(settings)
     chosen_by = reading.chosen_by(settings)
     refits = [one for site in sites for one in site.kind.refits(decoder_layers(opened)[site.layer], site)]

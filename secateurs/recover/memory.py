@@ -73,8 +73,9 @@ def recovery_need(recovery: Recovery, model: PreTrainedModel, processes: int = 1
     each = 2 if half else FLOAT
     whole, decoder = whole_parameters(model, recovery.prune), decoder_parameters(model)
     ends = whole - decoder
-    pruned = decoder * (1 - decoder_share(model, recovery.prune))
-    inner = max(site.features for site in sites_of(open_experts(copy.deepcopy(model))))
+    opened = open_experts(copy.deepcopy(model))
+    pruned = decoder * (1 - decoder_share(opened, recovery.prune))
+    inner = max(site.features for site in sites_of(opened))
     layers, factors = len(decoder_layers(model)), trained_beside(training, model)
     casts = 2 * pruned if half else 0
     of_trained = TRAINED - (MEANS - MEANS_8BIT if training.optimizer == "adamw_8bit" else 0)

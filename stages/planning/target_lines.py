@@ -31,7 +31,8 @@ def target_lines(params: Params, model: PreTrainedModel) -> list[str]:
     Whole steps of `width_multiple` channels go, so that what is left may be less, never more.
     """
     budget, dtype = params.prune, params.compute.dtype
-    share, whole = decoder_share(model, budget), model.num_parameters()
+    opened = open_experts(copy.deepcopy(model))
+    share, whole = decoder_share(opened, budget), model.num_parameters()
     left = whole_parameters(model, budget) - round(share * decoder_parameters(model))
     bytes_left = weight_bytes(model, dtype) * left / whole
     if not budget.sites:
@@ -50,10 +51,9 @@ def target_lines(params: Params, model: PreTrainedModel) -> list[str]:
             f"At {budget.memory.precision} they take {_megabytes(budget.memory.bytes)}; data/pruned is in "
             f"{dtype}, and docs/recipes.md says what writes it smaller."
         )
-    opened = open_experts(copy.deepcopy(model))
     if coarse := coarse_steps(budget, share, reached_share(opened, budget)):
         lines.append(f"Warning: {coarse}.")
-    if remedy := rows_remedy(model, budget):
+    if remedy := rows_remedy(opened, budget):
         lines.append(f"Warning: prune.{written(budget)}{remedy}.")
     return lines
 

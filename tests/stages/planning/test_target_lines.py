@@ -6,11 +6,17 @@ from typing import Any
 import pytest
 
 from secateurs.errors import InputError
+from secateurs.estimate.memory_needs import memory_needs
+from secateurs.families.decoder import decoder_parameters
+from secateurs.recover.memory import recovery_need
 from stages.params.file import Params
+from stages.params.method_settings import method_settings
 from stages.planning.architecture import read_shapes
-from stages.planning.estimate import estimate_work
+from stages.planning.estimate import estimate_work, reading_of
+from stages.planning.recovery_memory import recovery_of
 from stages.planning.schedule import schedule
 from stages.planning.target_lines import check_budget, target_lines
+from tests.kinds.test_experts import mixture
 from tests.project import change, read_yaml
 from tests.tiny import make_tiny_model
 
@@ -36,6 +42,24 @@ def test_bytes_at_another_precision_are_shown_beside_those_on_disk(dense_dir: Pa
     text = " ".join(target_lines(aim, read_shapes(dense_dir)))
     assert f"{4 * (WHOLE - 3000) / 1e6:,.1f} MB on disk in float32" in text
     assert f"At bfloat16 they take {2 * (WHOLE - 3000) / 1e6:,.1f} MB" in text
+
+
+@pytest.mark.parametrize("sites", [["mlp"], ["experts"]])
+def test_bytes_of_a_mixture_come_to_the_same_everywhere_as_parameters(sites: list[str]) -> None:
+    model = mixture()
+    aim = model.num_parameters() - 9000
+    sizes = {"prune.sites": sites, "prune.width_multiple": 8}
+    by_bytes = params({"memory": {"bytes": 4 * aim, "precision": "float32"}}, **sizes)
+    by_count = params({"parameters": aim}, **sizes)
+    of_bytes, of_count = (target_lines(made, model) for made in (by_bytes, by_count))
+    assert f"{9000 / decoder_parameters(model):.1%} of the decoder's" in " ".join(of_bytes)
+    assert of_bytes[1:] == of_count[1:]
+    assert estimate_work(by_bytes, model) == estimate_work(by_count, model)
+    for count in (
+        lambda made: memory_needs(model, method_settings(made), reading_of(made), "cpu"),
+        lambda made: recovery_need(recovery_of(made, "cpu"), model),
+    ):
+        assert count(by_bytes) == count(by_count)
 
 
 def test_without_the_model_the_schedule_says_shares_of_what_is_to_go() -> None:
