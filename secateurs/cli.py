@@ -9,7 +9,7 @@ import click
 
 from secateurs.api import prune
 from secateurs.arguments import arguments
-from secateurs.endings import plain_endings
+from secateurs.endings import plain_endings, printable, short_endings
 from secateurs.errors import InputError
 
 # What writes params.yaml. It is part of the pipeline, which a clone has, and of no wheel.
@@ -18,6 +18,8 @@ NO_CLONE = (
     "init: no pipeline here: it is no part of the installed package; clone the repository of Secateurs, "
     "run `make setup` there, and then this command in the clone"
 )
+
+short_endings()
 
 
 @click.group()
@@ -32,9 +34,9 @@ def prune_command(**given: Any) -> None:
     """Prune MODEL, a folder, a GGUF file or an id on the hub, by TEXT, and write the result to OUT."""
     try:
         with plain_endings():
-            prune(**given, say=click.echo)
+            prune(**given, say=lambda line: click.echo(printable(line)))
     except InputError as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(printable(str(error))) from None
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

@@ -1,4 +1,4 @@
-"""How a program ends when it is interrupted or can write no more: by one line, and not with status 0."""
+"""What a terminal is shown, and how a program ends that is interrupted or can write no more: by one line."""
 
 import _thread
 import atexit
@@ -8,10 +8,42 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import TracebackType
 from typing import Any
 
 from secateurs.errors import InputError
 from secateurs.files.full_disk import room_for
+
+_OUTPUT = "what is written or printed"
+
+
+def short_endings() -> None:
+    """From now on one line is said too where nothing else handles an interruption or a stdout that is full.
+
+    So it is while a program imports what it needs, for seconds, and while it prints its help.
+    """
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _said
+
+
+def _said(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print("Aborted!", file=sys.stderr)
+        return
+    try:
+        with room_for(_OUTPUT):
+            raise error
+    except InputError as full:
+        print(f"Error: {full}", file=sys.stderr)
+        _forget_stdout()
+    except BaseException:
+        sys.__excepthook__(kind, error, trace)
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: of what cannot be seen, and a terminal may obey, line ends and tabs alone stay."""
+    shown = (mark if mark.isprintable() or mark in "\n\t" else "\N{REPLACEMENT CHARACTER}" for mark in text)
+    return "".join(shown)
 
 
 @contextmanager
@@ -26,7 +58,7 @@ def plain_endings() -> Iterator[None]:
         # While the interpreter is being taken down, nothing is left to interrupt.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     try:
-        with room_for("what is written or printed"):
+        with room_for(_OUTPUT):
             yield
             # Without a file descriptor for it (`>&-`) there is no stdout at all.
             if sys.stdout is not None:

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer, set_seed
 
 from secateurs.devices.placement import place
+from secateurs.endings import printable
 from secateurs.errors import InputError
 from secateurs.families.boundaries import prompt_ids
 from secateurs.families.decoder import context_length
@@ -20,7 +21,7 @@ from secateurs.inference.plain import plain_generation
 from secateurs.text.chat_template import render_chat
 from stages.common.artifacts import read_json
 from stages.common.checkpoints import load_model, load_tokenizer
-from stages.common.console import printable, stage
+from stages.common.console import stage
 
 Turn = dict[str, str]
 

@@ -51,6 +51,15 @@ atexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), time.sleep(0.1)))
 """
 
 
+# Interrupted by itself while it imports what it needs.
+EARLY = """
+import os, signal, sys
+import {module}
+os.kill(os.getpid(), signal.SIGINT)
+import time; time.sleep(5)
+"""
+
+
 def run(arguments: list[str], root: Path, **options: object) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, *arguments]
@@ -107,3 +116,41 @@ def test_a_full_disk_leaves_nothing_behind(stage: str, size: int, tmp_path: Path
         path.name for path in (tmp_path / "data").rglob("*") if path.is_file() and ".locks" not in path.parts
     ]
     assert left == []
+
+
+@pytest.mark.parametrize("module", ["stages", "lab", "secateurs.cli"])
+def test_an_interruption_while_a_program_imports_is_one_line(module: str, tmp_path: Path) -> None:
+    done = run(["-c", EARLY.format(module=module)], tmp_path, preexec_fn=interruptible)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "Aborted!\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["-m", "secateurs.cli", "--help"],
+        ["-m", "secateurs.cli", "prune", "--help"],
+        ["-m", "stages.chat", "--help"],
+        ["-m", "stages"],
+        ["-m", "lab.study.__main__", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_a_full_stdout_is_one_line_wherever_it_is_found(command: list[str], tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = run(command, tmp_path, stdout=full)
+    assert (done.returncode, done.stderr) == (1, f"Error: what is written or printed: {FULL}\n")
+
+
+def test_other_errors_of_a_program_keep_their_traceback(tmp_path: Path) -> None:
+    done = run(["-c", "import stages; 1 / 0"], tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_a_terminal_obeys_nothing_that_the_command_says(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("one", encoding="utf-8")
+    arguments = ["gone\x1b[2J", "--text", "t.txt", "--out", "small"]
+    done = run(["-m", "secateurs.cli", "prune", *arguments], tmp_path, stdout=subprocess.PIPE)
+    assert "\x1b" not in done.stdout + done.stderr
+    assert done.stdout.startswith("gone\N{REPLACEMENT CHARACTER}[2J is pruned by")

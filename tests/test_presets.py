@@ -233,3 +233,30 @@ def test_the_real_architecture_meets_the_budget(name: str) -> None:
     assert width % params.prune.width_multiple == 0
     removed = sum(one.cost * int((~masks[one.name]).sum()) for one in candidates)
     assert 0 <= removed / total - params.prune.sparsity < 0.02
+
+
+# An empty value is said to stand where the next key begins.
+EMPTY = """model:
+  name: a
+  base_model:  # its id
+
+# Where: text.
+domains:
+  t: 1
+recover:
+  minutes:  # empty: all
+  steps: 9
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("model:\n  name: b\n", EMPTY.replace("a\n  base_model:  # its id", "b")),
+        ("domains:\n  u:\n", EMPTY.replace("t: 1", "u:")),
+        ("recover:\n  minutes: 5\n", EMPTY.replace("minutes:", "minutes: 5")),
+        ("recover:\n  steps:\n", EMPTY.replace("steps: 9", "steps: ")),
+    ],
+)
+def test_what_is_empty_takes_nothing_after_it_away(text: str, expected: str) -> None:
+    assert overlaid(EMPTY, text, "mine") == expected

@@ -17,7 +17,9 @@ import torch
 from lab.bench import growth, pruning_speed, serving
 from lab.bench.setup import Record, Setup
 from lab.bench.together import side_by_side, twice
+from secateurs.errors import InputError
 from secateurs.progress import is_first
+from stages.common.console import stage
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 BF16, F32 = torch.bfloat16, torch.float32
@@ -64,7 +66,7 @@ SUITES = {
 }
 
 
-@click.command()
+@stage
 @click.argument("suite", type=click.Choice(sorted(SUITES)))
 @click.option("--only", multiple=True, help="Rows to measure; all without it.")
 @click.option("--out", type=click.Path(path_type=Path), help="JSON file; data/bench/SUITE.json without it.")
@@ -72,6 +74,8 @@ def main(suite: str, only: tuple[str, ...], out: Path | None) -> None:
     """Measure the rows of SUITE, print them and keep them with those measured before."""
     if suite == "parallel" and len(only) != 1:
         raise click.UsageError(f"parallel: one row a launch: --only, of {', '.join(SUITES[suite])}")
+    if unknown := sorted(set(only) - SUITES[suite].keys()):
+        raise InputError(f"--only: {unknown[0]}: no row of {suite}, which has {', '.join(SUITES[suite])}")
     path = out or Path("data/bench") / f"{suite}.json"
     rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name, (measure, setup) in SUITES[suite].items():

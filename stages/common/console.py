@@ -8,7 +8,7 @@ from typing import ParamSpec
 
 import click
 
-from secateurs.endings import plain_endings
+from secateurs.endings import plain_endings, printable
 from secateurs.errors import InputError
 from secateurs.evaluation.units import duration
 from stages.common.locks import release
@@ -46,12 +46,6 @@ def summary(stage_name: str, text: str) -> None:
     The time is measured from the start of the process, so it includes the imports.
     """
     click.echo(f"{stage_name}: {printable(text)} ({duration(time.time() - started())})")
-
-
-def printable(text: str) -> str:
-    """Text for a terminal: of what cannot be seen, and a terminal may obey, line ends and tabs alone stay."""
-    shown = (mark if mark.isprintable() or mark in "\n\t" else "\N{REPLACEMENT CHARACTER}" for mark in text)
-    return "".join(shown)
 
 
 def headline(rows: Iterable[Sequence[str]]) -> None:

@@ -72,11 +72,14 @@ def _edits(
         if top and key in WHOLE:
             yield (
                 old_name.end_mark.index,
-                _end(base, old_value),
-                text[name.end_mark.index : _end(text, value)],
+                _end(base, _shown(old_name, old_value)),
+                text[name.end_mark.index : _end(text, _shown(name, value))],
             )
         elif isinstance(value, MappingNode) and isinstance(old_value, MappingNode):
             yield from _edits(base, old_value, text, value, f"{where}{key}.")
+        elif _shown(old_name, old_value) is old_name:
+            start = base.index(":", old_name.end_mark.index) + 1
+            yield start, start, f" {_own(text, value)}"
         else:
             start = old_value.start_mark.index
             yield start, start + len(_own(base, old_value)), _own(text, value)
@@ -90,10 +93,15 @@ def _end(text: str, node: Node) -> int:
     """Where a value ends with the comment beside its last line, in a text of which it is a part."""
     if isinstance(node, CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
-        return _end(text, last[1] if isinstance(last, tuple) else last)
+        return _end(text, _shown(*last) if isinstance(last, tuple) else last)
     end = node.start_mark.index + len(_own(text, node))
     line = text.find("\n", end)
     return len(text) if line < 0 else line
+
+
+def _shown(name: Node, value: Node) -> Node:
+    """The value, or its name where it is empty: such a value is said to stand where the next thing begins."""
+    return name if value.start_mark.index == value.end_mark.index else value
 
 
 def _pairs(node: MappingNode) -> dict[str, tuple[Node, Node]]:
