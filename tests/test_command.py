@@ -116,6 +116,17 @@ def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(model: str, ticke
     assert said in invoke(main, "prune", model, *arguments, status=1)
 
 
+def test_a_word_that_is_no_folder_names_both_that_it_could_be(tickets: Path) -> None:
+    command = [sys.executable, "-m", "secateurs.cli", "prune", "gpt2", "--text", "docs", "--out", "small"]
+    offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tickets / "hub"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=offline, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "Error: model.id: gpt2: no folder here has this name, and the hub cannot be reached, nor does its "
+        "cache have it; give the path of a folder, or connect\n",
+    )
+
+
 @pytest.mark.parametrize(
     ("path", "name"),
     [("Qwen2.5-0.5B", "Qwen2.5-0.5B"), ("Qwen2.5-0.5B/.", "Qwen2.5-0.5B"), ("m-1.5b.gguf", "m-1.5b")],

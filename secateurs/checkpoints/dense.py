@@ -27,6 +27,7 @@ from secateurs.checkpoints.folder import check_config, check_file, check_folder
 from secateurs.checkpoints.gguf_inventory import take_metadata
 from secateurs.checkpoints.gguf_reading import alone, parsed_once
 from secateurs.checkpoints.gguf_tokenizer import take_rule
+from secateurs.checkpoints.hub import hub_bytes
 from secateurs.checkpoints.loading import (
     UNREADABLE,
     check_generation,
@@ -53,12 +54,16 @@ GGUF = ".gguf"
 
 @dataclass(frozen=True)
 class _Location:
-    """What transformers needs to find a model, and how errors call it."""
+    """What transformers needs to find a model, and how errors call it.
+
+    cached: the hub cannot be reached, and its cache has the model.
+    """
 
     name: str
     shown: str
     revision: str = "main"
     gguf_file: str | None = None
+    cached: bool = False
 
 
 def load_dense(
@@ -112,7 +117,12 @@ def _locate(source: ModelSource) -> Iterator[_Location]:
             join_members(source, "model", file)
             yield _Location(directory, shown, gguf_file=file.name)
     elif isinstance(source, HubModel):
-        yield _Location(source.id, f"model.id: {source.id}", source.revision)
+        shown = f"model.id: {source.id}"
+        try:
+            _, reached = hub_bytes(source)
+        except InputError as error:
+            raise SettingError(f"{shown}: {error}") from None
+        yield _Location(source.id, shown, source.revision, cached=not reached)
     else:
         path = located(source.path, "model.path")
         shown = f"model.path: {source.path}"
@@ -145,12 +155,13 @@ def _naming(location: _Location) -> Iterator[None]:
 
 def _options(location: _Location) -> dict[str, Any]:
     options: dict[str, Any] = {"revision": location.revision, "trust_remote_code": False}
+    options |= {"local_files_only": True} if location.cached else {}
     return options | ({"gguf_file": location.gguf_file} if location.gguf_file else {})
 
 
 def _read_config(location: _Location) -> PretrainedConfig:
     if not location.gguf_file:
-        raw, _ = PretrainedConfig.get_config_dict(location.name, revision=location.revision)
+        raw, _ = PretrainedConfig.get_config_dict(location.name, **_options(location))
         check_raw(raw)
     config: PretrainedConfig = AutoConfig.from_pretrained(location.name, **_options(location))
     if location.gguf_file:

@@ -22,6 +22,7 @@ _OBJECTS = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", _GENERATION),
 )
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "added_tokens.json")
 _TOKENIZER_CONFIG, _TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
 _SIDES = ("right", "left")
 # Of the tokenizer's config: what a value may be.
@@ -105,7 +106,8 @@ def _read_object(file: Path) -> dict[str, Any]:
         raise InputError(
             f"{file.name}: begins with a byte order mark, which transformers cannot read; save it without"
         )
-    value = parse_json(file.name, decode(file.name, data))
+    # What a tokenizer reads of the same entry twice is its library's matter.
+    value = parse_json(file.name, decode(file.name, data), once=file.name not in _VOCABULARIES)
     if not isinstance(value, dict):
         raise InputError(f"{file.name}: a {type(value).__name__}, not a JSON object; fetch it again")
     return value

@@ -71,10 +71,19 @@ def _no_text(error: UnicodeDecodeError, start: bytes) -> str:
     return f"not UTF-8 text: {error.reason}; {remedy}"
 
 
-def parse_json(where: str, text: str) -> Any:
-    """The value of a JSON text; InputError, naming `where`, at anything else and at one nested too deeply."""
+class _TwiceError(ValueError):
+    """A key that stands twice in one object."""
+
+
+def parse_json(where: str, text: str, once: bool = True) -> Any:
+    """The value of a JSON text; InputError, naming `where`, at anything else and at one nested too deeply.
+
+    once: a key that stands twice in an object is refused too; otherwise the last one counts.
+    """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object if once else None)
+    except _TwiceError as error:
+        raise InputError(f"{where}: key {error} stands twice in one object; remove one of them") from None
     except RecursionError:
         raise InputError(f"{where}: JSON nested too deeply to be read; flatten it") from None
     except json.JSONDecodeError as error:
@@ -82,6 +91,14 @@ def parse_json(where: str, text: str) -> Any:
     except ValueError:
         # The one other that there is.
         raise InputError(f"{where}: JSON with a number of over 4,300 digits; put it in quotes") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _TwiceError(f"{next(key for key in keys if keys.count(key) > 1)!r:.60}")
+    return found
 
 
 def without_halves(text: str) -> str:

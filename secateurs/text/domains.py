@@ -22,8 +22,13 @@ def documents(name: str, domain: Domain) -> list[Document]:
     else:
         found = _read(find_files(domain.path, f"{key}.path"), domain, f"{key}.path")
     if not found:
-        raise SettingError(f"{key}: no text in its files; check {key}.reader")
+        raise no_text(name)
     return found
+
+
+def no_text(name: str) -> SettingError:
+    """What is said of a domain whose documents are all empty."""
+    return SettingError(f"domains.{name}: no text in its files; check domains.{name}.reader")
 
 
 def _read(files: Files, domain: PackageDomain | PathDomain, key: str) -> list[Document]:

@@ -24,6 +24,10 @@ from secateurs.text.tables import read_csv, read_jsonl, read_parquet
 # for those that are wanted. And all that may be wanted, because they are held together.
 _KEPT, MOST_TEXT = 2**28, 2**31
 
+# Characters that are looked at before anything is computed, in about a second.
+_CHECKED = 2**26
+_BY_ROWS = frozenset({"jsonl", "csv", "parquet", "lines", "snippets"})
+
 # The length is bounded, because otherwise a text that begins it often would take quadratic time.
 _STOCK_SENTENCE = re.compile(r" We refer to Wikipedia articles on [^.]{0,200} for help\.")
 
@@ -61,11 +65,21 @@ def read(files: Files, reader: Reader, limit: int) -> list[Document]:
     return chosen
 
 
-def check_first(files: Files, reader: Reader) -> None:
-    """Raise InputError where the first document of each file already shows that the reader is not its own."""
+def check_documents(files: Files, reader: Reader) -> bool:
+    """Whether the files have text; InputError where they show already that they cannot be read.
+
+    Looked at are the first row of each file and, of formats with a document a line or row, all others up to
+    _CHECKED characters; of the rest as much as it takes to find a text.
+    """
     if isinstance(reader, FieldReader):
         for name, content in files.items():
             next(_FIELD_READERS[reader.format]({name: content}, reader.field), None)
+    held = 0
+    for item in _documents(files, reader):
+        held += len(item.text)
+        if held > _CHECKED or reader.format not in _BY_ROWS:
+            break
+    return held > 0
 
 
 def _check_size(held: int, limit: int) -> None:

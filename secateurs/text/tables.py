@@ -67,14 +67,18 @@ def read_csv(files: Files, field: str) -> Iterator[Document]:
 
 
 def _column(name: str, header: list[str], field: str) -> int:
-    if header.count(field) > 1:
-        raise InputError(f"{name}: {header.count(field)} columns are named {field!r}; rename all but one")
+    _check_one(name, header, field)
     if field in header:
         return header.index(field)
     there = f"it has {', '.join(header)}" if header else "it is empty"
     other = next((word for mark, word in _DELIMITERS.items() if len(header) == 1 and mark in header[0]), None)
     hint = f"; it seems to be separated by {other}: write it with commas" if other else ""
     raise InputError(f"{name}: no column {field!r}; {there}{hint}")
+
+
+def _check_one(name: str, columns: list[str], field: str) -> None:
+    if columns.count(field) > 1:
+        raise InputError(f"{name}: {columns.count(field)} columns are named {field!r}; rename all but one")
 
 
 def read_parquet(files: Files, field: str) -> Iterator[Document]:
@@ -102,6 +106,7 @@ def _rows(name: str, source: IO[bytes], field: str) -> Iterator[Document]:
     names = table.schema_arrow.names
     if field not in names:
         raise InputError(f"{name}: no column {field!r}; it has {', '.join(names)}")
+    _check_one(name, names, field)
     kind = table.schema_arrow.field(field).type
     chat = _is_chat(kind)
     _check_groups(name, table.metadata, field)

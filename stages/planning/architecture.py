@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from secateurs.checkpoints.gguf_inventory import take_metadata
 from secateurs.checkpoints.gguf_reading import alone, parsed_once
+from secateurs.checkpoints.hub import hub_bytes
 from secateurs.checkpoints.loading import UNREADABLE, unreadable, use_plain_attention
 from secateurs.checkpoints.raw_config import check_raw
 from secateurs.errors import InputError
@@ -19,10 +18,6 @@ from secateurs.files.local_files import located
 from secateurs.settings.sources import HubModel, PathModel
 from stages.common.paths import MODEL
 from stages.params.file import PARAMS_FILE
-
-WEIGHTS = ".safetensors"
-# After which the hub is taken to be out of reach.
-HUB_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -46,17 +41,11 @@ def configured_architecture(source: HubModel | PathModel) -> Architecture:
     """The model of params.yaml from its config alone; InputError where there is none that can be read."""
     if isinstance(source, HubModel):
         where = f"{PARAMS_FILE}: model.id: {source.id}"
-        # One request tells whether the hub can be reached; the library's way to the config tries five times.
-        download, reached = _hub_bytes(source)
         try:
-            shapes = _shapes(where, source.id, revision=source.revision, local_files_only=not reached)
-        except InputError:
-            if reached:
-                raise
-            raise InputError(
-                f"{where}: the hub cannot be reached, and the config is not in its cache; connect, or give a "
-                "folder: model.source: path"
-            ) from None
+            download, reached = hub_bytes(source)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        shapes = _shapes(where, source.id, revision=source.revision, local_files_only=not reached)
         return Architecture(shapes, f"the config of {source.id}", download)
     path = located(source.path, "model.path")
     where = f"{PARAMS_FILE}: model.path: {source.path}"
@@ -91,18 +80,3 @@ def _shapes(where: str, name: str | Path, **options: Any) -> PreTrainedModel:
     except UNREADABLE as error:
         raise InputError(unreadable(where, error)) from None
     return model
-
-
-def _hub_bytes(source: HubModel) -> tuple[int | None, bool]:
-    """Bytes of the weights, None where the hub does not tell; and whether the hub can be reached."""
-    try:
-        found = HfApi().model_info(
-            source.id, revision=source.revision, files_metadata=True, timeout=HUB_SECONDS
-        )
-    except HfHubHTTPError:
-        return None, True
-    except (OSError, HTTPError):
-        # The config may be in a cache.
-        return None, False
-    files = found.siblings or []
-    return sum(file.size or 0 for file in files if file.rfilename.endswith(WEIGHTS)) or None, True

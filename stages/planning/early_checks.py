@@ -21,7 +21,8 @@ from secateurs.settings.sources import (
     PathModel,
 )
 from secateurs.text.benchmark_items import read_local_items
-from secateurs.text.readers import check_first
+from secateurs.text.domains import no_text
+from secateurs.text.readers import check_documents
 from secateurs.text.task_items import check_task
 from stages.common.paths import DATA
 from stages.params.file import PARAMS_FILE, Params, in_file
@@ -74,9 +75,11 @@ def _check_domains(params: Params) -> None:
             key = f"domains.{name}.path"
             files = find_files(domain.path, key)
             try:
-                check_first(files, domain.reader)
+                found = check_documents(files, domain.reader)
             except InputError as error:
                 raise SettingError(f"{key}: {error}") from None
+            if not found:
+                raise no_text(name)
 
 
 def _check_benchmarks(params: Params) -> None:

@@ -78,6 +78,11 @@ def test_a_bad_item_is_refused(case: str, here: Path, dense_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "data", "message"),
     [
+        (
+            "openbookqa",
+            f'{json.dumps(ITEM)}\n{json.dumps(ITEM)[:-1]}, "answer": "B"}}\n'.encode(),
+            "openbookqa.path: items.jsonl:2: key 'answer' stands twice in one object; remove one of them",
+        ),
         ("boolq", None, "boolq.path: items.jsonl: cannot be read: No such file or directory"),
         ("boolq", b"\n", "boolq.path: items.jsonl: 0 items; a standard error needs at least 2"),
         (

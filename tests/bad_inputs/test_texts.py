@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages import sources
+from stages import plan, sources
 from tests.bad_inputs.local import LINES, local_params, make_project, said
+
+WORDS = pa.array([f"a text of its own, number {index}" for index in range(50)])
 
 
 def parquet(column: pa.Array, compression: str = "none") -> bytes:
@@ -19,12 +21,18 @@ def parquet(column: pa.Array, compression: str = "none") -> bytes:
     return stream.getvalue()
 
 
+def twice() -> bytes:
+    """A Parquet file with two columns of one name."""
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays([WORDS, WORDS], names=["text", "text"]), stream)
+    return stream.getvalue()
+
+
 def damaged(data: bytes) -> bytes:
     """A Parquet file whose first page is overwritten; its head and its foot are sound."""
     return data[:30] + b"\x00" * 60 + data[90:]
 
 
-WORDS = pa.array([f"a text of its own, number {index}" for index in range(50)])
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 TEXT, JSONL, CSV, PARQUET = (
     {"format": "text"},
@@ -107,6 +115,27 @@ CASES: dict[str, tuple[str, bytes, dict[str, str], str]] = {
         {"format": "jsonl", "field": "text"},
         "a.jsonl:1: field 'text': not a conversation; it must be a list of turns with a role and a content, or with "
         "`from` and `value`, of text alone"),
+    "a truth in row 41": ("a.jsonl", b'{"text": "x"}\n' * 40 + b'{"text": true}\n', JSONL,
+        "a.jsonl:41: field 'text' holds a bool; it must be text, so name another field or convert it"),
+    "an object in row 3": ("a.jsonl", b'{"text": "x"}\n{"text": null}\n{"text": {"a": "x"}}\n', JSONL,
+        "a.jsonl:3: field 'text' holds a dict; it must be text, so name another field or convert it"),
+    "a field that row 2 lacks": ("a.jsonl", b'{"text": "x"}\n{"body": "x"}\n', JSONL,
+        "a.jsonl:2: no field 'text'; the line has body"),
+    "a turn without words in row 2": ("a.jsonl", b'{"text": "x"}\n{"text": [3]}\n', JSONL,
+        "a.jsonl:2: field 'text': not a conversation; it must be a list of turns with a role and a content, or with "
+        "`from` and `value`, of text alone"),
+    "a key twice": ("a.jsonl", b'{"text": "x"}\n{"text": "y", "id": 3, "text": "z"}\n', JSONL,
+        "a.jsonl:2: key 'text' stands twice in one object; remove one of them"),
+    "a key twice in a turn": ("a.jsonl", b'{"text": [{"role": "user", "content": "x", "role": "system"}]}', JSONL,
+        "a.jsonl:1: key 'role' stands twice in one object; remove one of them"),
+    "a column twice in parquet": ("a.parquet", twice(), PARQUET,
+        "a.parquet: 2 columns are named 'text'; rename all but one"),
+    "a subject twice": ("a.json", b'{"x": "Q: a\\nA: b", "x": "Q: c\\nA: d"}', {"format": "worked_answers"},
+        "a.json: key 'x' stands twice in one object; remove one of them"),
+    "latin1 in a late line": ("a.txt", b"fine\n" * 90 + b"d\xe9j\xe0\n", {"format": "lines"},
+        "a.txt:91: not UTF-8 text: invalid continuation byte; save the file as UTF-8"),
+    "a snippet without tabs in row 2": ("a.txt", b"1_1\t0.5\tgood\n2 bad\n", {"format": "snippets"},
+        "a.txt:2: 1 fields; a snippet has an id, a score and a text, separated by tabs"),
     "snippets without tabs": ("a.txt", b"one two three\n", {"format": "snippets"},
         "a.txt:1: 1 fields; a snippet has an id, a score and a text, separated by tabs"),
     "worked answers": ("a.json", b'{"x": 1}', {"format": "worked_answers"},
@@ -121,6 +150,8 @@ def refused(root: Path, model: Path, name: str, reader: dict[str, str]) -> str:
     params = local_params(model, domains={"tales": domain})
     make_project(root, params)
     message = said(sources.main, "tales")
+    # Before anything is fetched or computed, too.
+    assert said(plan.main, "--check") == message
     assert not (root / "data/sources/tales.parquet").exists()
     return message
 
@@ -155,6 +186,18 @@ def test_damaged_pages_of_a_parquet_file_are_refused(compression: str, here: Pat
             {"path": "blank.txt"},
             "params.yaml: domains.tales: no text in its files; check domains.tales.reader",
         ),
+        (
+            {"path": "blank.jsonl", "reader": JSONL},
+            "params.yaml: domains.tales: no text in its files; check domains.tales.reader",
+        ),
+        (
+            {"path": "blank.t*", "reader": TEXT},
+            "params.yaml: domains.tales: no text in its files; check domains.tales.reader",
+        ),
+        (
+            {"path": "nulls.parquet", "reader": PARQUET},
+            "params.yaml: domains.tales: no text in its files; check domains.tales.reader",
+        ),
     ],
 )
 def test_a_path_without_text_is_refused(
@@ -162,5 +205,8 @@ def test_a_path_without_text_is_refused(
 ) -> None:
     Path("folder").mkdir()
     Path("blank.txt").write_bytes(b"\n \n")
+    Path("blank.jsonl").write_text('{"text": ""}\n{"text": " "}\n{"text": null}\n', encoding="utf-8")
+    Path("nulls.parquet").write_bytes(parquet(pa.array([None, "", "\t"])))
     make_project(here, local_params(dense_dir, domains={"tales": LINES | changes}))
     assert said(sources.main, "tales") == message
+    assert said(plan.main, "--check") == message

@@ -125,7 +125,10 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(tmp_path: Path) -> None:
         env = environment(f"http://127.0.0.1:{server.getsockname()[1]}", tmp_path) | {"PYTHONPATH": str(ROOT)}
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
         server.shutdown(socket.SHUT_RDWR)
-    assert "params.yaml: model.id: owner/tiny: the hub cannot be reached" in done.stderr
+    assert (
+        "params.yaml: model.id: owner/tiny: no folder here has this name, and the hub cannot be reached"
+        in done.stderr
+    )
     assert b"GET /api/models/owner/tiny/revision/main?blobs=true HTTP/1.1" in asked
     assert len(asked) == len(set(asked))
 
