@@ -156,6 +156,8 @@ def _target(settings: Settings) -> str:
         return f"{prune.sparsity:.0%}"
     if prune.parameters is not None:
         return f"so much that {count(prune.parameters)} are left"
+    if prune.multiply_adds is not None:
+        return f"so much that a token takes {count(prune.multiply_adds)} multiply-adds"
     assert prune.memory is not None, "a checked budget has one target"
     return f"so much that {size(prune.memory.bytes)} in {prune.memory.precision} are left"
 

@@ -19,6 +19,7 @@ from secateurs.choose.target import written
 from secateurs.choose.weight_bytes import weight_bytes
 from secateurs.devices.placement import copied, passing_through, place, resolve_device
 from secateurs.errors import SettingError
+from secateurs.evaluation.cost import macs_per_token
 from secateurs.evaluation.perplexity import score_domains
 from secateurs.families.fused_experts import open_experts
 from secateurs.kinds.registry import NAMES, kinds
@@ -198,6 +199,8 @@ class _Bench:
         if prune.memory is not None:
             precision = prune.memory.precision
             size = weight_bytes(self.dense, precision) - weight_bytes(small, precision)
+        elif prune.multiply_adds is not None:
+            size = macs_per_token(self.dense) - macs_per_token(small)
         lost = {domain: (after[domain] - bits) * math.log(2) for domain, bits in self.before.items()}
         trial = Trial(name, gone, size, lost)
         cost = trial.cost(self.settings.mixture, prune.auto.over)

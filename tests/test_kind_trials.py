@@ -10,6 +10,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from secateurs.choose.options import options
 from secateurs.choose.weight_bytes import weight_bytes
 from secateurs.errors import InputError
+from secateurs.evaluation.cost import macs_per_token
 from secateurs.families.decoder import decoder_parameters
 from secateurs.kind_trials import Chosen, choose_kinds
 from secateurs.pruner import prune_model
@@ -103,6 +104,23 @@ def test_bytes_are_counted_at_their_precision() -> None:
     budget = found.settled(settings.prune)
     pruned = prune_model(model, text, settings.changed(prune=budget), tokenizer=tokenizer)
     assert weight_bytes(pruned.model, "bfloat16") <= memory.bytes
+
+
+def test_a_target_of_multiply_adds_is_met_by_what_costs_least_for_each_of_them() -> None:
+    tokenizer = byte_level()
+    model, text = model_of(tokenizer), text_of(tokenizer)
+    aim = macs_per_token(model) - 8000
+    settings = settings_of(model, 0, parameters=None, multiply_adds=aim)
+    found = choose_kinds(model, tokenizer, text, settings)
+    assert {one.kind for one in found.trials} == {"vocabulary", "mlp", "attention", "blocks"}
+    block = sum(one.numel() for one in model.model.layers[0].parameters())
+    for one in found.trials:
+        # All are weights of matrices that a token takes once, but for two norms of a block.
+        norms = 2 * 32 * (one.parameters // block) if one.kind == "blocks" else 0
+        assert one.parameters - one.size == norms
+    budget = found.settled(settings.prune)
+    pruned = prune_model(model, text, settings.changed(prune=budget), tokenizer=tokenizer)
+    assert macs_per_token(pruned.model) <= aim
 
 
 def test_a_share_of_the_decoder_takes_no_rows(tiny_model: Make) -> None:

@@ -41,7 +41,7 @@ def uniform_masks(
         options = [option.with_more(cut) for option in options for cut in _uniform_cuts(sites, floor)]
     fitting = []
     for option in options:
-        widths = _filled_widths(filling, budget - option.removed, floor)
+        widths = filled_widths(filling, budget - option.removed, floor)
         if widths is None:
             continue
         sized = zip(filling, widths, strict=True)
@@ -95,7 +95,7 @@ def _uniform_cuts(sites: list[Candidate], floor: float) -> list[_Option]:
     return cuts
 
 
-def _filled_widths(sites: list[Candidate], budget: int, floor: float) -> list[int] | None:
+def filled_widths(sites: list[Candidate], budget: int, floor: float) -> list[int] | None:
     """The widths of the sites that fill up what is left of a budget; None where their floors forbid it.
 
     Sites sized by one entry of the config lose as many steps each. Where there are several entries (dense

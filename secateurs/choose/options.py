@@ -2,18 +2,21 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from secateurs.choose.candidates import candidates_of
+from secateurs.choose.multiply_adds import takes_none
 from secateurs.choose.target import decoder_share, most_removable, reached_share, whole_parameters, written
 from secateurs.choose.weight_bytes import weight_bytes
 from secateurs.errors import InputError, SettingError
+from secateurs.evaluation.cost import macs_per_token
 from secateurs.families.decoder import decoder_parameters
 from secateurs.kinds.registry import NAMES, kinds
 from secateurs.kinds.sites import chosen_sites
-from secateurs.settings.pruning import ROWS_MULTIPLE, VOCABULARY, Prune
+from secateurs.settings.pruning import ROWS_MULTIPLE, TARGETS, VOCABULARY, Prune
 from secateurs.vocabulary.embedding_rows import row_parameters, vocabulary_rows
 
 
@@ -21,7 +24,7 @@ from secateurs.vocabulary.embedding_rows import row_parameters, vocabulary_rows
 class Options:
     """What is to be tried of a model.
 
-    target: how much is to go, in parameters, or in bytes where the target is one of bytes. decoder: the
+    target: how much is to go, as target_of counts it. decoder: the
     budgets of each kind's trials, each more than the one before. rows: how many rows of the vocabulary are
     left in its trials, each fewer. units: the parameters of the smallest step of each kind. unused: why kinds
     of `prune.auto.kinds` are not tried.
@@ -62,11 +65,13 @@ def options(model: PreTrainedModel, prune: Prune, metric: str, least_rows: int =
 
 
 def target_of(model: PreTrainedModel, prune: Prune) -> int:
-    """How much is to go besides `prune.vocabulary.rows`: in parameters, or in bytes of a target of bytes."""
+    """How much is to go besides `prune.vocabulary.rows`, in what the target is in."""
     if prune.sparsity is not None:
         return round(prune.sparsity * decoder_parameters(model))
     if prune.parameters is not None:
         return whole_parameters(model, prune) - prune.parameters
+    if prune.multiply_adds is not None:
+        return macs_per_token(model, prune.vocabulary.rows) - prune.multiply_adds
     assert prune.memory is not None, "checked settings have one target"
     return weight_bytes(model, prune.memory.precision, prune.vocabulary.rows) - prune.memory.bytes
 
@@ -75,10 +80,11 @@ def _budgets(model: PreTrainedModel, prune: Prune, metric: str, name: str, targe
     """The budgets of one kind, or why there are none."""
     if metric not in kinds()[name].metrics:
         return f"it has no score called {metric}"
+    if prune.multiply_adds is not None and not kinds()[name].computes:
+        return takes_none(kinds()[name].unit)
     whole = prune.vocabulary.changed(rows=0)
-    only = prune.changed(
-        sites=[name], shares={}, vocabulary=whole, sparsity=0.5, parameters=None, memory=None
-    )
+    without: dict[str, Any] = dict.fromkeys(TARGETS)
+    only = prune.changed(sites=[name], shares={}, vocabulary=whole, **without | {"sparsity": 0.5})
     try:
         there = chosen_sites(model, [name], prune.widths, prune.width_multiple)
         most = most_removable(model, only) if there else 0
@@ -87,7 +93,7 @@ def _budgets(model: PreTrainedModel, prune: Prune, metric: str, name: str, targe
     if not most:
         return "the model has none that can go"
     total, wanted = decoder_parameters(model), float(target)
-    if prune.memory is not None:
+    if prune.memory is not None or prune.multiply_adds is not None:
         # As many parameters as meet the target by this kind alone.
         wanted = decoder_share(model, prune.changed(sites=[name])) * total
     found: dict[float, Prune] = {}
@@ -111,13 +117,15 @@ def _step(model: PreTrainedModel, budget: Prune) -> int:
 def _rows(model: PreTrainedModel, prune: Prune, target: int, least: int) -> list[int] | str:
     """How many rows are left, or why none go."""
     if prune.sparsity is not None:
-        return "prune.sparsity counts the decoder alone; with prune.parameters or prune.memory rows count too"
+        return "prune.sparsity counts the decoder alone; with any other target rows count too"
     if prune.vocabulary.rows:
         return f"prune.vocabulary.rows: {prune.vocabulary.rows} is given"
     there, each = vocabulary_rows(model), row_parameters(model)
     if prune.memory is not None:
         precision = prune.memory.precision
         each = weight_bytes(model, precision) - weight_bytes(model, precision, there - 1)
+    elif prune.multiply_adds is not None:
+        each = macs_per_token(model) - macs_per_token(model, there - 1)
     fewest = max(least, math.ceil(prune.floor * there))
     fewest += -fewest % ROWS_MULTIPLE
     found: list[int] = []

@@ -15,8 +15,8 @@ _NOTHING = 1e-9
 class Trial:
     """A model from which one kind alone was removed, and healed.
 
-    parameters: how many went. size: the same as the target counts it, in parameters or in bytes. lost: by
-    domain, nats per byte of text that the dense model had not lost.
+    parameters: how many went. size: the same as the target counts it, in parameters, bytes or multiply-adds.
+    lost: by domain, nats per byte of text that the dense model had not lost.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""How much a budget takes away, whichever way it is asked for: a share, parameters, or bytes of weights."""
+"""How much a budget takes away, whichever way it is asked for: a share, parameters, bytes, multiply-adds."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -10,8 +10,10 @@ from transformers import PreTrainedModel
 
 from secateurs.choose.allocation import parts, per_layer_masks, removable, uniform_masks
 from secateurs.choose.candidates import candidates_of
+from secateurs.choose.multiply_adds import work_of
 from secateurs.choose.weight_bytes import FORMATS, PRECISIONS, bound, weight_bytes
 from secateurs.errors import SettingError
+from secateurs.evaluation.cost import macs_per_token
 from secateurs.families.decoder import decoder_parameters
 from secateurs.kinds.sites import chosen_sites
 from secateurs.settings.pruning import Prune
@@ -29,8 +31,9 @@ def decoder_share(model: PreTrainedModel, budget: Prune) -> float:
 
         sparsity                (P - parameters) / D                ceil((bound - bytes) / e) / D
 
-    See weight_bytes.bound for the last: what is left takes no more bytes than were asked for, whichever
-    units go. The share may be one that no model can meet; see check_target.
+    See weight_bytes.bound for the last: what is left takes no more bytes than were asked for, whichever units
+    go. So it is with multiply-adds (multiply_adds.Work). The share may be one that no model can meet; see
+    check_target.
     """
     if budget.sparsity is not None:
         return budget.sparsity
@@ -39,6 +42,8 @@ def decoder_share(model: PreTrainedModel, budget: Prune) -> float:
         asked = whole_parameters(model, budget) - budget.parameters
     elif budget.memory is not None:
         asked = bound(model, budget, budget.memory.precision).parameters(budget.memory.bytes)
+    elif budget.multiply_adds is not None:
+        asked = work_of(model, budget).parameters(budget.multiply_adds)
     return asked / decoder_parameters(model)
 
 
@@ -65,11 +70,15 @@ def check_target(model: PreTrainedModel, budget: Prune) -> None:
     total, most = decoder_parameters(model), most_removable(model, budget)
     asked = round(decoder_share(model, budget) * total)
     where, memory = f"prune.{written(budget)}", budget.memory
-    held = whole if memory is None else weight_bytes(model, memory.precision, budget.vocabulary.rows)
+    held, what = whole, "parameters"
+    if memory is not None:
+        held = weight_bytes(model, memory.precision, budget.vocabulary.rows)
+        what = "bytes of weights at that precision"
+    elif budget.multiply_adds is not None:
+        held, what = macs_per_token(model, budget.vocabulary.rows), "multiply-adds a token"
     if asked == 0 and budget.sparsity is not None:
         raise SettingError(f"{where}: not one of the decoder's {total:,} parameters would go; raise it")
     if asked <= 0 or (memory is not None and memory.bytes >= held):
-        what = "parameters" if memory is None else "bytes of weights at that precision"
         what += f" with {budget.vocabulary.rows:,} rows of the vocabulary" if budget.vocabulary.rows else ""
         raise SettingError(
             f"{where}: the dense model has no more than {held:,} {what}; ask for less than those"
@@ -132,6 +141,8 @@ def written(budget: Prune) -> str:
         return f"memory: {{bytes: {budget.memory.bytes}, precision: {budget.memory.precision}}}"
     if budget.parameters is not None:
         return f"parameters: {budget.parameters}"
+    if budget.multiply_adds is not None:
+        return f"multiply_adds: {budget.multiply_adds}"
     return f"sparsity: {budget.sparsity}"
 
 
@@ -146,6 +157,8 @@ def _nearest(model: PreTrainedModel, budget: Prune, most: int) -> str:
         return f"{found}memory: {{bytes: {left}, precision: {precision}}}"
     if budget.parameters is not None:
         return f"{found}parameters: {whole_parameters(model, budget) - most}"
+    if budget.multiply_adds is not None:
+        return f"{found}multiply_adds: {work_of(model, budget).left(most)}"
     # Four digits, rounded towards what can be met.
     return f"{found}sparsity: {floor(most / decoder_parameters(model) * 10_000) / 10_000}"
 

@@ -1,6 +1,7 @@
 """What `prune.sites: auto` will try of a model, before anything runs."""
 
 import copy
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -8,7 +9,7 @@ from secateurs.choose.options import Options, options
 from secateurs.errors import SettingError
 from secateurs.families.fused_experts import open_experts
 from secateurs.kinds.registry import kinds
-from secateurs.settings.pruning import AUTO, Prune
+from secateurs.settings.pruning import AUTO, TARGETS, Prune
 
 
 def tried(prune: Prune, metric: str, model: PreTrainedModel) -> Options:
@@ -31,4 +32,5 @@ def standing_in(prune: Prune, found: Options) -> Prune:
     if filling:
         return prune.changed(sites=filling[:1])
     rows = prune.vocabulary.changed(rows=found.rows[-1])
-    return prune.changed(sites=[], vocabulary=rows, sparsity=None, parameters=None, memory=None)
+    without: dict[str, Any] = dict.fromkeys(TARGETS)
+    return prune.changed(sites=[], vocabulary=rows, **without)

@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
+from secateurs.families.fused_experts import OpenExperts
+from secateurs.families.mixtures import experts_of_a_token
 
 
 @dataclass(frozen=True)
@@ -34,16 +38,37 @@ def measure_size(model: PreTrainedModel, checkpoint: Path) -> Size:
     )
 
 
-def macs_per_token(model: PreTrainedModel) -> int:
-    """Multiply-adds that one token makes in nn.Linear modules and its experts, the head included.
+def macs_per_token(model: PreTrainedModel, rows: int = 0) -> int:
+    """Multiply-adds that one token makes in linear modules and its experts, the head included.
 
     Attention scores are left out: they depend on the context's length, and pruning channels of the MLP
     leaves them as they are. So are norms, activations and the embedding's look-up.
+
+    model: its experts closed or opened. rows: of the head, where fewer than the model has are left; 0: all.
     """
-    linear = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
-    # Fused experts are [experts, outputs, inputs]; each token takes some of them.
-    experts = sum(weight[0].numel() for weight in model.parameters() if weight.dim() == 3)
-    return linear + experts * getattr(model.config, "num_experts_per_tok", 0)
+    blocks = [module for module in model.modules() if isinstance(module, OpenExperts)]
+    inside = {id(one) for block in blocks for one in block.modules()}
+    linear = sum(
+        module.weight.numel()
+        for module in model.modules()
+        if isinstance(module, nn.Linear | Conv1D) and id(module) not in inside
+    )
+    # Each token takes some of the experts, which are of one size; fused ones are [experts, outputs, inputs].
+    experts = sum(weight.numel() for block in blocks for weight in _matrices(next(block.children())))
+    experts += sum(
+        weight[0].numel()
+        for module in model.modules()
+        if not isinstance(module, nn.Conv1d)
+        for weight in module.parameters(recurse=False)
+        if weight.dim() == 3
+    )
+    head: Any = model.get_output_embeddings()  # transformers' types leave out that it has a weight
+    gone = (len(head.weight) - rows) * head.weight.shape[1] if rows else 0
+    return linear + experts * experts_of_a_token(model.config) - gone
+
+
+def _matrices(expert: nn.Module) -> list[Tensor]:
+    return [one.weight for one in expert.modules() if isinstance(one, nn.Linear)]
 
 
 def weight_bytes(checkpoint: Path) -> int:

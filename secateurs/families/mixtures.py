@@ -76,6 +76,11 @@ def _found(
     }
 
 
+def experts_of_a_token(config: PretrainedConfig) -> int:
+    """How many routed experts a token is given to by the decoder's config; 0 where it does not say."""
+    return number_of(config, _entry(config, CHOSEN) or "")
+
+
 def _entry(config: PretrainedConfig, pattern: str) -> str | None:
     """The entry of the decoder's config with such a name and a number above 0."""
     for name in text_config(config).to_dict():

@@ -48,6 +48,8 @@ class Experts(Kind):
         "blocks": "a block takes its experts with it, so that they would be counted twice; choose one of the "
         "two",
     }
+    # A token is given to as many as before.
+    computes = False
     metrics = METRICS
     observed: ClassVar[frozenset[str]] = frozenset({"given", "routed", "taylor", "fisher"})
 

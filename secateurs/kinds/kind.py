@@ -81,10 +81,10 @@ class Kind(ABC):
 
     name: as in `prune.sites` and in the names of sites. unit: several of its units, for figures and messages.
     excludes: other kinds that cannot go with it, each with the reason; one of two that exclude each other
-    says so. pooled: any of its sites may lose
-    units; of others every layer loses as many under uniform widths. fills_up: it has units enough to make up
-    what other kinds leave of a budget. healed: projections are refitted after the cut (refits). metrics: its
-    scores by name. observed: the names of its statistics.
+    says so. pooled: any of its sites may lose units; of others every layer loses as many under uniform
+    widths. fills_up: it has units enough to make up what other kinds leave of a budget. computes: fewer of
+    its units are fewer multiply-adds of a token. healed: projections are refitted after the cut (refits).
+    metrics: its scores by name. observed: the names of its statistics.
     """
 
     name: ClassVar[str]
@@ -92,6 +92,7 @@ class Kind(ABC):
     excludes: ClassVar[Mapping[str, str]] = {}
     pooled: ClassVar[bool] = False
     fills_up: ClassVar[bool] = False
+    computes: ClassVar[bool] = True
     healed: ClassVar[bool] = True
     metrics: ClassVar[Mapping[str, Metric]]
     observed: ClassVar[frozenset[str]]

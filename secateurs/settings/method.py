@@ -43,7 +43,7 @@ class Settings(Group):
 def settings_of(changes: Mapping[str, Any]) -> Settings:
     """The default settings with some changed, by their keys in params.yaml: {"prune.sparsity": 0.3, ...}.
 
-    One of `prune.sparsity`, `prune.parameters` and `prune.memory` takes the place of the others, and so does
+    One of the targets (`prune.sparsity` and the others of TARGETS) takes the place of the others, and so does
     `prune.sites: []`, with which there is none. Raises SettingError, a line a problem, for a key that there
     is not, one inside a value that is given whole, and a value that nothing can take.
     """

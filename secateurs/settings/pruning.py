@@ -73,7 +73,7 @@ class Mask(Group):
 
 
 # The ways to say how much goes, of which `prune` has one.
-TARGETS = ("sparsity", "parameters", "memory")
+TARGETS = ("sparsity", "parameters", "memory", "multiply_adds")
 # What is left of a vocabulary is a multiple of it: matrix products take rows in tiles.
 ROWS_MULTIPLE = 64
 
@@ -125,17 +125,19 @@ class Auto(Group):
 class Prune(Group):
     """How much goes, and of what. Exactly one of TARGETS is given; the others are None.
 
-    sparsity: share of the decoder layers' parameters to remove. parameters: how many the whole model may
-    have left. widths: one width for all layers, or each its own. width_multiple: kept mlp widths are
-    multiples of it. floor: the smallest fraction of its units that a site keeps. sites: the kinds that go,
-    or AUTO, of which kind_trials.choose_kinds makes such a list; none, and then no target, where only rows of
-    the vocabulary do. shares: how much each of several kinds gives of what goes, relative to each other;
-    empty: what their scores say. Targets of the whole model count without the rows that go.
+    sparsity: share of the decoder layers' parameters to remove. parameters: how many the whole model may have
+    left. multiply_adds: how many a token may take in decoder and head (cost.macs_per_token). widths: one
+    width for all layers, or each its own. width_multiple: kept mlp widths are multiples of it. floor: the
+    smallest fraction of its units that a site keeps. sites: the kinds that go, or AUTO, of which
+    kind_trials.choose_kinds makes such a list; none, and then no target, where only rows of the vocabulary
+    do. shares: how much each of several kinds gives of what goes, relative to each other; empty: what their
+    scores say. Targets of the whole model count without the rows that go.
     """
 
     sparsity: Annotated[float, Field(gt=0, lt=1)] | None = None
     parameters: Size | None = None
     memory: Memory | None = None
+    multiply_adds: Size | None = None
     widths: Literal["uniform", "per_layer"] = "uniform"
     width_multiple: Positive = 32
     floor: Annotated[float, Field(gt=0, lt=1)] = 0.1

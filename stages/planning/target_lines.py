@@ -4,6 +4,7 @@ import copy
 
 from transformers import PreTrainedModel
 
+from secateurs.choose.multiply_adds import work_of
 from secateurs.choose.target import (
     check_target,
     coarse_steps,
@@ -14,6 +15,7 @@ from secateurs.choose.target import (
     written,
 )
 from secateurs.choose.weight_bytes import weight_bytes
+from secateurs.evaluation.cost import macs_per_token
 from secateurs.families.decoder import decoder_parameters
 from secateurs.families.fused_experts import open_experts
 from secateurs.vocabulary.embedding_rows import vocabulary_rows
@@ -33,7 +35,8 @@ def target_lines(params: Params, model: PreTrainedModel) -> list[str]:
     budget, dtype = params.prune, params.compute.dtype
     opened = open_experts(copy.deepcopy(model))
     share, whole = decoder_share(opened, budget), model.num_parameters()
-    left = whole_parameters(model, budget) - round(share * decoder_parameters(model))
+    gone = round(share * decoder_parameters(model))
+    left = whole_parameters(model, budget) - gone
     bytes_left = weight_bytes(model, dtype) * left / whole
     if not budget.sites:
         rows = budget.vocabulary.rows
@@ -46,6 +49,9 @@ def target_lines(params: Params, model: PreTrainedModel) -> list[str]:
         f"Target prune.{written(budget)}: {share:.1%} of the decoder's parameters go. At most {left:,} of",
         f"{whole:,} parameters are left ({left / whole:.1%}), {_megabytes(bytes_left)} on disk in {dtype}.",
     ]
+    if budget.multiply_adds is not None:
+        dense, taken = macs_per_token(model), work_of(opened, budget).left(gone)
+        lines.append(f"A token takes at most {taken:,} of {dense:,} multiply-adds ({taken / dense:.1%}).")
     if budget.memory is not None and budget.memory.precision != dtype:
         lines.append(
             f"At {budget.memory.precision} they take {_megabytes(budget.memory.bytes)}; data/pruned is in "

@@ -65,6 +65,8 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         "auto, or to go by scores, set it to {}"),
     "bytes beyond all": ({"prune__memory": {"bytes": 2**63, "precision": "q4_0"}, "prune__sparsity": ...},
         "prune.memory.bytes: 9223372036854775808: Input should be less than or equal to 9223372036854775807"),
+    "no multiply-adds": ({"prune__multiply_adds": 0, "prune__sparsity": ...},
+        "prune.multiply_adds: 0: Input should be greater than or equal to 1"),
     "a shell command": ({"compute__launch": "touch x; python"},
         "compute.launch: 'touch x; python': must be `python`, or `python -m torch.distributed.run` with options "
         "for processes and nodes"),

@@ -227,7 +227,7 @@ def test_a_target_that_removes_nothing_is_refused(
             {"prune.sparsity": 0.2, "prune.parameters": 10},
             "prune.parameters: 10: only one target can be given",
         ),
-        ({"prune.sparsity": None}, "prune: no target; add one of sparsity, parameters, memory"),
+        ({"prune.sparsity": None}, "prune: no target; add one of sparsity, parameters, memory, mult"),
         ({"prune.parameters": 0}, "prune.parameters: 0: Input should be greater than or equal to 1"),
         ({"prune.memory": {"bytes": 0, "precision": "float32"}}, "prune.memory.bytes: 0: Input should be"),
         ({"prune.memory": {"bytes": 9, "precision": "int3"}}, "prune.memory.precision: 'int3': Input should"),

@@ -33,7 +33,7 @@ ZERO = {
     ("changes", "message"),
     [
         ({"prune.speed": 3}, "prune.speed: unknown key"),
-        ({"prune.sparsity": ...}, "prune: no target; add one of sparsity, parameters, memory"),
+        ({"prune.sparsity": ...}, "prune: no target; add one of sparsity, parameters, memory, multiply_adds"),
         (
             {"prune.parameters": 110_000_000},
             "prune.sparsity: 0.2, prune.parameters: 110000000: only one target can be given",

@@ -7,6 +7,7 @@ import pytest
 
 from secateurs.errors import InputError
 from secateurs.estimate.memory_needs import memory_needs
+from secateurs.evaluation.cost import macs_per_token
 from secateurs.families.decoder import decoder_parameters
 from secateurs.recover.memory import recovery_need
 from stages.params.file import Params
@@ -60,6 +61,17 @@ def test_bytes_of_a_mixture_come_to_the_same_everywhere_as_parameters(sites: lis
         lambda made: recovery_need(recovery_of(made, "cpu"), model),
     ):
         assert count(by_bytes) == count(by_count)
+
+
+def test_multiply_adds_are_shown_beside_those_of_the_dense_model(dense_dir: Path) -> None:
+    whole = macs_per_token(make_tiny_model())
+    lines = target_lines(params({"multiply_adds": whole - 2880}), read_shapes(dense_dir))
+    # Ten channels of each of the three mlps, none of which has a bias; for one multiply-add more, eleven.
+    more = target_lines(params({"multiply_adds": whole - 2881}), read_shapes(dense_dir))
+    assert f"at most {whole - 11 * 3 * 3 * 32:,} of" in more[2]
+    assert f"prune.multiply_adds: {whole - 2880}: {2880 / DECODER:.1%} of the decoder's" in lines[0]
+    share = f"{(whole - 2880) / whole:.1%}"
+    assert lines[2] == f"A token takes at most {whole - 2880:,} of {whole:,} multiply-adds ({share})."
 
 
 def test_without_the_model_the_schedule_says_shares_of_what_is_to_go() -> None:
