@@ -5,7 +5,7 @@ What a file of items has, and how it becomes what a stock prompt reads, is in te
 
 import importlib.resources
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from secateurs.errors import InputError
 from secateurs.evaluation.generation import before_first
-from secateurs.evaluation.programs import runs_through
+from secateurs.evaluation.programs import run_through
 from secateurs.text.benchmark_items import adapted_items
 from secateurs.text.task_items import check_code, check_task
 
@@ -30,25 +30,47 @@ class LocalTask:
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _passes(document: dict[str, Any], answers: list[str]) -> dict[str, float]:
-    """pass@1 of a function that was begun in the prompt: does it go through its test?"""
-    body = before_first(answers[0], ["```"])
-    test = f"{document['prompt']}{body}\n{document['test']}\ncheck({document['entry_point']})\n"
-    return {"pass@1": float(runs_through(test))}
+Documents = Sequence[Mapping[str, Any]]
 
 
-def _holds(document: dict[str, Any], answers: list[str]) -> dict[str, float]:
-    """pass@1 of a whole program: do its assertions hold?"""
-    program = before_first(answers[0], ["```"])
-    return {"pass@1": float(runs_through(f"{program}\n{document['test']}\n"))}
+def _functions(answers: Sequence[Sequence[str]], documents: Documents) -> list[float]:
+    """1.0 for each answer that goes on with the function begun in its prompt, and passes its test."""
+    return _run(
+        f"{document['prompt']}{_code(answer)}\n{document['test']}\ncheck({document['entry_point']})\n"
+        for document, answer in zip(documents, answers, strict=True)
+    )
+
+
+def _whole_programs(answers: Sequence[Sequence[str]], documents: Documents) -> list[float]:
+    """1.0 for each answer that is a program of which the assertions hold."""
+    return _run(
+        f"{_code(answer)}\n{document['test']}\n" for document, answer in zip(documents, answers, strict=True)
+    )
+
+
+def _code(answers: Sequence[str]) -> str:
+    return before_first(answers[0], ["```"])
+
+
+def _run(programs: Iterable[str]) -> list[float]:
+    return [float(passed) for passed in run_through(list(programs))]
+
+
+def _passed(_: Mapping[str, Any], results: Sequence[float]) -> dict[str, float]:
+    return {"pass@1": results[0]}
+
+
+def _running(programs: Callable[[Sequence[Sequence[str]], Documents], list[float]]) -> dict[str, Any]:
+    """A filter, because lm-eval gives it the answers of all items together, and its metrics those of one."""
+    return {"name": "run", "filter": [{"function": "custom", "filter_fn": programs}]}
 
 
 # These items have no training split for examples to come from, so there are none. An answer in the form of a
 # chat takes more than the 256 tokens that lm-eval would give it.
 _GENERATED = {"num_fewshot": 0, "fewshot_split": None, "generation": {"max_gen_toks": 320}}
 _RUN = {
-    "process_results": _passes,
-    "filter_list": None,
+    "process_results": _passed,
+    "filter_list": [_running(_functions)],
     "metric_list": [{"metric": "pass@1", "aggregation": "mean", "higher_is_better": True}],
     "unsafe_code": False,
     "generation": {"max_gen_toks": 512},
@@ -56,7 +78,7 @@ _RUN = {
 # The answer begins inside of a block of code, whose end is the answer's.
 _RUN_BLOCK = {
     **_RUN,
-    "process_results": _holds,
+    "filter_list": [_running(_whole_programs)],
     "num_fewshot": 0,
     "fewshot_config": None,
     "generation": {"max_gen_toks": 512, "until": ["```"]},

@@ -2,8 +2,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from secateurs.evaluation.programs import runs_through
+from secateurs.evaluation.programs import run_through, runs_through
 
 
 def test_a_program_that_ends_well_passes() -> None:
@@ -41,3 +42,11 @@ while True:
     assert time.monotonic() - start < 6
     time.sleep(max(0.0, start + 9 - time.monotonic()))
     assert not left.exists()
+
+
+def test_programs_run_side_by_side_and_are_told_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    programs = ["import time; time.sleep(2)", "import time; time.sleep(2); assert False"] * 2
+    start = time.monotonic()
+    assert run_through(programs) == [True, False, True, False]
+    assert time.monotonic() - start < 7
