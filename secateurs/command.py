@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from secateurs.checkpoints.dense import add_processor, load_dense
 from secateurs.checkpoints.proof import proof_ids, prove_load
 from secateurs.checkpoints.saving import in_precision, save_model, save_tokenizer
-from secateurs.choose.target import check_target, coarse_steps, decoder_share, reached_share
+from secateurs.choose.target import check_target, rounding
 from secateurs.command_estimate import estimate_lines
 from secateurs.command_inputs import Read, read_text
 from secateurs.command_measured import Judges, Measured, facts_of, measured, table
@@ -144,8 +144,7 @@ def _warnings(shapes: PreTrainedModel, budget: Prune) -> Iterator[str]:
     """What a target comes to otherwise than it was asked for; InputError where it cannot be met."""
     if budget.sites:
         check_target(shapes, budget)
-        if coarse := coarse_steps(budget, decoder_share(shapes, budget), reached_share(shapes, budget)):
-            yield coarse
+        yield from rounding(shapes, budget)
 
 
 def _target(settings: Settings) -> str:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from math import floor
+from math import floor, fsum
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from secateurs.choose.weight_bytes import FORMATS, PRECISIONS, bound, weight_byt
 from secateurs.errors import SettingError
 from secateurs.evaluation.cost import macs_per_token
 from secateurs.families.decoder import decoder_parameters
+from secateurs.kinds.registry import units
 from secateurs.kinds.sites import chosen_sites
 from secateurs.settings.pruning import Prune
 from secateurs.vocabulary.embedding_rows import row_parameters, vocabulary_rows
@@ -116,23 +117,48 @@ def reached_share(model: PreTrainedModel, budget: Prune) -> float:
 
     model: its experts opened. The budget is one that can be met (check_target).
     """
+    return fsum(_reached(model, budget).values())
+
+
+def rounding(model: PreTrainedModel, budget: Prune) -> list[str]:
+    """What to say where whole steps make something else of a budget than was asked for; as reached_share."""
+    asked, reached = decoder_share(model, budget), _reached(model, budget)
+    said = [coarse_steps(budget, asked, fsum(reached.values()))]
+    for kind, part in parts(budget.shares, 1).items():
+        if abs(reached[kind] - part * asked) > _MUCH * asked:
+            much = _much(reached[kind], part * asked)
+            share = f"prune.shares: {kind}: {budget.shares[kind]:g}"
+            said.append(f"{share}: whole {units([kind])} take {much}; other shares may come nearer")
+    return [one for one in said if one]
+
+
+def coarse_steps(budget: Prune, asked: float, reached: float) -> str:
+    """What to say where whole steps take much more of the decoder than was asked for; otherwise nothing."""
+    if reached <= asked * (1 + _MUCH):
+        return ""
+    much, multiple = _much(reached, asked), budget.width_multiple
+    if "mlp" in budget.sites and multiple > 1:
+        return f"prune.width_multiple: {multiple}: whole steps take {much}; a smaller multiple comes nearer"
+    sites, remedy = ", ".join(budget.sites), "ask for as much, or choose sites of smaller units"
+    return f"prune.sites: {sites}: whole {units(budget.sites)} take {much}; {remedy}"
+
+
+def _much(reached: float, asked: float) -> str:
+    return f"{reached:.1%} of the decoder's parameters, where {asked:.1%} were asked for"
+
+
+def _reached(model: PreTrainedModel, budget: Prune) -> dict[str, float]:
+    """By kind, the share of the decoder's parameters that goes."""
     total = decoder_parameters(model)
     sites = chosen_sites(model, budget.sites, budget.widths, budget.width_multiple)
     scores = {site.name: torch.zeros(site.units, dtype=torch.float64) for site in sites}
     candidates = candidates_of(model, budget, scores, {})
     allocate = uniform_masks if budget.widths == "uniform" else per_layer_masks
     masks = allocate(candidates, round(decoder_share(model, budget) * total), budget.floor, budget.shares)
-    return sum(one.cost * int((~masks[one.name]).sum()) for one in candidates) / total
-
-
-def coarse_steps(budget: Prune, asked: float, reached: float) -> str:
-    """What to say where whole steps take much more of the decoder than was asked for; otherwise nothing."""
-    if budget.width_multiple == 1 or reached <= asked * (1 + _MUCH):
-        return ""
-    return (
-        f"prune.width_multiple: {budget.width_multiple}: whole steps take {reached:.1%} of the decoder's "
-        f"parameters, where {asked:.1%} were asked for; a smaller multiple comes nearer"
-    )
+    found = dict.fromkeys(budget.sites, 0.0)
+    for one in candidates:
+        found[one.kind] += one.cost * int((~masks[one.name]).sum()) / total
+    return found
 
 
 def written(budget: Prune) -> str:

@@ -7,9 +7,8 @@ from transformers import PreTrainedModel
 from secateurs.choose.multiply_adds import work_of
 from secateurs.choose.target import (
     check_target,
-    coarse_steps,
     decoder_share,
-    reached_share,
+    rounding,
     rows_remedy,
     whole_parameters,
     written,
@@ -57,8 +56,7 @@ def target_lines(params: Params, model: PreTrainedModel) -> list[str]:
             f"At {budget.memory.precision} they take {_megabytes(budget.memory.bytes)}; data/pruned is in "
             f"{dtype}, and docs/recipes.md says what writes it smaller."
         )
-    if coarse := coarse_steps(budget, share, reached_share(opened, budget)):
-        lines.append(f"Warning: {coarse}.")
+    lines += [f"Warning: {one}." for one in rounding(opened, budget)]
     if remedy := rows_remedy(opened, budget):
         lines.append(f"Warning: prune.{written(budget)}{remedy}.")
     return lines

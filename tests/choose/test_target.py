@@ -10,15 +10,17 @@ from gguf import GGUFReader
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from secateurs.checkpoints.saving import save_model
-from secateurs.choose.target import check_target, coarse_steps, decoder_share, reached_share
+from secateurs.choose.target import check_target, coarse_steps, decoder_share, reached_share, rounding
 from secateurs.choose.weight_bytes import PRECISIONS, bound, weight_bytes
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_parameters
+from secateurs.families.fused_experts import open_experts
 from secateurs.pruner import prune_model
 from secateurs.settings.method import settings_of
 from secateurs.settings.pruning import Memory, Prune, Vocabulary
 from secateurs.vocabulary.embedding_rows import cut_vocabulary
 from tests.gguf.files import llama_file
+from tests.kinds.test_experts import mixture
 from tests.test_export import trained_tokenizer
 from tests.test_prune import SMALL, tokens
 from tests.tiny import make_tiny_model
@@ -238,16 +240,66 @@ def test_a_target_that_nobody_can_mean_is_refused(changes: dict[str, object], me
         settings_of(changes)
 
 
-@pytest.mark.parametrize(("multiple", "told"), [(32, True), (1, False)])
+MUCH = "whole steps take 19.8% of the decoder's parameters, where 10.0% were asked for"
+
+
+@pytest.mark.parametrize(
+    ("multiple", "sparsity", "said"),
+    [
+        (
+            32,
+            0.1,
+            f"prune.width_multiple: 32: {MUCH}; a smaller multiple comes nearer",
+        ),
+        (1, 0.2, ""),
+    ],
+)
 def test_steps_that_take_much_more_than_was_asked_for_are_told(
-    tiny_model: Make, multiple: int, told: bool
+    tiny_model: Make, multiple: int, sparsity: float, said: str
 ) -> None:
-    model, budget = tiny_model(), DENSE.changed(sparsity=0.1, width_multiple=multiple)
+    model, budget = tiny_model(), DENSE.changed(sparsity=sparsity, width_multiple=multiple)
     reached = reached_share(model, budget)
     pruned = prune_model(model, tokens("news"), SMALL.changed(prune=budget))
     assert reached == pytest.approx(pruned.history[-1]["sparsity"])
-    message = (
-        "prune.width_multiple: 32: whole steps take 19.8% of the decoder's parameters, where 10.0% were "
-        "asked for; a smaller multiple comes nearer"
-    )
-    assert coarse_steps(budget, 0.1, reached) == (message if told else "")
+    assert coarse_steps(budget, sparsity, reached) == said
+
+
+# Sites and shares of a model of three layers, two KV groups and 4 query heads; what is said of 2%.
+COARSE: dict[str, tuple[dict[str, object], list[str]]] = {
+    "blocks": ({"sites": ["blocks"]}, ["prune.sites: blocks: whole decoder blocks take 33.3% of"]),
+    "groups": ({"sites": ["attention"]}, ["prune.sites: attention: whole KV groups take 5.5% of"]),
+    "heads": ({"sites": ["query_heads"]}, ["prune.sites: query_heads: whole query heads take 3.7% of"]),
+    "attentions": (
+        {"sites": ["attention_blocks"], "width_multiple": 32},
+        ["prune.sites: attention_blocks: whole attentions take 3.7% of"],
+    ),
+    "channels": (
+        {"sites": ["mlp"], "width_multiple": 32},
+        ["prune.width_multiple: 32: whole steps take 11.1% of"],
+    ),
+    "fine": ({"sites": ["mlp"]}, []),
+    "fine of two": ({"sites": ["mlp", "attention"]}, []),
+    "shares": (
+        {"sites": ["mlp", "attention"], "shares": {"mlp": 3, "attention": 1}},
+        [
+            "prune.shares: mlp: 3: whole channels take 2.1% of the decoder's parameters, where 1.5%",
+            "prune.shares: attention: 1: whole KV groups take 0.0% of the decoder's parameters, where 0.5%",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", COARSE)
+def test_what_whole_units_make_of_a_small_target_is_told_by_its_cause(case: str) -> None:
+    changes, said = COARSE[case]
+    budget = DENSE.changed(sparsity=0.02, **changes)
+    found = rounding(make_tiny_model(intermediate_size=256), budget)
+    assert [one.startswith(start) for one, start in zip(found, said, strict=True)] == [True] * len(said)
+
+
+def test_whole_experts_are_told() -> None:
+    budget = DENSE.changed(sparsity=0.02, sites=["experts"])
+    assert rounding(open_experts(mixture("qwen3_moe")), budget) == [
+        "prune.sites: experts: whole experts take 10.7% of the decoder's parameters, where 2.0% were asked "
+        "for; ask for as much, or choose sites of smaller units"
+    ]
