@@ -36,14 +36,10 @@ def layers_name(model: PreTrainedModel) -> str:
     """
     config, decoder = text_config(model.config), model.get_decoder()
     count = next((number for name in _COUNTS if isinstance(number := getattr(config, name, None), int)), None)
-    lists = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == count
-    }
-    outer = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
-    inside = {id(module) for module in decoder.modules()} if isinstance(decoder, nn.Module) else set()
-    names = [name for name in outer if id(lists[name]) in inside] or outer
+    lists = _outer_lists(model, count)
+    inside = _outer_lists(decoder, count) if isinstance(decoder, nn.Module) else {}
+    within = {id(module) for module in inside.values()}
+    names = [name for name, module in lists.items() if id(module) in within] or list(lists)
     if len(names) != 1:
         raise InputError(
             f"config.json: model_type: {model.config.model_type}: has {len(names)} lists of "
@@ -51,6 +47,27 @@ def layers_name(model: PreTrainedModel) -> str:
         )
     name: str = names[0]
     return name
+
+
+def _outer_lists(model: nn.Module, count: int | None) -> dict[str, nn.ModuleList]:
+    """By name, the lists of so many modules that are inside no other one.
+
+    No list is entered that counts: the layers of a mixture have tens of thousands of modules, and this is
+    asked for each of its sites.
+    """
+    found: dict[str, nn.ModuleList] = {}
+    waiting, seen = [("", model)], set[int]()
+    while waiting:
+        name, module = waiting.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            found[name] = module
+            continue
+        inner = [(f"{name}.{last}".lstrip("."), one) for last, one in module.named_children()]
+        waiting += reversed(inner)
+    return found
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
