@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from secateurs.arguments import order_of
 from secateurs.errors import InputError
+from secateurs.files.full_disk import check_writable
 
 if TYPE_CHECKING:
     from secateurs.command import Result
@@ -50,6 +51,7 @@ def prune(
     gguf = out.with_name(f"{out.name}.gguf")
     if order.precision is not None and gguf.exists():
         raise InputError(f"--export: {gguf}: is there already; name another --out, or delete it")
+    check_writable(out)
     texts = ", ".join(source.domain for source in order.sources)
     say(f"{order.model} is pruned by {texts} into {out} …")
     # Not at the top, because torch takes seconds, and a wrong argument needs none of it.

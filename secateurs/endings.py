@@ -2,6 +2,7 @@
 
 import _thread
 import atexit
+import io
 import os
 import signal
 import sys
@@ -20,8 +21,12 @@ _OUTPUT = "what is written or printed"
 def short_endings() -> None:
     """From now on one line is said too where nothing else handles an interruption or a stdout that is full.
 
-    So it is while a program imports what it needs, for seconds, and while it prints its help.
+    So it is while a program imports what it needs, for seconds, and while it prints its help. What an
+    encoding of the terminal lacks is shown as `?`.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _said
 

@@ -29,7 +29,7 @@ ENDINGS = {".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet", ".py": "pyth
 # Documents of a domain at most: enough for every round and for healing, read in seconds.
 DOCUMENTS = 2000
 # What the hub calls a model.
-_ID = re.compile(r"([A-Za-z0-9_][\w.-]*/)?[A-Za-z0-9_][\w.-]*")
+_ID = re.compile(r"([A-Za-z0-9_][\w.-]*/)?[A-Za-z0-9_][\w.-]*", re.ASCII)
 HELDOUT_SEQUENCES = 8
 # All items of a task, at first so many rows of 256 tokens at a time.
 ASKING = Asking(limit=0, seed=0, batch_size=8)

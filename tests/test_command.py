@@ -108,7 +108,8 @@ def test_what_cannot_be_used_is_said_and_nothing_is_written(
 
 
 @pytest.mark.parametrize(
-    "model", ["./none", "/none", "models/of/mine", "none.gguf", "~/none", "a b", "", "a\x1b[31m"]
+    "model",
+    ["./none", "/none", "models/of/mine", "none.gguf", "~/none", "a b", "", "a\x1b[31m", "d\xe9"],
 )
 def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(model: str, tickets: Path) -> None:
     arguments = ["--text", "docs", "--out", "small"]

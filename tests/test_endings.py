@@ -154,3 +154,11 @@ def test_a_terminal_obeys_nothing_that_the_command_says(tmp_path: Path) -> None:
     done = run(["-m", "secateurs.cli", "prune", *arguments], tmp_path, stdout=subprocess.PIPE)
     assert "\x1b" not in done.stdout + done.stderr
     assert done.stdout.startswith("gone\N{REPLACEMENT CHARACTER}[2J is pruned by")
+
+
+def test_what_an_encoding_lacks_is_a_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    (tmp_path / "t.txt").write_text("one", encoding="utf-8")
+    done = run(["-m", "secateurs.cli", "prune", "a b", "--text", "t.txt", "--out", "\u00f6"], tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr

@@ -1,7 +1,7 @@
 """What the hub of Hugging Face says of a model before any of it is fetched."""
 
 from huggingface_hub import HfApi, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError  # type: ignore[attr-defined]
 
 from secateurs.checkpoints.raw_config import CONFIG
 from secateurs.errors import InputError
@@ -21,6 +21,8 @@ def hub_bytes(source: HubModel) -> tuple[int | None, bool]:
         found = HfApi().model_info(source.id, revision=source.revision, files_metadata=True, timeout=SECONDS)
     except HfHubHTTPError:
         return None, True
+    except HFValidationError as error:
+        raise InputError(f"no folder here has this name, and no id on the hub: {error}") from None
     except (OSError, HTTPError):
         if not isinstance(try_to_load_from_cache(source.id, CONFIG, revision=source.revision), str):
             raise InputError(

@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -42,7 +42,9 @@ def atomic(path: Path) -> Iterator[Path]:
             _put(temporary, path)
             _sync(path.parent)
     finally:
-        _remove(temporary)
+        # What cannot be removed, because its disk went away, was said already.
+        with suppress(OSError):
+            _remove(temporary)
 
 
 def clear_leftovers(directory: Path) -> None:
