@@ -164,6 +164,7 @@ class _Bench:
             surgery=surgery.changed(
                 sequences=min(auto.sequences, surgery.sequences),
                 reconstruct=surgery.reconstruct.changed(epochs=0),
+                tokens=surgery.tokens.changed(steps=0),
             ),
         )
         self.device = resolve_device(settings.device)

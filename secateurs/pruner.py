@@ -5,7 +5,7 @@ The DVC stages are the same steps with files between them (capture, mask, surger
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -23,6 +23,7 @@ from secateurs.kinds.kind import Masks
 from secateurs.kinds.sites import all_kept_masks
 from secateurs.measure.capture import DomainCapture
 from secateurs.measure.measure import measure
+from secateurs.recover.lost_tokens import heal_tokens_by
 from secateurs.settings.method import Settings
 from secateurs.text.rows import Text
 from secateurs.vocabulary.choose import rank_by, trim_vocabulary
@@ -114,7 +115,9 @@ def prune_model(
     small = close_experts(dense)
     if kept and tokenizer is not None:
         # Last, because healing reads ids of the whole vocabulary.
-        tokenizer = trim_vocabulary(small, tokenizer, kept)
+        tokenizer, whole = trim_vocabulary(small, tokenizer, kept), tokenizer
+        tokens = heal_tokens_by(small, model, (whole, tokenizer), text, settings.changed(mixture=weights))
+        healing = replace(healing, tokens=tokens)
     return Pruned(small, masks, history, healing, tokenizer)
 
 

@@ -1,6 +1,6 @@
 """Stage: the dense model cut by the last round's masks, healed, and written as the smaller checkpoint."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -16,6 +16,7 @@ from secateurs.files.atomic import atomic
 from secateurs.files.json_file import write_json
 from secateurs.heal.heal import heal
 from secateurs.progress import counter, is_first
+from secateurs.recover.lost_tokens import heal_tokens_by
 from secateurs.text.documents import Sequence
 from secateurs.text.parts import spread
 from secateurs.text.portions import healing_text
@@ -68,6 +69,10 @@ def main() -> None:
     if params.prune.vocabulary.rows:
         # Last, because healing reads ids of the whole vocabulary.
         trimmed = trim_vocabulary(model, tokenizer, read_kept_tokens(VOCABULARY))
+        if settings.surgery.tokens.steps:
+            dense = load_model(MODEL, params.compute.dtype)
+            cuts = (tokenizer, trimmed)
+            healed = replace(healed, tokens=heal_tokens_by(model, dense, cuts, text, settings))
         proof_rows = recut(check, tokenizer, trimmed)
     working = model.dtype
     in_precision(in_precision(model, source), working)
@@ -81,7 +86,9 @@ def main() -> None:
         proof = prove_load(model, directory, proof_ids(proof_rows), PRUNED, trimmed)
         card = model_card(params, history, len(check[0].input_ids), before, after, healed, proof)
         (directory / "README.md").write_text(card, encoding="utf-8")
-        write_json(directory / "healing.json", {"method": healed.method, "divergences": healed.divergences})
+        tokens = {} if healed.tokens is None else {"tokens": asdict(healed.tokens)}
+        said = {"method": healed.method, "divergences": healed.divergences} | tokens
+        write_json(directory / "healing.json", said)
     write_json(HEALING, [asdict(one) for one in healed.refits])
     removed = 1 - after.decoder / before.decoder
     tried = ", ".join(f"{method} {value:.3f}" for method, value in healed.divergences.items())

@@ -86,6 +86,27 @@ def test_a_model_pruned_of_channels_and_tokens_is_saved_and_scored_on_the_same_t
 
 
 @pytest.mark.usefixtures("quick_programs")
+def test_rows_into_which_lost_tokens_fall_are_trained_as_the_card_says(project) -> None:
+    fewer = {"rows": 320, "keep": [], "leave": []}
+    training = {"steps": 6, "learning_rate": 0.01, "batch_size": 2}
+    directory = project(**{"prune.vocabulary": fewer, "surgery.tokens": training})
+    words = " ".join(TEXT).split()
+    texts = [" ".join(words[number % 9 :] + words[: number % 9]) + f" {number}" for number in range(60)]
+    write_documents(
+        directory / "data/sources/news.parquet",
+        [Document(str(number), text) for number, text in enumerate(texts)],
+    )
+    invoke(corpus.main)
+    invoke_all((vocabulary.main,), *ROUNDS, (surgery.main,))
+    done = json.loads((directory / "data/pruned/healing.json").read_text())["tokens"]
+    assert done["steps"] == 6
+    assert done["after"] < done["before"]
+    card = (directory / "data/pruned/README.md").read_text(encoding="utf-8")
+    assert f"- {done['rows']:,} rows of tokens into which others fall were trained with the norms" in card
+    assert f"{done['before']:.4f} before, {done['after']:.4f} after" in card
+
+
+@pytest.mark.usefixtures("quick_programs")
 def test_the_vocabulary_alone_can_go_and_what_is_left_be_trained(project) -> None:
     prune = {key: value for key, value in read_yaml()["prune"].items() if key != "sparsity"}
     directory = project(

@@ -43,7 +43,9 @@ def memory_needs(
       checkpointing repeats the forward pass), and logits, their gradient and softmax: 12 C V. Streamed it
       has embeddings, head and the largest layer for P b, on a CPU that layer twice and all hidden states
     - surgery: P b on a CPU and LAYERS layers on an accelerator, two streams and a target of all healing
-      tokens T: T d (2 b + 4), and the Gram matrix of that site, its float64 copy and factor: 16 f^2
+      tokens T: T d (2 b + 4), and the Gram matrix of that site, its float64 copy and factor: 16 f^2. Rows of
+      tokens are trained with two models, P (4 + b), 16 V d for gradients and means, and of a sequence of S
+      tokens activations and 20 S V for logits; on a CPU beside the two models of the surgery, 2 P b
     - evaluation: P b and 8 C V for the logits; timings: both models
 
     Allocators keep more than is held, and libraries work in buffers of their own: taken as a tenth; and
@@ -62,6 +64,10 @@ def memory_needs(
     held = held if settings.capture.gradients else inside
     streams = reading.healed_by(settings) * hidden * (2 * each + FLOAT)
     surgery = (weights if device == "cpu" else LAYERS * decoder / layers) + 16.0 * inner**2
+    if reading.trained_on(settings):
+        two, row = model.num_parameters() * (FLOAT + each), reading.tokens * own.vocab_size
+        rows = 16.0 * own.vocab_size * hidden + 20.0 * row + reading.tokens * layers * inside * FLOAT / each
+        surgery = max(surgery, two + rows + (2 * weights if device == "cpu" else 0.0))
     captured = weights
     if settings.capture.layers == "streamed":
         parts = streaming(model, settings, reading)

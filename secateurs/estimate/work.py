@@ -52,7 +52,8 @@ def pruning_work(
     and sums, at each site of k kept channels and d outputs, k (k + d) products per token, of which
     half-precision devices are taken to do half as many a second; `auto` is `residual` with k d products
     more, and runs three streams of the text that it chooses by. Reconstruction takes three more streams an
-    epoch, because its gradients are with respect to weights too. Trials capture once, heal by fewer sequences
+    epoch, because its gradients are with respect to weights too; rows of tokens are trained by four forward
+    passes, of which the dense model's is one. Trials capture once, heal by fewer sequences
     each, and score the left-out rows after each and before all. A mixture's capture runs the output
     projection of every expert on all tokens (fused_experts.Expert); one that streams the model reads it anew.
     Attention scores and solving are left out.
@@ -65,7 +66,7 @@ def pruning_work(
     channels = sum(site.features for site in sites)
     share = decoder_share(opened, settings.prune)
     captured, healed = reading.captured(settings), reading.healed_by(settings)
-    chosen_by = reading.chosen_by(settings)
+    chosen_by, trained_on = reading.chosen_by(settings), reading.trained_on(settings)
     refits = [one for site in sites for one in site.kind.refits(decoder_layers(opened)[site.layer], site)]
     kept = [one.features * (1 - share) for one in refits]
     surgery, hidden = settings.surgery, text_config(model.config).hidden_size
@@ -88,7 +89,13 @@ def pruning_work(
             streaming(model, settings, reading).read if settings.capture.layers == "streamed" else 0.0,
         ),
         Work("mask, each round", len(settings.rounds), 0, 0.0, 0.0),
-        Work("surgery", 1, healed + chosen_by, healed * healing + chosen_by * choosing, written),
+        Work(
+            "surgery",
+            1,
+            healed + chosen_by + trained_on,
+            healed * healing + chosen_by * choosing + trained_on * 4 * forward,
+            written,
+        ),
     ]
 
 

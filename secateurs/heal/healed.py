@@ -18,14 +18,26 @@ class Refit:
 
 
 @dataclass(frozen=True)
+class TokensHealed:
+    """What the training did: steps, rows trained, and the loss on left-out text before and after, in nats per
+    token of the cut vocabulary. Where it is not lower after, the weights are those from before."""
+
+    steps: int
+    rows: int
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
 class Healed:
     """What healing did.
 
     method: the one whose refits the model has. divergences: where there was a choice, of each method mean
     KL(dense || pruned) in nats per token on text left out of the refits; otherwise empty. refits: those that
-    the model has, in the order of the sites.
+    the model has, in the order of the sites. tokens: what the training of rows did, if any.
     """
 
     method: str
     divergences: Mapping[str, float]
     refits: tuple[Refit, ...] = field(default=(), compare=False)
+    tokens: TokensHealed | None = None

@@ -200,6 +200,17 @@ class Reconstruct(Group):
     batch_size: Positive = 16
 
 
+class Tokens(Group):
+    """The training of rows into which the tokens fall that `prune.vocabulary` takes (recover/lost_tokens.py).
+
+    steps: 0 trains nothing. learning_rate: at its peak. batch_size: sequences of a step.
+    """
+
+    steps: Count = 0
+    learning_rate: Annotated[float, Field(gt=0)] = 0.001
+    batch_size: Positive = 8
+
+
 class Surgery(Group):
     """How the cut model is healed, and by how many sequences of each domain, in batches of `batch_size`.
 
@@ -215,6 +226,7 @@ class Surgery(Group):
     choice_sequences: Positive = 2
     batch_size: Positive = 8
     reconstruct: Reconstruct = Reconstruct()
+    tokens: Tokens = Tokens()
 
     @property
     def method(self) -> str:

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from secateurs.checkpoints.origin import base_model, origin_of
 from secateurs.checkpoints.proof import Proof
 from secateurs.evaluation.untrusted import words
-from secateurs.heal.healed import Healed
+from secateurs.heal.healed import Healed, TokensHealed
 from secateurs.kinds.registry import units
 from stages.params.file import Params
 
@@ -71,7 +71,7 @@ def model_card(
         "",
         *_rounds(len(history), last["metric"], prune),
         *_given(last),
-        *_vocabulary(prune),
+        *_vocabulary(prune, healed.tokens),
         f"- calibration: {max(last['sequences'].values())} sequences of {sequence_length} tokens "
         f"from each of {sum(weight > 0 for weight in params.mixture.values())} domains ({mixture})",
         f"- healing: `{healed.method}`, alpha {surgery.alpha:g}, ridge {surgery.ridge:g}, "
@@ -115,13 +115,26 @@ def _given(last: dict[str, Any]) -> list[str]:
     ]
 
 
-def _vocabulary(prune: dict[str, Any]) -> list[str]:
+def _vocabulary(prune: dict[str, Any], healed: TokensHealed | None) -> list[str]:
     if "rows" not in prune:
         return []
     return [
         f"- vocabulary: {prune['rows']:,} tokens stay, by their counts in calibration text; the tokenizer "
-        "cuts text of them as the dense one does, and spells all other text with their parts"
+        "cuts text of them as the dense one does, and spells all other text with their parts",
+        *([] if healed is None else [_tokens(healed)]),
     ]
+
+
+def _tokens(healed: TokensHealed) -> str:
+    if not healed.steps:
+        return (
+            "- rows of tokens were not trained, because no text to heal or to choose by has a token that went"
+        )
+    return (
+        f"- {healed.rows:,} rows of tokens into which others fall were trained with the norms for "
+        f"{healed.steps} steps; loss on left-out text with such tokens, nats per token: {healed.before:.4f} "
+        f"before, {healed.after:.4f} after"
+    )
 
 
 def _choice(sequences: int, healed: Healed) -> list[str]:
