@@ -27,7 +27,7 @@ from secateurs.checkpoints.folder import check_config, check_file, check_folder
 from secateurs.checkpoints.gguf_inventory import take_metadata
 from secateurs.checkpoints.gguf_reading import alone, parsed_once
 from secateurs.checkpoints.gguf_tokenizer import take_rule
-from secateurs.checkpoints.hub import hub_bytes
+from secateurs.checkpoints.hub_size import hub_bytes
 from secateurs.checkpoints.loading import (
     UNREADABLE,
     check_generation,

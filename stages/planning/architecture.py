@@ -8,7 +8,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from secateurs.checkpoints.gguf_inventory import take_metadata
 from secateurs.checkpoints.gguf_reading import alone, parsed_once
-from secateurs.checkpoints.hub import hub_bytes
+from secateurs.checkpoints.hub_size import hub_bytes
 from secateurs.checkpoints.loading import UNREADABLE, unreadable, use_plain_attention
 from secateurs.checkpoints.raw_config import check_raw
 from secateurs.errors import InputError
