@@ -25,6 +25,13 @@ short_endings()
 @click.group()
 def main() -> None:
     """Make large language models smaller by removing whole structures."""
+    for given in sys.argv[1:]:
+        try:
+            given.encode()
+        except UnicodeEncodeError:
+            raise click.ClickException(
+                f"{printable(given)}: Python takes arguments as ASCII here; set PYTHONUTF8=1"
+            ) from None
 
 
 @main.command(name="prune")

@@ -162,3 +162,14 @@ def test_what_an_encoding_lacks_is_a_mark(tmp_path: Path, monkeypatch: pytest.Mo
     done = run(["-m", "secateurs.cli", "prune", "a b", "--text", "t.txt", "--out", "\u00f6"], tmp_path)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+def test_letters_that_python_cannot_take_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    done = run(["-m", "secateurs.cli", "prune", "m\u00f6del", "--text", "t.txt", "--out", "x"], tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.endswith("Python takes arguments as ASCII here; set PYTHONUTF8=1\n")
