@@ -32,7 +32,7 @@ from stages.planning.architecture import read_shapes
 from stages.planning.machine import this_machine
 from stages.planning.recovery_memory import check_recovery_memory
 from stages.recovering.courses import train
-from stages.recovering.models import load_dense, load_pruned, precision, whole_model
+from stages.recovering.models import load_pruned, load_teacher, precision, whole_model
 from stages.recovering.prepared import prepared
 from stages.recovering.reading import read_texts
 from stages.recovering.recovered_card import ALL, Recovery, recovered_card
@@ -55,7 +55,7 @@ def main() -> None:
     texts, questions = read_texts(params, dense, tokenizer)
     check = torch.cat([ids[:1] for ids in texts.left_out.values()])
     with process_group(device):
-        ready = prepared(params, texts, questions, tokenizer, lambda: load_dense(params, dense, tokenizer))
+        ready = prepared(params, texts, questions, tokenizer, lambda: load_teacher(params, dense, tokenizer))
         alive = ready.teacher if isinstance(ready.teacher, PreTrainedModel) else None
         student, texts = load_pruned(params, alive), replace(texts, asked=ready.asked)
         pair = Pair(student, ready.teacher, precision(params).autocast)

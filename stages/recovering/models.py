@@ -20,7 +20,7 @@ def precision(params: Params) -> Precision:
     return precision_of(params.recover, getattr(torch, params.compute.dtype), device)
 
 
-def load_dense(
+def load_teacher(
     params: Params, dense: PreTrainedTokenizerBase, tokenizer: PreTrainedTokenizerBase
 ) -> PreTrainedModel:
     """The dense model, which chooses among the same tokens as the pruned one."""
