@@ -31,7 +31,7 @@ from stages import recover, recovered
 from stages.common.artifacts import read_sequences, write_documents, write_sequences
 from stages.params.file import read_params
 from stages.recovering import snapshots
-from stages.recovering.models import load_dense
+from stages.recovering.models import load_teacher
 from stages.recovering.reading import read_texts
 from stages.recovering.text import own_questions
 from stages.reporting.model_card import Measures, model_card
@@ -416,9 +416,9 @@ def test_a_cached_teacher_is_loaded_once_for_what_is_in_no_file(
 
     def load(*arguments: Any) -> Any:
         loaded.append(arguments)
-        return load_dense(*arguments)
+        return load_teacher(*arguments)
 
-    monkeypatch.setattr(recover, "load_dense", load)
+    monkeypatch.setattr(recover, "load_teacher", load)
     monkeypatch.setattr(recover, "clear", lambda: None)
     run()
     first = content(Path("data/recovered"))
