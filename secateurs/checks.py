@@ -38,7 +38,7 @@ def checked(settings: Settings, text: Text, vocabulary: int) -> Settings:
     if problems:
         raise InputError("\n".join(problems))
     settings = settings.changed(mixture=settings.mixture or dict.fromkeys(text.ids, 1.0))
-    if settings.surgery.method == "auto" or settings.surgery.tokens.steps:
+    if settings.surgery.chooses:
         # Too little text is refused here rather than after all rounds.
         choice_text(text, settings)
     return settings

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from secateurs.settings.pruning import TARGETS, Prune
+from secateurs.settings.pruning import NO_TARGET, Prune
 
 
 def settled(prune: Prune, chosen: Mapping[str, Any]) -> Prune:
@@ -15,5 +15,5 @@ def settled(prune: Prune, chosen: Mapping[str, Any]) -> Prune:
     }
     if not chosen["sites"]:
         # Rows of the vocabulary alone meet the target.
-        changes |= dict.fromkeys(TARGETS)
+        changes |= NO_TARGET
     return prune.changed(**changes)

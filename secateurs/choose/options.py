@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -16,7 +15,7 @@ from secateurs.evaluation.cost import macs_per_token
 from secateurs.families.decoder import decoder_parameters
 from secateurs.kinds.registry import NAMES, kinds
 from secateurs.kinds.sites import chosen_sites
-from secateurs.settings.pruning import ROWS_MULTIPLE, TARGETS, VOCABULARY, Prune
+from secateurs.settings.pruning import NO_TARGET, ROWS_MULTIPLE, VOCABULARY, Prune
 from secateurs.vocabulary.embedding_rows import row_parameters, vocabulary_rows
 
 
@@ -24,10 +23,9 @@ from secateurs.vocabulary.embedding_rows import row_parameters, vocabulary_rows
 class Options:
     """What is to be tried of a model.
 
-    target: how much is to go, as target_of counts it. decoder: the
-    budgets of each kind's trials, each more than the one before. rows: how many rows of the vocabulary are
-    left in its trials, each fewer. units: the parameters of the smallest step of each kind. unused: why kinds
-    of `prune.auto.kinds` are not tried.
+    target: how much is to go, as target_of counts it. decoder: the budgets of each kind's trials, each more
+    than the one before. rows: how many rows of the vocabulary are left in its trials, each fewer. units: the
+    parameters of the smallest step of each kind. unused: why kinds of `prune.auto.kinds` are not tried.
     """
 
     target: int
@@ -83,8 +81,7 @@ def _budgets(model: PreTrainedModel, prune: Prune, metric: str, name: str, targe
     if prune.multiply_adds is not None and not kinds()[name].computes:
         return takes_none(kinds()[name].unit)
     whole = prune.vocabulary.changed(rows=0)
-    without: dict[str, Any] = dict.fromkeys(TARGETS)
-    only = prune.changed(sites=[name], shares={}, vocabulary=whole, **without | {"sparsity": 0.5})
+    only = prune.changed(sites=[name], shares={}, vocabulary=whole, **NO_TARGET | {"sparsity": 0.5})
     try:
         there = chosen_sites(model, [name], prune.widths, prune.width_multiple)
         most = most_removable(model, only) if there else 0

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from secateurs.errors import SettingError
 
@@ -47,6 +48,11 @@ def check_optimizer(name: str) -> None:
             f"recover.optimizer: {name}: needs bitsandbytes, which cannot be imported ({error}); "
             f"`python -m pip install {EIGHT_BIT}`, or set it to adamw"
         ) from None
+
+
+def scheduled(optimizer: torch.optim.Optimizer, steps: int, warmup: float) -> LambdaLR:
+    """The schedule of learning_rate_factor, whose `step` is called after each of the optimizer's."""
+    return LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps, warmup))
 
 
 def learning_rate_factor(step: int, steps: int, warmup: float) -> float:

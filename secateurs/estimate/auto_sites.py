@@ -1,7 +1,6 @@
 """What `prune.sites: auto` will try of a model, before anything runs."""
 
 import copy
-from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -9,7 +8,7 @@ from secateurs.choose.options import Options, options
 from secateurs.errors import SettingError
 from secateurs.families.fused_experts import open_experts
 from secateurs.kinds.registry import kinds
-from secateurs.settings.pruning import AUTO, TARGETS, Prune
+from secateurs.settings.pruning import AUTO, NO_TARGET, Prune
 
 
 def tried(prune: Prune, metric: str, model: PreTrainedModel) -> Options:
@@ -32,5 +31,4 @@ def standing_in(prune: Prune, found: Options) -> Prune:
     if filling:
         return prune.changed(sites=filling[:1])
     rows = prune.vocabulary.changed(rows=found.rows[-1])
-    without: dict[str, Any] = dict.fromkeys(TARGETS)
-    return prune.changed(sites=[], vocabulary=rows, **without)
+    return prune.changed(sites=[], vocabulary=rows, **NO_TARGET)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 
 from secateurs.settings.method import Settings
-from secateurs.settings.pruning import AUTO, VOCABULARY
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,8 @@ class Reading:
 
     def trained_on(self, settings: Settings) -> int:
         """Tokens of the training of rows; where `sites: auto` may take tokens, as if it took some."""
-        prune, tokens = settings.prune, settings.surgery.tokens
-        goes = prune.vocabulary.rows or (prune.sites == AUTO and VOCABULARY in prune.auto.kinds)
-        return tokens.steps * tokens.batch_size * self.tokens if goes else 0
+        tokens = settings.surgery.tokens
+        return tokens.steps * tokens.batch_size * self.tokens if settings.prune.takes_tokens else 0
 
     def _counted(self, settings: Settings) -> int:
         mixture = settings.mixture or dict.fromkeys(self.domains, 1.0)

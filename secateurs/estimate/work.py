@@ -53,10 +53,10 @@ def pruning_work(
     half-precision devices are taken to do half as many a second; `auto` is `residual` with k d products
     more, and runs three streams of the text that it chooses by. Reconstruction takes three more streams an
     epoch, because its gradients are with respect to weights too; rows of tokens are trained by four forward
-    passes, of which the dense model's is one. Trials capture once, heal by fewer sequences
-    each, and score the left-out rows after each and before all. A mixture's capture runs the output
-    projection of every expert on all tokens (fused_experts.Expert); one that streams the model reads it anew.
-    Attention scores and solving are left out.
+    passes, of which the dense model's is one. Trials capture once, heal by fewer sequences each, and score
+    the left-out rows after each and before all. A mixture's capture runs the output projection of every
+    expert on all tokens (fused_experts.Expert); one that streams the model reads it anew. Attention scores
+    and solving are left out.
     """
     forward = 2.0 * macs_per_token(model)
     decoder = decoder_parameters(model)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from secateurs.devices.offloading import Offloading
-from secateurs.devices.optimizer import adamw, learning_rate_factor
+from secateurs.devices.optimizer import adamw, scheduled
 from secateurs.devices.parallel import processes, summed
 from secateurs.devices.precision import tensor_cores
 from secateurs.errors import InputError
@@ -54,9 +54,7 @@ def reconstruct(
     sequences, batches = (int(count) for count in summed(torch.tensor([sum(map(len, inputs)), len(inputs)])))
     steps = min(math.ceil(sequences / settings.batch_size), max(1, batches // processes()))
     optimizer = adamw(trained, settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate_factor(step, settings.epochs * steps, WARMUP)
-    )
+    schedule = scheduled(optimizer, settings.epochs * steps, WARMUP)
     order = torch.Generator().manual_seed(seed)
     casting = torch.autocast(offloading.device.type, half, enabled=half is not None)
     with torch.enable_grad(), casting, tensor_cores():

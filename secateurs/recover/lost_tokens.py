@@ -1,7 +1,6 @@
 """A short training of the rows into whose tokens lost ones fall, after a vocabulary was cut."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +9,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.checkpoints.saving import in_precision
-from secateurs.devices.optimizer import adamw, learning_rate_factor
-from secateurs.devices.placement import SHARDED, copied
+from secateurs.devices.optimizer import adamw, scheduled
+from secateurs.devices.placement import copied
 from secateurs.devices.precision import tensor_cores
-from secateurs.errors import SettingError
 from secateurs.heal.healed import TokensHealed
 from secateurs.progress import progress
 from secateurs.recover.scales import norm_weights
@@ -95,41 +93,36 @@ def heal_tokens(
     go on with the others, and what to read them as. All other rows and weights stay as they are.
 
     model, dense: in host memory, in evaluation mode; the second, whose vocabulary is whole, stays as it is.
-    device: where copies of both are trained and run, as compute.device has it.
-    text: int64 [sequences, tokens] by domain in dense ids, trained on and left out; sequences without a lost
-    token are not read. Training is in float32 by AdamW, whose rate rises over the first tenth of the steps
-    and falls along a cosine. The model gets what it made where the loss on left-out text fell. Raises
-    SettingError for a model that is spread over devices.
+    device: where copies of both are trained and run, one as compute.device names it. text: int64 [sequences,
+    tokens] by domain in dense ids, trained on and left out; sequences without a lost token are not read.
+    Training is in float32 by AdamW, whose rate rises over the first tenth of the steps and falls along a
+    cosine. The model gets what it made where the loss on left-out text fell.
     """
     train, left = (
         [one for ids in part.values() for one in map(spelling.cut, ids.tolist()) if len(one.inside)]
         for part in text
     )
-    if not (train and left and settings.steps):
+    if not (train and left):
         return TokensHealed(0, 0, 0.0, 0.0)
-    if device == SHARDED:
-        raise SettingError(
-            f"compute.device: {SHARDED}: surgery.tokens: {settings.steps} steps need one device; set "
-            "surgery.tokens.steps to 0"
-        )
+    # Copies, which are dropped with what is set on them.
     student, teacher = in_precision(copied(model, device), torch.float32), copied(dense, device)
     rows, fold = spelling.rows, spelling.first(vocabulary_rows(dense)).to(student.device)
     names = _trained(student)
     weights = [student.get_parameter(name) for name in names]
     before = _mean(student, teacher, left, fold)
-    with _asking_for_gradients(weights, rows):
-        optimizer = adamw(weights, settings.learning_rate)
-        order = torch.Generator().manual_seed(0)
-        for step in progress(range(settings.steps), label="tokens", unit="steps"):
-            factor = learning_rate_factor(step, settings.steps, WARMUP)
-            optimizer.param_groups[0]["lr"] = settings.learning_rate * factor
-            chosen = torch.randint(len(train), (settings.batch_size,), generator=order).tolist()
-            batch = [train[number] for number in chosen]
-            tokens = sum(len(one.small) for one in batch)
-            for one in batch:
-                (_loss(student, teacher, one, fold) / tokens).backward()
-            optimizer.step()
-            optimizer.zero_grad()
+    _ask_for_gradients(weights, rows)
+    optimizer = adamw(weights, settings.learning_rate)
+    schedule = scheduled(optimizer, settings.steps, WARMUP)
+    order = torch.Generator().manual_seed(0)
+    for _ in progress(range(settings.steps), label="tokens", unit="steps"):
+        chosen = torch.randint(len(train), (settings.batch_size,), generator=order).tolist()
+        batch = [train[number] for number in chosen]
+        tokens = sum(len(one.small) for one in batch)
+        for one in batch:
+            (_loss(student, teacher, one, fold) / tokens).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
     after = _mean(student, teacher, left, fold)
     if after < before:
         for name, weight in zip(names, weights, strict=True):
@@ -160,9 +153,8 @@ def _trained(model: PreTrainedModel) -> list[str]:
     return [name for name, weight in model.named_parameters() if id(weight) in wanted]
 
 
-@contextmanager
-def _asking_for_gradients(weights: Sequence[nn.Parameter], rows: Sequence[int]) -> Iterator[None]:
-    """In the context weights have gradients: matrices those of some rows, and zeros elsewhere."""
+def _ask_for_gradients(weights: Sequence[nn.Parameter], rows: Sequence[int]) -> None:
+    """From now on weights have gradients: matrices those of some rows, and zeros elsewhere."""
 
     def of_rows(gradient: Tensor) -> Tensor:
         only = gradient.new_zeros(len(gradient), 1)
@@ -171,15 +163,8 @@ def _asking_for_gradients(weights: Sequence[nn.Parameter], rows: Sequence[int]) 
 
     for weight in weights:
         weight.requires_grad_(True)
-    hooks = [weight.register_hook(of_rows) for weight in weights if weight.dim() == 2]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for weight in weights:
-            weight.requires_grad_(False)
-            weight.grad = None
+        if weight.dim() == 2:
+            weight.register_hook(of_rows)
 
 
 def _loss(student: PreTrainedModel, teacher: PreTrainedModel, text: TwoCuts, fold: Tensor) -> Tensor:

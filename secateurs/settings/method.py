@@ -34,6 +34,7 @@ class Settings(Group):
             *self.prune.problems(),
             *measure_problems(self.mask, self.capture),
             *healing_problems(self.surgery),
+            *token_problems(self.surgery, self.prune, self.device),
         ]
         if problems:
             raise ValueError("\n".join(problems))
@@ -110,6 +111,15 @@ def healing_problems(surgery: Surgery) -> Iterator[str]:
         yield (
             f"surgery.heal: {surgery.heal}: reconstruction starts from the residual refit; set "
             "surgery.heal: residual (with it, auto is the same), or surgery.reconstruct.epochs: 0"
+        )
+
+
+def token_problems(surgery: Surgery, prune: Prune, device: str) -> Iterator[str]:
+    """The training of rows, where some go, is on one device."""
+    if surgery.tokens.steps and prune.takes_tokens and device == "sharded":
+        yield (
+            f"compute.device: sharded: surgery.tokens: {surgery.tokens.steps} steps need one device; set "
+            "surgery.tokens.steps to 0"
         )
 
 

@@ -74,6 +74,7 @@ class Mask(Group):
 
 # The ways to say how much goes, of which `prune` has one.
 TARGETS = ("sparsity", "parameters", "memory", "multiply_adds")
+NO_TARGET: dict[str, Any] = dict.fromkeys(TARGETS)
 # What is left of a vocabulary is a multiple of it: matrix products take rows in tiles.
 ROWS_MULTIPLE = 64
 
@@ -149,6 +150,11 @@ class Prune(Group):
     @model_serializer(mode="wrap")
     def _given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in write(self).items() if value is not None}
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether rows of the vocabulary go, or may by the trials of AUTO."""
+        return self.vocabulary.rows > 0 or (self.sites == AUTO and VOCABULARY in self.auto.kinds)
 
     def written(self) -> dict[str, Any]:
         """What a round's history says of it; shares where they are given, rows where some go."""
@@ -227,6 +233,11 @@ class Surgery(Group):
     batch_size: Positive = 8
     reconstruct: Reconstruct = Reconstruct()
     tokens: Tokens = Tokens()
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the `choice_sequences` are read: by `auto`, and to judge the training of rows."""
+        return self.method == "auto" or self.tokens.steps > 0
 
     @property
     def method(self) -> str:

@@ -90,12 +90,14 @@ def choice_text(text: Text, settings: Settings) -> dict[str, Tensor]:
         for domain, ids in text.ids.items()
         if settings.mixture[domain] > 0
     }
+    auto = settings.surgery.method == "auto"
+    way = "surgery.heal: residual or least_squares" if auto else "surgery.tokens.steps: 0"
     for domain, ids in chosen.items():
         if len(ids) < count * text.times(domain):
             raise InputError(
                 f"surgery.choice_sequences: {count}: domain {domain} has {len(text.ids[domain])} calibration "
                 f"sequences, of which healing reads {healed * text.times(domain)}; give it more, lower one "
-                "of the two, or set surgery.heal: residual or least_squares"
+                f"of the two, or set {way}"
             )
     return chosen
 

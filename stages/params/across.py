@@ -60,10 +60,11 @@ def text_problems(surgery: Surgery, capture: Capture, corpus: Corpus, mask: Mask
             f"corpus.calibration_sequences: {there}, and what was lost is taken on text that no refit has "
             "read; raise the last, or lower one of the others"
         )
-    if surgery.method == "auto" and 0 <= left < surgery.choice_sequences:
+    if surgery.chooses and 0 <= left < surgery.choice_sequences:
+        what = "heal: auto chooses" if surgery.method == "auto" else "surgery.tokens is judged"
         yield (
             f"surgery.choice_sequences: {surgery.choice_sequences}: surgery.sequences: {surgery.sequences} "
-            f"leaves {left} of corpus.calibration_sequences: {there}, and heal: auto chooses by text that no "
+            f"leaves {left} of corpus.calibration_sequences: {there}, and {what} by text that no "
             "refit has read; raise the last, or lower one of the others"
         )
 

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from secateurs.errors import InputError, SettingError
 from secateurs.settings.base import Group, Name
 from secateurs.settings.groups import Compute, Corpus, Evaluate, Export, Sample
-from secateurs.settings.method import healing_problems, measure_problems
+from secateurs.settings.method import healing_problems, measure_problems, token_problems
 from secateurs.settings.problems import lines_of
 from secateurs.settings.pruning import Capture, Mask, Prune, Round, Surgery
 from secateurs.settings.recovery import Recover
@@ -71,6 +71,7 @@ class Params(Group):
             *measure_problems(self.mask, self.capture),
             *evaluation_problems(self.evaluate, len(self.benchmarks)),
             *healing_problems(self.surgery),
+            *token_problems(self.surgery, self.prune, self.compute.device),
             *left_out_problems(self.mask, self.compute),
             *text_problems(self.surgery, self.capture, self.corpus, self.mask),
             *trial_problems(self.prune, self.surgery, self.capture, self.corpus),

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from secateurs.errors import SettingError
 from secateurs.heal.healed import TokensHealed
 from secateurs.recover.lost_tokens import Spelling, heal_tokens
+from secateurs.settings.method import settings_of
 from secateurs.settings.pruning import Tokens
 from secateurs.vocabulary.choose import trim_vocabulary
 from secateurs.vocabulary.pieces import read_pieces
@@ -50,7 +51,7 @@ def test_a_text_in_both_cuts_is_the_same_text_up_to_every_shared_place(
 
 
 def healed(
-    learning_rate: float = SETTINGS.learning_rate, device: str = "cpu"
+    learning_rate: float = SETTINGS.learning_rate,
 ) -> tuple[PreTrainedModel, PreTrainedModel, PreTrainedModel, Spelling, TokensHealed, dict[str, Tensor]]:
     """Dense, cut, and trained; how the first two spell; what was done; the text left out."""
     tokenizer, dense = byte_level(), make_tiny_model(vocab_size=512)
@@ -60,7 +61,7 @@ def healed(
     train, left = rows_of(tokenizer, TEXT[:2] + TEXT[4:]), rows_of(tokenizer, [TEXT[0][20:], TEXT[1][9:]])
     after = copy.deepcopy(before)
     settings = SETTINGS.changed(learning_rate=learning_rate)
-    done = heal_tokens(after, dense, spelling, (train, left), settings, device)
+    done = heal_tokens(after, dense, spelling, (train, left), settings, "cpu")
     return dense, before, after, spelling, done, left
 
 
@@ -132,6 +133,7 @@ def test_text_without_a_lost_token_trains_nothing() -> None:
     assert done == TokensHealed(0, 0, 0.0, 0.0)
 
 
-def test_a_model_spread_over_devices_is_refused() -> None:
+def test_a_model_spread_over_devices_is_refused_before_anything_is_pruned() -> None:
+    changes = {"device": "sharded", "surgery.tokens.steps": 12, "prune.vocabulary.rows": 64}
     with pytest.raises(SettingError, match=r"compute\.device: sharded: surgery\.tokens: 12 steps need one"):
-        healed(device="sharded")
+        settings_of(changes)

@@ -105,6 +105,19 @@ ZERO = {
             {"surgery.choice_sequences": 3},
             "surgery.choice_sequences: 3: surgery.sequences: 22 leaves 2 of corpus.calibration_sequences: 24",
         ),
+        (
+            {"surgery.choice_sequences": 3, "surgery.heal": "residual", "surgery.tokens.steps": 9},
+            "surgery.choice_sequences: 3: surgery.sequences: 22 leaves 2 of "
+            "corpus.calibration_sequences: 24, and surgery.tokens is judged by text that no refit has read",
+        ),
+        (
+            {
+                "surgery.tokens.steps": 9,
+                "prune.vocabulary": {"rows": 64, "keep": [], "leave": []},
+                "compute.device": "sharded",
+            },
+            "compute.device: sharded: surgery.tokens: 9 steps need one device",
+        ),
         ({"surgery.reconstruct.learning_rate": 0.0}, "surgery.reconstruct.learning_rate: 0.0: "),
         ({"recover.steps": -1}, "recover.steps: -1: "),
         ({"recover.learning_rate": 0}, "recover.learning_rate: 0: "),
