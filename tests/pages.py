@@ -164,6 +164,7 @@ CHECKED_BY = {
         ],
         "tests/test_systems.py::test_without_make_the_same_commands_run",
     ),
+    "make vllm": f"{README}::test_make_vllm_installs_it_apart_and_tries_it",
     **dict.fromkeys(
         [
             "make baselines",

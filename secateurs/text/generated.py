@@ -3,18 +3,18 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from secateurs.settings.groups import Sample
 from secateurs.settings.sources import DIALOGUE_DOMAIN, SELF_DOMAIN
 from secateurs.text.dialogues import write_dialogues
 from secateurs.text.documents import Document
-from secateurs.text.sampling import sample_documents
+from secateurs.text.sampling import Writer, sample_documents
 from secateurs.text.turns import NO_DIALOGUES, turns_of
 
 
 def generate(
-    model: PreTrainedModel,
+    writer: Writer,
     tokenizer: PreTrainedTokenizerBase,
     settings: Sample,
     domains: Collection[str],
@@ -28,10 +28,10 @@ def generate(
     turns = turns_of(tokenizer, where, NO_DIALOGUES) if DIALOGUE_DOMAIN in domains else None
     found = {}
     if SELF_DOMAIN in domains:
-        found[SELF_DOMAIN] = sample_documents(model, tokenizer, settings, where)
+        found[SELF_DOMAIN] = sample_documents(writer, tokenizer, settings, where)
     if turns is not None:
         found[DIALOGUE_DOMAIN] = write_dialogues(
-            model,
+            writer,
             tokenizer,
             turns,
             settings.dialogues,

@@ -2,20 +2,19 @@
 
 from pathlib import Path
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from secateurs.families.boundaries import start
 from secateurs.settings.recovery import OwnText
 from secateurs.text.documents import Document
-from secateurs.text.sampling import Draw, Lots, go_on
+from secateurs.text.sampling import Draw, Lots, Writer
 
 
 def write_plain(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: OwnText, where: Path
+    writer: Writer, tokenizer: PreTrainedTokenizerBase, settings: OwnText, where: Path
 ) -> list[Document]:
     """`settings.plain` texts of `settings.tokens` tokens each; not those of the sample stage."""
-    written = go_on(
-        model,
+    written = writer(
         [[start(tokenizer, where)]] * settings.plain,
         settings.tokens,
         Draw(settings.temperature),

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,27 +21,6 @@ from secateurs.text.documents import Document
 
 # Steps between two looks at which texts have ended, which the device has to wait for.
 LOOK = 16
-
-
-def sample_documents(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Sample, where: Path
-) -> list[Document]:
-    """`settings.documents` texts of `settings.tokens` tokens each, sampled from the whole distribution.
-
-    Each starts as families/boundaries.py says that a text starts; where: the directory the tokenizer is from.
-    An end-of-text token does not stop a document: it is kept in the text, and what the model writes next
-    follows. A document's random numbers depend on the seed and its own number only, not on its batch.
-    Raises InputError where the model's logits are no numbers.
-    """
-    written = go_on(
-        model,
-        [[start(tokenizer, where)]] * settings.documents,
-        settings.tokens,
-        Draw(settings.temperature),
-        Lots(str(settings.seed), settings.batch_size),
-    )
-    texts = tokenizer.batch_decode(written, skip_special_tokens=False)
-    return [Document(f"sample-{number}", text) for number, text in enumerate(texts)]
 
 
 @dataclass(frozen=True)
@@ -62,6 +42,43 @@ class Lots:
 
     key: str
     batch_size: int
+
+
+class Writer(Protocol):
+    """What writes after prompts of token ids: `go_on` with its model, or an engine that does as it does."""
+
+    def __call__(
+        self,
+        prompts: Sequence[Sequence[int]],
+        tokens: int,
+        draw: Draw,
+        lots: Lots,
+        *,
+        ends: frozenset[int] = frozenset(),
+        label: str = "sample",
+    ) -> list[list[int]]:
+        """`tokens` ids after each prompt, or fewer up to one of `ends`."""
+        ...
+
+
+def sample_documents(
+    writer: Writer, tokenizer: PreTrainedTokenizerBase, settings: Sample, where: Path
+) -> list[Document]:
+    """`settings.documents` texts of `settings.tokens` tokens each, sampled from the whole distribution.
+
+    Each starts as families/boundaries.py says that a text starts; where: the directory the tokenizer is from.
+    An end-of-text token does not stop a document: it is kept in the text, and what the model writes next
+    follows. A document's random numbers depend on the seed and its own number only, not on its batch.
+    Raises InputError where the model's logits are no numbers.
+    """
+    written = writer(
+        [[start(tokenizer, where)]] * settings.documents,
+        settings.tokens,
+        Draw(settings.temperature),
+        Lots(str(settings.seed), settings.batch_size),
+    )
+    texts = tokenizer.batch_decode(written, skip_special_tokens=False)
+    return [Document(f"sample-{number}", text) for number, text in enumerate(texts)]
 
 
 def go_on(
@@ -98,10 +115,14 @@ def go_on(
     return written
 
 
+def seed_of(key: str, number: int) -> int:
+    """The seed of a text's random numbers, 56 bits, by its key and its place."""
+    return int.from_bytes(hashlib.blake2b(f"{key}:{number}".encode(), digest_size=7).digest())
+
+
 def _draws(key: str, number: int, tokens: int) -> Tensor:
     """A text's uniform random numbers, one a token, drawn on the CPU: the same on every device."""
-    digest = hashlib.blake2b(f"{key}:{number}".encode(), digest_size=7).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest))
+    generator = torch.Generator().manual_seed(seed_of(key, number))
     return torch.rand(tokens, generator=generator, dtype=torch.float64)
 
 
@@ -109,17 +130,23 @@ def _choose(logits: Tensor, draws: Tensor, draw: Draw) -> Tensor:
     """[batch] token ids, where the draws are: where the cumulative probability first exceeds the draw."""
     # In float64, because rounding must not depend on how a device sums float32.
     where = draws.device
+    best = check_finite(logits)
+    if not draw.temperature:
+        return logits.argmax(dim=-1)
+    if draw.min_p:
+        return _among_the_likely(logits.to(where), best.to(where), draws, draw)
+    return _among_all(logits.to(where), draws, draw)
+
+
+def check_finite(logits: Tensor) -> Tensor:
+    """The largest logit of each row. Raises SettingError where one is no finite number."""
     best = logits.amax(dim=-1)
     if not bool(torch.isfinite(best).all()):
         raise SettingError(
             f"compute.dtype: {str(logits.dtype).removeprefix('torch.')}: the model's logits "
             "are not finite, so its text would be noise; use bfloat16 or float32"
         )
-    if not draw.temperature:
-        return logits.argmax(dim=-1)
-    if draw.min_p:
-        return _among_the_likely(logits.to(where), best.to(where), draws, draw)
-    return _among_all(logits.to(where), draws, draw)
+    return best
 
 
 def _among_all(logits: Tensor, draws: Tensor, draw: Draw) -> Tensor:

@@ -39,6 +39,8 @@ ANSWERS_SCHEMA = pa.schema(
     ]
 )
 
+_WRITTEN_BY = "written_by"
+
 
 @dataclass(frozen=True)
 class AnswerRow:
@@ -51,15 +53,27 @@ class AnswerRow:
     text: str
 
 
-def write_documents(path: Path, documents: Iterable[Document]) -> None:
-    """Write a domain's text as Parquet (document, text, chat)."""
+def write_documents(
+    path: Path, documents: Iterable[Document], written_by: Mapping[str, Any] | None = None
+) -> None:
+    """Write a domain's text as Parquet (document, text, chat).
+
+    written_by: what is to be known of who wrote it, which goes into its schema as JSON.
+    """
     rows = [asdict(item) for item in documents]
-    _write_table(path, rows, DOCUMENTS_SCHEMA)
+    told = {_WRITTEN_BY: json.dumps(written_by, sort_keys=True)} if written_by else None
+    _write_table(path, rows, DOCUMENTS_SCHEMA.with_metadata(told))
 
 
 def read_documents(path: Path) -> list[Document]:
     """Read a domain's text."""
     return [Document(**row) for row in _read_table(path, DOCUMENTS_SCHEMA)]
+
+
+def read_written_by(path: Path) -> dict[str, Any]:
+    """What `written_by` said of a domain's text; empty where it said nothing."""
+    found = (pq.read_schema(path).metadata or {}).get(_WRITTEN_BY.encode(), b"{}")
+    return dict(json.loads(found))
 
 
 def write_sequences(path: Path, sequences: Iterable[Sequence], metadata: Mapping[str, Any]) -> None:
@@ -69,6 +83,19 @@ def write_sequences(path: Path, sequences: Iterable[Sequence], metadata: Mapping
         for item in sequences
     ]
     _write_table(path, rows, SEQUENCES_SCHEMA.with_metadata({"corpus": json.dumps(metadata, sort_keys=True)}))
+
+
+def writers_of(paths: Mapping[str, Path]) -> dict[str, Any]:
+    """What a split of the corpus is told of who wrote its domains, by the files of their text."""
+    facts = {domain: read_written_by(path) for domain, path in paths.items()}
+    found = {domain: told for domain, told in facts.items() if told}
+    return {_WRITTEN_BY: found} if found else {}
+
+
+def read_writers(path: Path) -> dict[str, dict[str, Any]]:
+    """Of the domains in a split of the corpus, those of which it is recorded who wrote them, and what."""
+    told = json.loads((pq.read_schema(path).metadata or {}).get(b"corpus", b"{}"))
+    return dict(told.get(_WRITTEN_BY, {}))
 
 
 def read_sequences(path: Path) -> list[Sequence]:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from secateurs.settings.groups import Compute, Corpus, Evaluate, Sample
 from secateurs.settings.pruning import AUTO, Capture, Mask, Prune, Surgery
+from secateurs.settings.recovery import OwnText
 from secateurs.settings.sources import DIALOGUE_DOMAIN, GENERATED, SELF_DOMAIN
 
 # DVC leaves entries of these names, at any depth, out of what it knows an earlier run by: a change of one
@@ -100,6 +101,35 @@ def sample_problems(sample: Sample, corpus: Corpus, mixture: Mapping[str, float]
             f"{most} tokens, and corpus.calibration_sequences: {corpus.calibration_sequences} of "
             f"corpus.sequence_length: {corpus.sequence_length} need {wanted}; raise one of the first two, or "
             "lower one of the others"
+        )
+
+
+# vLLM refuses hotter temperatures, and takes colder ones as the lower of these.
+_COLDEST, _HOTTEST = 0.01, 2.0
+
+
+def engine_problems(sample: Sample, own: OwnText, compute: Compute) -> Iterator[str]:
+    """What vLLM would do in another way than asked for."""
+    if sample.engine != "vllm":
+        return
+    asked = sample.dialogues
+    temperatures = {
+        "sample.temperature": sample.temperature,
+        "sample.dialogues.opening.temperature": asked.opening.temperature,
+        "sample.dialogues.question.temperature": asked.question.temperature,
+        "sample.dialogues.answer.temperature": asked.answer.temperature,
+        "recover.own.temperature": own.temperature,
+    }
+    for key, temperature in temperatures.items():
+        if not _COLDEST <= temperature <= _HOTTEST:
+            yield (
+                f"{key}: {temperature}: sample.engine: vllm draws at {_COLDEST} to {_HOTTEST}; change it, or "
+                "set the engine to ours"
+            )
+    if compute.device in ("sharded", "mps"):
+        yield (
+            f"compute.device: {compute.device}: sample.engine: vllm writes on one CUDA device or the CPU; "
+            "name one of these, or set the engine to ours"
         )
 
 

@@ -25,6 +25,7 @@ from secateurs.settings.sources import (
 )
 from stages.params.across import (
     dialogue_problems,
+    engine_problems,
     evaluation_problems,
     left_out_problems,
     mixture_problems,
@@ -77,6 +78,7 @@ class Params(Group):
             *trial_problems(self.prune, self.surgery, self.capture, self.corpus),
             *sample_problems(self.sample, self.corpus, self.mixture),
             *dialogue_problems(self.sample, self.corpus, self.mixture),
+            *engine_problems(self.sample, self.recover.own, self.compute),
             *self.prune.problems(),
             *self.recover.problems(),
         ]

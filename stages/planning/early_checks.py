@@ -24,6 +24,7 @@ from secateurs.text.benchmark_items import read_local_items
 from secateurs.text.domains import no_text
 from secateurs.text.readers import check_documents
 from secateurs.text.task_items import check_task
+from secateurs.text.vllm_installed import find_vllm
 from stages.common.paths import DATA
 from stages.params.file import PARAMS_FILE, Params, in_file
 
@@ -36,10 +37,10 @@ def check_early(params: Params) -> None:
     """Raise InputError, a line a problem, for what params.yaml and the files that it names show already.
 
     That is a `data` that is a link, files of text or of a model that are missing or cannot be read, tasks
-    without an adapter, and items that their task cannot read.
+    without an adapter, items that their task cannot read, and a vLLM that is asked for and not there.
     """
     problems: list[str] = []
-    for check in (_check_data, _check_model, _check_domains, _check_benchmarks):
+    for check in (_check_data, _check_model, _check_domains, _check_benchmarks, _check_engine):
         try:
             check(params)
         except InputError as error:
@@ -88,6 +89,11 @@ def _check_benchmarks(params: Params) -> None:
             read_local_items(task, benchmark)
         elif isinstance(benchmark, PackageBenchmark):
             check_task(task)
+
+
+def _check_engine(params: Params) -> None:
+    if params.sample.engine == "vllm":
+        find_vllm(params.compute.vllm_python)
 
 
 def check_context(config: PretrainedConfig, params: Params) -> None:

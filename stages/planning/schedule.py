@@ -1,8 +1,9 @@
-"""The rounds of params.yaml as lines of text, from the settings alone: no model, no torch, no hub."""
+"""What params.yaml asks for, as lines of text, from the settings alone: no model, no torch, no hub."""
 
 from secateurs.settings.method import unread_gradients
 from secateurs.settings.sources import DIALOGUE_DOMAIN
 from secateurs.text.rows import times
+from secateurs.text.vllm_installed import find_vllm
 from stages.params.file import Params
 
 
@@ -34,5 +35,11 @@ def schedule(params: Params) -> list[str]:
         removed = item.progress * (1.0 if share is None else share)
         lines.append(f"  {item.after} -> {name}: {removed:.1%} of {of} removed")
     lines.append(f"  {params.surgery.after} -> surgery: {params.surgery.heal} healing -> data/pruned")
+    if params.sample.engine == "vllm":
+        found, seeds = find_vllm(params.compute.vllm_python), (params.sample.seed, params.recover.own.seed)
+        lines.append(
+            f"The model's own text is written by vLLM {found.version} of {found.python}, seed {seeds[0]} (to "
+            f"recover by, seed {seeds[1]})."
+        )
     hint = unread_gradients(params.mask, params.capture)
     return lines if hint is None else [*lines, f"Hint: {hint}."]

@@ -1,11 +1,12 @@
 """The README.md of a recovered checkpoint: the pruned one's, with what was done to it since."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from secateurs.checkpoints.proof import Proof
 from secateurs.settings.recovery import Training
-from stages.reporting.model_card import runtimes
+from stages.reporting.model_card import runtimes, writers
 
 ALL = "all"
 DIVERGENCES = {
@@ -34,7 +35,8 @@ class Recovery:
     tokens: read in training. parameters: how many were trained. shares: of each kind of text, together 1.
     before, after: mean divergence from the dense model on text left out of the training, nats per token, by
     kind of text and of ALL. agreement: with the dense model's answers to left-out questions, `before` and
-    `after`, shares; None where none were asked.
+    `after`, shares; None where none were asked. written_by: what wrote text, by domain, where
+    that is recorded.
     """
 
     training: Training
@@ -47,6 +49,7 @@ class Recovery:
     before: Mapping[str, float]
     after: Mapping[str, float]
     agreement: Mapping[str, float] | None = None
+    written_by: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def recovered_card(pruned_card: str, recovery: Recovery, proof: Proof) -> str:
@@ -91,6 +94,7 @@ def _recovery(recovery: Recovery) -> list[str]:
         "divergence, temperature 1, no labels) on calibration documents, more of each than pruning reads,",
         "and on text that the dense model wrote itself.",
         "",
+        *writers(recovery.written_by),
         *([first] if recovery.scales_first else []),
         f"- {recovery.parameters:,} parameters trained: {what[training.weights]}",
         f"- {recovery.steps:,} steps of {training.batch_size} sequences, {recovery.tokens:,} tokens with "

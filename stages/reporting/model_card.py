@@ -1,6 +1,7 @@
 """The README.md that travels with a pruned checkpoint."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any
 
@@ -24,10 +25,18 @@ class Measures:
     loss: float
 
 
+@dataclass(frozen=True)
+class CalibrationText:
+    """The length of its sequences in tokens, and what wrote it, by domain, where that is recorded."""
+
+    sequence_length: int
+    written_by: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
 def model_card(
     params: Params,
     history: list[dict[str, Any]],
-    sequence_length: int,
+    text: CalibrationText,
     before: Measures,
     after: Measures,
     healed: Healed,
@@ -72,8 +81,9 @@ def model_card(
         *_rounds(len(history), last["metric"], prune),
         *_given(last),
         *_vocabulary(prune, healed.tokens),
-        f"- calibration: {max(last['sequences'].values())} sequences of {sequence_length} tokens "
+        f"- calibration: {max(last['sequences'].values())} sequences of {text.sequence_length} tokens "
         f"from each of {sum(weight > 0 for weight in params.mixture.values())} domains ({mixture})",
+        *writers(text.written_by),
         f"- healing: `{healed.method}`, alpha {surgery.alpha:g}, ridge {surgery.ridge:g}, "
         f"{surgery.sequences} sequences a domain{_reconstruction(params)}; no training end to end",
         *_choice(surgery.choice_sequences, healed),
@@ -164,6 +174,15 @@ def _reconstruction(params: Params) -> str:
         f"; then each layer trained against its dense original for {training.epochs} epochs of them "
         f"(AdamW, learning rate {training.learning_rate:g}, {training.batch_size} sequences a step)"
     )
+
+
+def writers(written_by: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Lines that say which engine wrote the text of a domain, where that is recorded."""
+    return [
+        f"- text of `{domain}`: written by the dense model through {facts['engine']} {facts['version']}, in "
+        f"{facts['dtype']}, seed {facts['seed']}"
+        for domain, facts in written_by.items()
+    ]
 
 
 def runtimes(proof: Proof) -> list[str]:

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ TASKS = (
 LOCAL = {"source": "path", "path": "items.jsonl"}
 PACKAGE = {"source": "package", "package": "a==1", "archive": "wheel", "member": "m", "sha256": "0" * 64}
 
+VLLM = (
+    "`python -m pip install vllm` in an environment of its own and give its Python as compute.vllm_python, or set "
+    "sample.engine: ours"
+)
 PIPE = "a pipe, not a file; write what it gives to a file, and name that"
 DEVICE = "a device, not a file; write what it gives to a file, and name that"
 # What csv makes of the first item.
@@ -72,6 +77,18 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         f"{P}domains.tales.path: /dev/zero: {DEVICE}"),
     "a pipe for items": ({"benchmarks": {"openbookqa": LOCAL | {"path": "pipe"}}},
         f"{P}benchmarks.openbookqa.path: pipe: {PIPE}"),
+    "no vLLM": ({"sample__engine": "vllm"}, f"{P}sample.engine: vllm: {sys.executable} has no vLLM; {VLLM}"),
+    "no Python of vLLM": ({"sample__engine": "vllm", "compute__vllm_python": "gone/python"},
+        f"{P}compute.vllm_python: gone/python: cannot be run (No such file or directory); {VLLM}"),
+    "no Python at all": ({"sample__engine": "vllm", "compute__vllm_python": "/bin/echo"},
+        f"{P}compute.vllm_python: /bin/echo: not a Python of 3.10 or later; {VLLM}"),
+    "colder than vLLM draws": ({"sample__engine": "vllm", "sample__temperature": 0.005},
+        f"{P}sample.temperature: 0.005: sample.engine: vllm draws at 0.01 to 2.0; change it, or set the engine to ours"),
+    "hotter than vLLM draws": ({"sample__engine": "vllm", "recover__own__temperature": 3.0},
+        f"{P}recover.own.temperature: 3.0: sample.engine: vllm draws at 0.01 to 2.0; change it, or set the engine to ours"),
+    "several devices for vLLM": ({"sample__engine": "vllm", "compute__device": "sharded"},
+        f"{P}compute.device: sharded: sample.engine: vllm writes on one CUDA device or the CPU; name one of these, or set "
+        "the engine to ours"),
     "no model": ({"model__path": "gone"}, f"{P}model.path: gone: no such file or directory"),
 }  # fmt: skip
 
@@ -109,6 +126,22 @@ def test_data_that_is_a_link_is_refused(
     )
     assert said(plan.main, "--check") == message
     assert said(model.main) == message
+
+
+@pytest.mark.parametrize("command", [sample.main, own_text.main], ids=["sample", "own text"])
+def test_a_vllm_that_is_not_there_is_missed_by_the_stages_that_write(
+    command: Any, here: Path, dense_dir: Path
+) -> None:
+    changes = {
+        "recover__own__dialogues": 0,
+        "recover__mixture": {"calibration": 0.5, "plain": 0.5, "dialogues": 0.0},
+    }
+    make_project(here, local_params(dense_dir, **changes))
+    invoke(model.main)
+    write_params(here, local_params(dense_dir, **changes, sample__engine="vllm"))
+    assert said(command) == f"{P}sample.engine: vllm: {sys.executable} has no vLLM; {VLLM}"
+    assert not list(Path("data").glob("own/*"))
+    assert not list(Path("data/sources").glob("self*"))
 
 
 def test_a_tokenizer_beyond_the_embedding_is_refused(here: Path) -> None:

@@ -1,6 +1,8 @@
 """Questions that a chat model writes, and its answers to them."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from secateurs.settings.groups import Dialogues
 from secateurs.text import chat_template, dialogues
 from secateurs.text.dialogues import write_dialogues
 from secateurs.text.documents import Document
+from secateurs.text.sampling import go_on
 from secateurs.text.turns import Dialogue, Turns, from_json, to_json, turns_of
 from tests.tiny import make_tiny_model, make_tiny_tokenizer
 
@@ -28,7 +31,9 @@ def chat_tokenizer(template: str = TEMPLATE) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def written(batch_size: int = 5, key: str = "0", **changes: Any) -> list[Document]:
+def written(
+    batch_size: int = 5, key: str = "0", write: Callable[..., Any] = go_on, **changes: Any
+) -> list[Document]:
     fields = {
         "count": 1,
         "parts": 1,
@@ -42,7 +47,9 @@ def written(batch_size: int = 5, key: str = "0", **changes: Any) -> list[Documen
     settings = Dialogues.model_validate(fields | changes)
     model, tokenizer = make_tiny_model().requires_grad_(False), chat_tokenizer()
     turns = turns_of(tokenizer, WHERE, "remedy")
-    return write_dialogues(model, tokenizer, turns, settings, count=12, batch_size=batch_size, key=key)
+    return write_dialogues(
+        partial(write, model), tokenizer, turns, settings, count=12, batch_size=batch_size, key=key
+    )
 
 
 def test_a_template_is_taken_apart_around_a_question_and_its_answer() -> None:
@@ -101,18 +108,14 @@ def test_only_what_was_asked_for_gets_a_closing() -> None:
     assert added
 
 
-def test_what_the_model_is_given_is_the_template_around_a_request_or_its_beginning(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_the_model_is_given_is_the_template_around_a_request_or_its_beginning() -> None:
     tokenizer, asked = chat_tokenizer(), []
-    go_on = dialogues.go_on
 
-    def spy(model: Any, prompts: list[list[int]], tokens: int, *others: Any, **named: Any) -> list[list[int]]:
+    def spy(model: Any, prompts: list[list[int]], *others: Any, **named: Any) -> list[list[int]]:
         asked.append([tokenizer.decode(ids) for ids in prompts])
-        return go_on(model, prompts, tokens, *others, **named)
+        return go_on(model, prompts, *others, **named)
 
-    monkeypatch.setattr(dialogues, "go_on", spy)
-    found = written(closings=[""])
+    found = written(closings=[""], write=spy)
     requests, questions = asked
     assert requests[:3] == [
         "<s>user:Ask!</s><s>assistant:",

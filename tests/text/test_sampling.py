@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ Factory = Callable[..., LlamaForCausalLM]
 def sampled(model: LlamaForCausalLM, **changes: Any) -> list[Document]:
     fields = read_yaml()["sample"] | {"documents": 5, "tokens": 12, "batch_size": 5}
     settings = Sample.model_validate({**fields, **changes})
-    return sample_documents(model, make_tiny_tokenizer(), settings, Path("model"))
+    return sample_documents(partial(go_on, model), make_tiny_tokenizer(), settings, Path("model"))
 
 
 def test_a_seed_gives_the_same_text_in_any_batch(tiny_model: Factory) -> None:

@@ -13,6 +13,8 @@ from stages.common.artifacts import (
     read_documents,
     read_json,
     read_sequences,
+    read_writers,
+    read_written_by,
     write_documents,
     write_sequences,
 )
@@ -55,6 +57,23 @@ def test_the_same_rows_are_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_documents(tmp_path / name, [Document("a", "text")])
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_who_wrote_a_text_is_in_its_file_and_in_nobody_elses(tmp_path: Path) -> None:
+    facts = {"engine": "vLLM", "version": "1.2", "seed": 3, "dtype": "float32"}
+    documents = [Document("a", "text")]
+    write_documents(tmp_path / "d.parquet", documents, facts)
+    assert (read_documents(tmp_path / "d.parquet"), read_written_by(tmp_path / "d.parquet")) == (
+        documents,
+        facts,
+    )
+    for name, none in (("e", None), ("f", {})):
+        write_documents(tmp_path / name, documents, none)
+        assert read_written_by(tmp_path / name) == {}
+        assert not pq.read_schema(tmp_path / name).metadata
+    for name, metadata in (("s", {"written_by": {"self": facts}}), ("t", {})):
+        write_sequences(tmp_path / name, [Sequence("self", ("a",), (1, 2))], metadata)
+        assert read_writers(tmp_path / name) == metadata.get("written_by", {})
 
 
 def test_sequences_of_different_length_are_refused(tmp_path: Path) -> None:
