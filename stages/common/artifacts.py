@@ -61,8 +61,10 @@ def write_documents(
     written_by: what is to be known of who wrote it, which goes into its schema as JSON.
     """
     rows = [asdict(item) for item in documents]
-    told = {_WRITTEN_BY: json.dumps(written_by, sort_keys=True)} if written_by else None
-    _write_table(path, rows, DOCUMENTS_SCHEMA.with_metadata(told))
+    schema = DOCUMENTS_SCHEMA
+    if written_by:
+        schema = schema.with_metadata({_WRITTEN_BY: json.dumps(written_by, sort_keys=True)})
+    _write_table(path, rows, schema)
 
 
 def read_documents(path: Path) -> list[Document]:

@@ -70,7 +70,7 @@ def test_who_wrote_a_text_is_in_its_file_and_in_nobody_elses(tmp_path: Path) -> 
     for name, none in (("e", None), ("f", {})):
         write_documents(tmp_path / name, documents, none)
         assert read_written_by(tmp_path / name) == {}
-        assert not pq.read_schema(tmp_path / name).metadata
+        assert pq.read_schema(tmp_path / name).metadata is None
     for name, metadata in (("s", {"written_by": {"self": facts}}), ("t", {})):
         write_sequences(tmp_path / name, [Sequence("self", ("a",), (1, 2))], metadata)
         assert read_writers(tmp_path / name) == metadata.get("written_by", {})
