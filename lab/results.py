@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import mean
 
 from lab.shipping import read_rows, short_table, whole_table
+from lab.shipping_picture import draw_kept
 from secateurs.checkpoints.origin import quantisation
 from secateurs.errors import InputError
 from secateurs.evaluation.verdict import verdict
@@ -25,6 +26,8 @@ PAGE, README = Path("docs/results.md"), Path("README.md")
 # What README compares, and the row of the other tables that is this project's.
 SHIPPED, OURS = BASELINES / "qwen2.5-coder-1.5b/rows.json", "Secateurs, default settings"
 CHOICES = STUDY / "real-models-choices.csv"
+# The picture beside a file of rows that have kept shares.
+KEPT = "kept.png"
 # Where README has a generated part.
 MARK = "<!-- {name}: written by python -m lab.results -->"
 
@@ -34,6 +37,9 @@ Row = dict[str, str]
 @stage
 def main() -> None:
     """Write docs/results.md and README's figures, from data/metrics.json, data/baselines and data/study."""
+    for path in _with_shares():
+        with atomic(path.with_name(KEPT)) as file:
+            file.write_bytes(draw_kept(read_rows(path)).png)
     for path, text in ((PAGE, page()), (README, readme(README.read_text(encoding="utf-8")))):
         with atomic(path) as file:
             file.write_text(text, encoding="utf-8")
@@ -141,6 +147,13 @@ def _shipped(path: Path) -> Iterator[str]:
         f"over choices together and each task of written answers ([as JSON](../{path}))."
     )
     yield whole_table(rows)
+    if path in _with_shares():
+        yield f"![Shares kept against size and speed](../{path.with_name(KEPT)})"
+
+
+def _with_shares() -> list[Path]:
+    paths = sorted(BASELINES.glob("*/rows.json"))
+    return [path for path in paths if any(row.worst_kept is not None for row in read_rows(path).rows)]
 
 
 def _compared(folder: str) -> Iterator[str]:

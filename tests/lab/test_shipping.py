@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lab.shipping import read_rows, short_table, whole_table
+from lab.shipping_picture import draw_kept
 from secateurs.errors import InputError
 
 GPU = {"runtime": "transformers", "machine": "H200"}
@@ -54,6 +55,20 @@ def test_the_short_table_has_the_speed_of_the_first_runtime_and_says_which_it_is
 def test_a_column_that_no_row_has_is_left_out(tmp_path: Path) -> None:
     table = short_table(read_rows(written(tmp_path, {"name": "dense", "bytes": 10**9})))
     assert table.splitlines()[0] == "| Qwen | GB |"
+
+
+def test_the_picture_names_every_row_that_has_shares_once_and_has_a_panel_of_speeds(tmp_path: Path) -> None:
+    small = {"name": "**small**", "bytes": 10**9, "worst_kept": 0.5, "mean_kept": 0.75}
+    speed = {"speeds": [GPU | {"prefill": 90_000.0}]}
+    unknown = {"name": "unknown", "bytes": 10**9}
+    alone = draw_kept(read_rows(written(tmp_path, DENSE, small, unknown))).svg
+    names = {"dense": 1, "small": 1, "unknown": 0, "GB of weights": 1}
+    assert {name: alone.count(f">{name}<") for name in names} == names
+    assert "prefill" not in alone
+    assert (
+        "prefill, thousand tokens a second, transformers on H200"
+        in draw_kept(read_rows(written(tmp_path, DENSE, small | speed))).svg
+    )
 
 
 @pytest.mark.parametrize(
