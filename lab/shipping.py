@@ -41,7 +41,7 @@ class Shipped(Group):
 
     bytes: of the file or files of weights; tasks: accuracy by task or mean of tasks, 0 to 1; held_out:
     perplexity on held-out text, model / dense; kept: accuracy, model / dense, the worst column and the mean
-    over columns.
+    over columns. whole_only: whether a short table leaves it out.
     """
 
     name: Line
@@ -52,6 +52,7 @@ class Shipped(Group):
     held_out: Above | None
     worst_kept: Share | None
     mean_kept: Share | None
+    whole_only: bool | None
 
 
 class Rows(Group):
@@ -74,6 +75,7 @@ def read_rows(path: Path) -> Rows:
 
 def short_table(found: Rows) -> str:
     """What fits a README: size, what is kept, which a phone still shows, speed on the runtime named first."""
+    found = found.model_copy(update={"rows": [row for row in found.rows if not row.whole_only]})
     places = _places(found)[:1]
     table = _table(found, [_GB, *_LOST, *(column for place in places for column in _two(place))])
     return "\n\n".join([table, *(f"Tokens a second: {place}." for place in places)])

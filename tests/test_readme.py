@@ -137,7 +137,7 @@ def test_what_it_is_and_how_to_start_fit_a_phone() -> None:
     first = README.partition("\n## ")[0]
     assert len(first.splitlines()) <= 30
     table = rows(first, "Qwen2.5-Coder-1.5B-Instruct")
-    assert len(table) == 5
+    assert len(table) == 6
     assert {len(row) for row in table} == {6}
     assert [command.split()[0] for command in commands(first)] == ["pip", "secateurs"]
 

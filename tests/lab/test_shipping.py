@@ -52,6 +52,11 @@ def test_the_short_table_has_the_speed_of_the_first_runtime_and_says_which_it_is
     ]
 
 
+def test_the_short_table_leaves_out_rows_of_the_whole_one_alone(tmp_path: Path) -> None:
+    found = read_rows(written(tmp_path, DENSE, {"name": "more", "whole_only": True}))
+    assert ["more" in table(found) for table in (short_table, whole_table)] == [False, True]
+
+
 def test_a_column_that_no_row_has_is_left_out(tmp_path: Path) -> None:
     table = short_table(read_rows(written(tmp_path, {"name": "dense", "bytes": 10**9})))
     assert table.splitlines()[0] == "| Qwen | GB |"

@@ -26,7 +26,9 @@ from tests.text.test_dialogues import chat_tokenizer
 from tests.tiny import make_tiny_model
 
 needs_vllm = pytest.mark.vllm
-CPU, PROMPTS = torch.device("cpu"), [[5, 9, 40], [8], [30, 31]]
+PROMPTS = [[5, 9, 40], [8], [30, 31]]
+# vLLM's builds for accelerators compute on nothing else; our own loop stays on the CPU.
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def model_of_vllm() -> LlamaForCausalLM:
@@ -40,7 +42,7 @@ def written_by_vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmWr
         pytest.skip("VLLM_PYTHON names no Python that has vLLM (`make vllm`)")
     directory = tmp_path_factory.mktemp("model")
     model_of_vllm().save_pretrained(directory)
-    with vllm_writer(find_vllm(os.environ["VLLM_PYTHON"]), directory, "float32", CPU, 64) as writer:
+    with vllm_writer(find_vllm(os.environ["VLLM_PYTHON"]), directory, "float32", DEVICE, 64) as writer:
         yield writer
 
 
@@ -158,7 +160,7 @@ def test_what_vllm_refuses_is_said_in_its_words(written_by_vllm: VllmWriter, tmp
     found = find_vllm(os.environ["VLLM_PYTHON"])
     with (
         pytest.raises(InputError, match=r"sample.engine: vllm: \w+: .*"),
-        vllm_writer(found, tmp_path / "gone", "float32", CPU, 8),
+        vllm_writer(found, tmp_path / "gone", "float32", DEVICE, 8),
     ):
         pass
     with (
@@ -194,6 +196,6 @@ def test_a_process_that_ends_by_itself_is_told_with_its_last_words(tmp_path: Pat
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     with (
         pytest.raises(InputError, match=r"sample.engine: vllm: its process ended with status 1: no memory"),
-        vllm_writer(Installed(str(program), "1"), tmp_path, "float32", CPU, 8),
+        vllm_writer(Installed(str(program), "1"), tmp_path, "float32", DEVICE, 8),
     ):
         pass
