@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -55,7 +56,7 @@ def recovery_need(recovery: Recovery, model: PreTrainedModel, processes: int = 1
     the decoder, of b bytes (2 where `half`, or else 4), E = P - D, a pruned one with decoder d < D, F trained
     parameters, T tokens at once and C = CHUNK_TOKENS of them at the head, which has V rows:
 
-        P b                                     the dense model
+        P b                                     the dense model; where tokens are gone, its whole head too
         + 4 E + 20 d + 2 d                      weights all; 2 d: casts to half precision; with
                                                 optimizer: adamw_8bit 14 d, and below 14 F, for 20
         + 4 (E + d) + 20 F + 2 d                scales
@@ -85,13 +86,15 @@ def recovery_need(recovery: Recovery, model: PreTrainedModel, processes: int = 1
         "low_rank": each * pruned,
         "routers": each * pruned,
     }[training.weights] + of_trained * factors
-    held = each * whole + weights
+    dense = each * (whole + _beside_rows(model, recovery.prune))
+    held = dense + weights
     if training.teacher == "cached":
         alone = weights + (each * ends if training.frozen else 0)
-        held = max(each * whole, alone)
+        held = max(dense, alone)
     if processes > 1:
         gathered = 2 * each * (decoder + pruned) / layers
-        held = (each * decoder + of_trained * pruned) / processes + (each + FLOAT) * ends + gathered
+        held = (each * decoder + of_trained * pruned) / processes + (dense - each * decoder) + FLOAT * ends
+        held += gathered
     tokens = training.micro_batch_size * recovery.tokens
     inside = 8 * own.hidden_size + 4 * inner
     kept = layers * own.hidden_size + inside if training.checkpointing else layers * inside
@@ -107,6 +110,16 @@ def recovery_need(recovery: Recovery, model: PreTrainedModel, processes: int = 1
         writing = max(writing, copied + read * keys)
     # What writes is gone when activations come.
     return float(PROGRAM + 1.1 * (held + max(active, writing)))
+
+
+def _beside_rows(model: PreTrainedModel, prune: Prune) -> int:
+    """Parameters of the dense model's head that it has beside the rows that are left (pairing.cut_like)."""
+    rows, embeddings = prune.vocabulary.rows, model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()
+    if not rows:
+        return 0
+    own = 0 if head.weight is embeddings.get_parameter("weight") else rows
+    return int((len(head.weight) - own) * head.weight.shape[1])
 
 
 def trained_beside(training: Training, model: PreTrainedModel) -> int:

@@ -1,17 +1,20 @@
 """The pruned and the dense model of a recovery, ready to be trained and to teach."""
 
+import copy
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.devices.parallel import processes
+from secateurs.recover.lost_tokens import Spelling
 from secateurs.recover.sharding import sharded
 from secateurs.recover.sharing import share_equal
 from secateurs.recover.trained import trainable
 from secateurs.settings.recovery import Training
 from secateurs.text.recutting import same_cut
-from secateurs.vocabulary.shared import cut_like
+from secateurs.vocabulary.embedding_rows import cut_vocabulary
+from secateurs.vocabulary.folded_head import fold_head
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ def placed_teacher(
 ) -> PreTrainedModel:
     """The dense model, from host memory, on the device or over the processes of a group.
 
-    tokenizers: its own and the pruned model's. Where they differ, rows of it go, in place, so that both
-    choose among the same tokens.
+    tokenizers: its own and the pruned model's. Where they differ it is changed, in place, so that both read
+    and choose among the same tokens (cut_like).
     """
     if not same_cut(*tokenizers):
         cut_like(teacher, *tokenizers)
@@ -65,3 +68,21 @@ def placed_student(
     if teacher is not None and processes() == 1:
         share_equal(student, teacher, () if training.frozen else trainable(student))
     return student
+
+
+def cut_like(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase
+) -> None:
+    """Let a dense model, in place, read and choose among `other`'s tokens, some of its own `tokenizer`'s.
+
+        p'(s) = sum of p(t) over the tokens t of which s is the first piece
+
+    p: its next-token distribution, after a text in tokens of `other`; a token that is left is its own first
+    piece, and one that is gone is written by its pieces from now on. Of the embeddings the rows of `other`'s
+    tokens stay; the head stays whole.
+    """
+    dense, spelling = tokenizer.get_vocab(), Spelling(tokenizer, other)
+    head = copy.deepcopy(model.get_output_embeddings())
+    first = spelling.first(len(head.weight)).to(head.weight.device)
+    cut_vocabulary(model, {dense[token]: index for token, index in other.get_vocab().items()})
+    fold_head(model, head, first)

@@ -15,6 +15,7 @@ from secateurs.devices.precision import tensor_cores
 from secateurs.errors import InputError, SettingError
 from secateurs.inference.likeliest import Likeliest, likeliest
 from secateurs.inference.norms import fused_norms
+from secateurs.vocabulary.embedding_rows import vocabulary_rows
 
 _CHECKSUM = 4
 
@@ -89,7 +90,7 @@ def write_cache(
     whole and on disk. at_once: how many run together. on_rows: told of how many more are there. Raises
     SettingError for more likeliest tokens than there are.
     """
-    vocabulary = teacher.get_output_embeddings().weight.shape[0]
+    vocabulary = vocabulary_rows(teacher)
     if cache.count > vocabulary:
         raise SettingError(
             f"recover.cached.likeliest: {cache.count}: the vocabulary has {vocabulary} tokens; at most "

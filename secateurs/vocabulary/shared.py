@@ -1,26 +1,13 @@
-"""A dense model and its text in the vocabulary of the pruned one, so that distributions can be compared."""
+"""A dense model's text in the vocabulary of the pruned one."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from secateurs.text.documents import Sequence as Row
 from secateurs.text.recutting import recut
-from secateurs.vocabulary.embedding_rows import cut_vocabulary
-
-
-def cut_like(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase
-) -> None:
-    """Leave of a dense model, in place, the rows of `other`'s tokens, which are some of its `tokenizer`'s.
-
-    Its next-token distribution is then the dense one among those tokens:
-    p(t) / sum of p over the tokens of `other`.
-    """
-    dense = tokenizer.get_vocab()
-    cut_vocabulary(model, {dense[token]: index for token, index in other.get_vocab().items()})
 
 
 def in_tokens_of(

@@ -15,6 +15,7 @@ from secateurs.recover import (
     distillation,
     drawing,
     low_rank,
+    pairing,
     rollouts,
     scales,
     state,
@@ -28,6 +29,7 @@ from secateurs.recover.steps import Pair
 from secateurs.recover.training import Course, Snapshot, Texts, together
 from secateurs.settings.recovery import Training
 from secateurs.text import sampling
+from secateurs.vocabulary import folded_head
 from stages.common.paths import MODEL, PRUNED, RECOVERY_TEXT
 from stages.recovering.curves import CURVES, following
 from stages.recovering.snapshots import Save, code_files, read_snapshot, saving, snapshot_path
@@ -46,7 +48,7 @@ CODE = code_files(
         precision,
     ),
     *(rollouts, sampling, scales, state, steps, trained, writing),
-    *(likeliest, teacher_cache),
+    *(likeliest, pairing, folded_head, teacher_cache),
 )
 
 

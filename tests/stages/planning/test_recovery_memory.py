@@ -57,6 +57,21 @@ def test_what_is_held_by_every_parameter_is_counted() -> None:
     assert found == pytest.approx(PROGRAM + 1.1 * (held + active))
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_dense_model_has_its_whole_head_beside_the_rows_that_are_left(tied: bool) -> None:
+    model = make_tiny_model(tie_word_embeddings=tied)
+    rows = {"rows": 128, "keep": [], "leave": []}
+    settings = params(prune={"sparsity": 0.25, "vocabulary": rows}, recover={"weights": "all"})
+    decoder = sum(one.numel() for name, one in model.named_parameters() if "layers" in name)
+    embeddings, head, norm = 128 * 32, 258 * 32, 32
+    ends = embeddings * (1 if tied else 2) + norm
+    held = 4 * (embeddings + head + norm + decoder) + 4 * ends + 20 * 0.75 * decoder
+    tokens = settings.recover.micro_batch_size * settings.corpus.sequence_length
+    active = tokens * 3 * (8 * 32 + 4 * 48) * 4 + 20 * 512 * 258
+    found = recovery_need(recovery_of(settings, "cpu"), model)
+    assert found == pytest.approx(PROGRAM + 1.1 * (held + active))
+
+
 def test_the_parameters_beside_the_weights_are_counted() -> None:
     model = make_tiny_model()
     widths = 2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 48)
