@@ -8,6 +8,7 @@ import copy
 import hashlib
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ from secateurs.text.documents import Document, Sequence
 from secateurs.text.generated import generate
 from secateurs.text.parts import in_parts
 from secateurs.text.rows import Text
+from secateurs.text.sampling import go_on
 from stages.common.corpus_inputs import corpus_inputs
 from stages.params.file import Params
 from stages.params.method_settings import method_settings
@@ -96,10 +98,15 @@ class Laboratory:
 
         def write() -> list[Document]:
             model = place(close_experts(copy.deepcopy(self.dense)), self.device)
-            return generate(model, self.tokenizer, params.sample, [domain], self.data / "model")[domain]
+            writer = partial(go_on, model)
+            return generate(writer, self.tokenizer, params.sample, [domain], self.data / "model")[domain]
 
         if there is not None and params.sample == self.made_by.sample:
             return there
+        if params.sample.engine != "ours":
+            raise InputError(
+                f"sample.engine: {params.sample.engine}: experiments write by ours alone; set it"
+            )
         return self._once((domain, params.sample), write)
 
     def _pruned(self, params: Params, calibration: list[Sequence]) -> tuple[PreTrainedModel, float]:
