@@ -133,9 +133,9 @@ def test_the_vocabulary_alone_can_go_and_what_is_left_be_trained(project) -> Non
     invoke(recover.main)
     recovered = AutoModelForCausalLM.from_pretrained("data/recovered")
     assert recovered.config.vocab_size == ROWS
-    # Nothing was lost among the tokens that stay, so there is nothing to win.
+    # What the dense model has for lost tokens counts for their first pieces, which is there to be won.
     found = json.loads((directory / "data/recovered/recovery.json").read_text())
-    assert found["before"]["all"] == pytest.approx(0, abs=1e-6)
+    assert 0 < found["after"]["all"] <= found["before"]["all"]
 
 
 def test_with_0_rows_all_tokens_stay(project) -> None:
