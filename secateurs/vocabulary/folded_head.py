@@ -25,18 +25,18 @@ class FoldedHead(nn.Module):
     def __init__(self, head: nn.Module, softcap: float | None, first: Tensor) -> None:
         super().__init__()
         self.head, self.softcap = head, softcap
-        self.register_buffer("first", first, persistent=False)
         self.left = int(first.max()) + 1
+        # Rows that are no token's are added up too, past the others, and left out.
+        self.register_buffer("first", first.masked_fill(first < 0, self.left), persistent=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., d] to float32 [..., n]."""
         scores = self.head(hidden).float()
         if self.softcap is not None:
             scores = self.softcap * torch.tanh(scores / self.softcap)
-        known = self.first >= 0
-        p = scores.softmax(dim=-1)[..., known]
-        folded: Tensor = p.new_zeros(*p.shape[:-1], self.left).index_add_(-1, self.first[known], p)
-        return folded.clamp_min_(_LEAST).log_()
+        p = scores.softmax(dim=-1)
+        folded: Tensor = p.new_zeros(*p.shape[:-1], self.left + 1).index_add_(-1, self.first, p)
+        return folded[..., : self.left].clamp_min(_LEAST).log_()
 
 
 def fold_head(model: PreTrainedModel, head: nn.Module, first: Tensor) -> None:
