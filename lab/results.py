@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 
-from lab.shipping import read_rows, short_table, whole_table
+from lab.shipping import Rows, read_rows, short_table, whole_table
 from lab.shipping_picture import draw_kept
 from secateurs.checkpoints.origin import quantisation
 from secateurs.errors import InputError
@@ -37,9 +37,10 @@ Row = dict[str, str]
 @stage
 def main() -> None:
     """Write docs/results.md and README's figures, from data/metrics.json, data/baselines and data/study."""
-    for path in _with_shares():
-        with atomic(path.with_name(KEPT)) as file:
-            file.write_bytes(draw_kept(read_rows(path)).png)
+    for path in sorted(BASELINES.glob("*/rows.json")):
+        if _has_shares(rows := read_rows(path)):
+            with atomic(path.with_name(KEPT)) as file:
+                file.write_bytes(draw_kept(rows).png)
     for path, text in ((PAGE, page()), (README, readme(README.read_text(encoding="utf-8")))):
         with atomic(path) as file:
             file.write_text(text, encoding="utf-8")
@@ -147,13 +148,12 @@ def _shipped(path: Path) -> Iterator[str]:
         f"over choices together and each task of written answers ([as JSON](../{path}))."
     )
     yield whole_table(rows)
-    if path in _with_shares():
+    if _has_shares(rows):
         yield f"![Shares kept against size and speed](../{path.with_name(KEPT)})"
 
 
-def _with_shares() -> list[Path]:
-    paths = sorted(BASELINES.glob("*/rows.json"))
-    return [path for path in paths if any(row.worst_kept is not None for row in read_rows(path).rows)]
+def _has_shares(found: Rows) -> bool:
+    return any(row.worst_kept is not None for row in found.rows)
 
 
 def _compared(folder: str) -> Iterator[str]:
