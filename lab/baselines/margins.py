@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.errors import InputError
-from secateurs.inference.loss import head_logits
+from secateurs.inference.head import head_logits, hidden_states
 
 SENTENCE = "The answer is ({letter})."
 LETTERS = "ABCD"
@@ -57,7 +57,7 @@ def margin_losses(answers: Answers) -> Callable[[PreTrainedModel, Tensor], Tenso
     """
 
     def losses(model: PreTrainedModel, ids: Tensor) -> Tensor:
-        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        hidden = hidden_states(model, ids)
         rows, places = _letters(ids, answers).nonzero(as_tuple=True)
         letters = torch.tensor(answers.letters, device=ids.device)
         logits = head_logits(model)(hidden[rows, places - 1])[:, letters]

@@ -15,6 +15,7 @@ from lab.baselines.walk import Sequences, batches
 from secateurs.errors import InputError
 from secateurs.families.decoder import decoder_layers
 from secateurs.families.hooks import hooked
+from secateurs.inference.head import hidden_states
 from secateurs.inference.loss import sequence_losses
 from secateurs.kinds.attention_blocks import KIND as ATTENTIONS
 from secateurs.kinds.channels import output_projection
@@ -76,7 +77,7 @@ def mean_norms(model: PreTrainedModel, sequences: Sequences) -> dict[str, Tensor
 
     with torch.no_grad(), hooked((output_projection(model, site), adding(site.name)) for site in sites):
         for batch in batches(sequences):
-            model.base_model(input_ids=batch.to(model.device), use_cache=False)
+            hidden_states(model, batch.to(model.device))
     return {name: total / count for name, total in norms.items()}
 
 

@@ -2,6 +2,7 @@
 
 What was found in a family (families/discover.py) is believed once cutting it on the twin shows that
 
+- hidden states and head apart, as losses are computed, give the logits of the whole model,
 - the cut model computes what the whole one computes with the same units masked: their channels set to 0,
   the router's logits of experts to minus infinity,
 - what is saved is loaded from its files, by the stock class where its config can tell the sizes, and
@@ -26,6 +27,7 @@ from secateurs.errors import InputError
 from secateurs.families.fused_experts import close_experts, open_experts
 from secateurs.families.twins import VOCABULARY, auto_class, twin, twin_config
 from secateurs.files.full_disk import FullDiskError, room_for
+from secateurs.inference.head import head_logits, hidden_states
 from secateurs.kinds.kind import Masks, Site
 from secateurs.kinds.registry import kinds
 from secateurs.kinds.sites import cut, finish
@@ -87,6 +89,8 @@ def _prove(small: PretrainedConfig, name: str) -> None:
             "what a small model of it computes is not finite; correct the numbers of its rope, norms and "
             "scales"
         )
+    apart = head_logits(model)(hidden_states(model, ids))
+    _same(apart, dense, "a small model of it computes something else when its head runs by itself")
     if _apart(expected, dense) < OTHER:
         raise InputError("it hardly changes what a small model of it computes, so that nothing is shown")
     tied, writes = _is_tied(model), _writes_the_same(model, ids)

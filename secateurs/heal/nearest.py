@@ -10,7 +10,7 @@ from secateurs.devices.offloading import Offloading
 from secateurs.devices.parallel import summed
 from secateurs.heal.residual_streams import enter, leave, own_batches
 from secateurs.inference.divergence import divergences_of_hidden
-from secateurs.inference.loss import head_logits
+from secateurs.inference.head import head_logits
 
 
 class Comparison:

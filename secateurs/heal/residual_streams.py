@@ -12,6 +12,7 @@ from secateurs.devices.offloading import Offloading
 from secateurs.devices.parallel import own_rows
 from secateurs.families.decoder import decoder_layers
 from secateurs.families.discover import family_of
+from secateurs.inference.head import hidden_states
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def enter(
     gives = given_by_layers(model)
     for batch in batches:
         with _passed_over(decoder_layers(model), gives) as calls:
-            model.base_model(input_ids=batch.to(model.device), use_cache=False)
+            hidden_states(model, batch.to(model.device))
         hidden.append(offloading.store(calls[0][0]))
         if (0, len(batch)) not in arguments:
             known: dict[int, Any] = {}
@@ -95,7 +96,7 @@ def leave(model: PreTrainedModel, batch: Tensor, hidden: Tensor) -> Tensor:
     with ExitStack() as replaced:
         for layer, count in given:
             replaced.enter_context(_replaced([layer], lambda *_, count=count, **__: _given(hidden, count)))
-        read: Tensor = model.base_model(input_ids=batch, use_cache=False).last_hidden_state
+        read: Tensor = hidden_states(model, batch)
     return read
 
 

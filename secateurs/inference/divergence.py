@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateurs.inference.loss import CHUNK_TOKENS, head_logits
+from secateurs.inference.head import head_logits, hidden_states
+from secateurs.inference.loss import CHUNK_TOKENS
 
 Logits = Callable[[Tensor], Tensor]
 # Takes logits [positions, vocabulary] and targets there; gives values [positions] and their gradients.
@@ -30,8 +31,8 @@ def divergences(student: PreTrainedModel, teacher: PreTrainedModel, input_ids: T
     enters the student's head; embeddings and head are taken as frozen, and so is the whole teacher.
     """
     with torch.no_grad():
-        target = teacher.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
-    hidden = student.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+        target = hidden_states(teacher, input_ids)
+    hidden = hidden_states(student, input_ids)
     return divergences_of_hidden(hidden, target, head_logits(student), head_logits(teacher))
 
 
@@ -45,8 +46,8 @@ def divergences_where(
     no chosen position sees it.
     """
     with torch.no_grad():
-        target = teacher.base_model(input_ids=input_ids, use_cache=False).last_hidden_state[where]
-    hidden = student.base_model(input_ids=input_ids, use_cache=False).last_hidden_state[where]
+        target = hidden_states(teacher, input_ids)[where]
+    hidden = hidden_states(student, input_ids)[where]
     heads = head_logits(student), head_logits(teacher)
     return divergences_of_hidden(hidden[:, None], target[:, None], *heads, kind)
 

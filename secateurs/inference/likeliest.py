@@ -8,7 +8,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateurs.inference.divergence import LOWEST, mean_by_chunks
-from secateurs.inference.loss import CHUNK_TOKENS, head_logits
+from secateurs.inference.head import head_logits, hidden_states
+from secateurs.inference.loss import CHUNK_TOKENS
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ def likeliest(teacher: PreTrainedModel, input_ids: Tensor, count: int) -> Likeli
     The rest is summed over the other tokens themselves, because 1 minus the sum of the likeliest would be
     rounding where they have nearly all.
     """
-    hidden = teacher.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+    hidden = hidden_states(teacher, input_ids)
     logits, parts = head_logits(teacher), list[tuple[Tensor, Tensor, Tensor]]()
     for part in hidden.flatten(0, 1).split(CHUNK_TOKENS):
         scores = logits(part)
@@ -60,7 +61,7 @@ def likeliest_divergences(student: PreTrainedModel, target: Likeliest, input_ids
     vocabulary r is 0 and D is KL. input_ids: int64 [batch, tokens]; every position counts. Differentiable
     with respect to what enters the student's head, which is taken as frozen.
     """
-    hidden = student.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+    hidden = hidden_states(student, input_ids)
     return mean_by_chunks(hidden, (target.ids, target.log_p, target.rest), head_logits(student), _divergence)
 
 

@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 
 from secateurs.families.decoder import context_length
 from secateurs.inference.attention_kernels import many_shapes
-from secateurs.inference.loss import CHUNK_TOKENS, head_logits
+from secateurs.inference.head import head_logits, hidden_states
+from secateurs.inference.loss import CHUNK_TOKENS
 from secateurs.progress import counter
 
 Ids = tuple[int, ...]
@@ -86,7 +87,7 @@ def _score(
     read = torch.zeros(len(rows), len(rows[0]), dtype=torch.int64)
     for number, row in enumerate(rows):
         read[number, : len(row)] = torch.tensor(row)
-    hidden = model.base_model(input_ids=read.to(model.device), use_cache=False).last_hidden_state
+    hidden = hidden_states(model, read.to(model.device))
     # The last tokens of a row predict an ending's tokens: all but its first are among what is read.
     places = [
         (number, len(row) - len(ending) + place)

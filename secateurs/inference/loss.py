@@ -1,6 +1,5 @@
 """Next-token loss without ever holding the logits of a whole batch."""
 
-import copy
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -8,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
+
+from secateurs.inference.head import head_logits, hidden_states
 
 # Logits of this many tokens exist at once; 512 x 49k x 4 bytes is 100 MB.
 CHUNK_TOKENS = 512
@@ -27,7 +28,7 @@ def sequence_losses(
     counted: bool [batch, tokens]; the loss of predicting any other token is 0. A token counts the same then,
     whatever the sequence it is in.
     """
-    hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+    hidden = hidden_states(model, input_ids)
     return losses_of_hidden(model, hidden, input_ids, every, counted)
 
 
@@ -40,23 +41,6 @@ def losses_of_hidden(
     chunked_loss = cast(Callable[..., Tensor], _ChunkedLoss.apply)
     some = counted is not None
     return chunked_loss(hidden[:, :-1][:, chosen], labels[:, 1:][:, chosen], head_logits(model), some)
-
-
-def head_logits(model: PreTrainedModel, device: torch.device | None = None) -> Callable[[Tensor], Tensor]:
-    """The head: takes hidden states [..., d], gives float32 logits [..., vocabulary], soft cap included.
-
-    device: where a copy of the head computes; None: the model's own head where it is.
-    """
-    embeddings = model.get_output_embeddings()
-    if device is not None and device != embeddings.weight.device:
-        embeddings = copy.deepcopy(embeddings).to(device)
-    softcap = getattr(model.config, "final_logit_softcapping", None)
-
-    def logits(hidden: Tensor) -> Tensor:
-        values: Tensor = embeddings(hidden).float()
-        return values if softcap is None else softcap * torch.tanh(values / softcap)
-
-    return logits
 
 
 class _ChunkedLoss(torch.autograd.Function):

@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateurs.inference.divergence import divergences_of_hidden
-from secateurs.inference.loss import CHUNK_TOKENS, head_logits
+from secateurs.inference.head import head_logits, hidden_states
+from secateurs.inference.loss import CHUNK_TOKENS
 from secateurs.text.rows import Text
 
 Read = Callable[[str, int, Tensor], Tensor]
@@ -84,8 +85,5 @@ def _counted(
         if not bool(chosen.any()):
             continue
         batch = rows.to(device)
-        if read is None:
-            hidden = model.base_model(input_ids=batch, use_cache=False).last_hidden_state
-        else:
-            hidden = read(domain, number, batch)
+        hidden = hidden_states(model, batch) if read is None else read(domain, number, batch)
         yield hidden[:, :-1][chosen.to(hidden.device)], batch[:, 1:][chosen]

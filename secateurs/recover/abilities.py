@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 from secateurs.devices.precision import tensor_cores
 from secateurs.errors import SettingError
 from secateurs.inference.attention_kernels import many_shapes
-from secateurs.inference.loss import CHUNK_TOKENS, head_logits
+from secateurs.inference.head import head_logits, hidden_states
+from secateurs.inference.loss import CHUNK_TOKENS
 from secateurs.recover.rollouts import batches, to_write_with
 from secateurs.recover.steps import Pair
 from secateurs.recover.training import Answer, Asked, Questions
@@ -79,8 +80,7 @@ def same_tokens(pair: Pair, answers: Sequence[Answer], tokens: int) -> float:
     same = torch.zeros((), dtype=torch.int64, device=device)
     with tensor_cores(), many_shapes(), pair.casting():
         for ids, where, following in batches(answers, tokens):
-            output = pair.student.base_model(input_ids=ids.to(device), use_cache=False)
-            hidden = output.last_hidden_state[where.to(device)]
+            hidden = hidden_states(pair.student, ids.to(device))[where.to(device)]
             parts = zip(hidden.split(CHUNK_TOKENS), following.to(device).split(CHUNK_TOKENS), strict=True)
             for part, wanted in parts:
                 same += (head(part).argmax(dim=-1) == wanted).sum()

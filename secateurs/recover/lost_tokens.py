@@ -13,6 +13,7 @@ from secateurs.devices.optimizer import adamw, scheduled
 from secateurs.devices.placement import copied
 from secateurs.devices.precision import tensor_cores
 from secateurs.heal.healed import TokensHealed
+from secateurs.inference.head import folded
 from secateurs.progress import progress
 from secateurs.recover.scales import norm_weights
 from secateurs.settings.method import Settings
@@ -177,8 +178,7 @@ def _loss(student: PreTrainedModel, teacher: PreTrainedModel, text: TwoCuts, fol
     with tensor_cores():
         scores = student(input_ids=small[None], use_cache=False).logits[0].float()
     log_q = scores[ours].log_softmax(dim=-1)
-    known = fold >= 0
-    target = torch.zeros_like(log_q).index_add_(1, fold[known], p[:, known])
+    target = folded(p, fold, log_q.shape[-1])
     # Rows that are no token's have hardly any of p.
     target = target / target.sum(dim=-1, keepdim=True)
     inside = text.inside.to(where)

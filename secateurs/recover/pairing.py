@@ -1,12 +1,13 @@
 """The pruned and the dense model of a recovery, ready to be trained and to teach."""
 
-import copy
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.devices.parallel import processes
+from secateurs.inference.head import fold_head
 from secateurs.recover.lost_tokens import Spelling
 from secateurs.recover.sharding import sharded
 from secateurs.recover.sharing import share_equal
@@ -14,7 +15,6 @@ from secateurs.recover.trained import trainable
 from secateurs.settings.recovery import Training
 from secateurs.text.recutting import same_cut
 from secateurs.vocabulary.embedding_rows import cut_vocabulary
-from secateurs.vocabulary.folded_head import fold_head
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def cut_like(
     tokens stay; the head stays whole.
     """
     dense, spelling = tokenizer.get_vocab(), Spelling(tokenizer, other)
-    head = copy.deepcopy(model.get_output_embeddings())
-    first = spelling.first(len(head.weight)).to(head.weight.device)
-    cut_vocabulary(model, {dense[token]: index for token, index in other.get_vocab().items()})
-    fold_head(model, head, first)
+    head = model.get_output_embeddings().get_parameter("weight")
+    first = spelling.first(len(head)).to(head.device)
+    ids = {dense[token]: index for token, index in other.get_vocab().items()}
+    fold_head(model, first, partial(cut_vocabulary, model, ids))

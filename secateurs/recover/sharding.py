@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from secateurs.devices.parallel import processes
 from secateurs.families.decoder import decoder_layers
+from secateurs.inference.head import body_of
 
 
 def sharded(model: PreTrainedModel, device: torch.device, dtype: torch.dtype | None) -> PreTrainedModel:
@@ -34,9 +35,8 @@ def sharded(model: PreTrainedModel, device: torch.device, dtype: torch.dtype | N
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     left = {weight for end in ends for weight in end.parameters()}
     # In parts again after each run, so that the model's parameters always are what is trained.
-    fully_shard(
-        model.base_model, mesh=mesh, mp_policy=policy, ignored_params=left, reshard_after_forward=True
-    )
+    body = body_of(model)
+    fully_shard(body, mesh=mesh, mp_policy=policy, ignored_params=left, reshard_after_forward=True)
     for buffer in model.buffers():
         buffer.data = buffer.data.to(device)
     return model

@@ -7,7 +7,7 @@ import click
 
 from secateurs.devices import optimizer, precision
 from secateurs.errors import InputError
-from secateurs.inference import divergence, likeliest, writing
+from secateurs.inference import divergence, head, likeliest, writing
 from secateurs.progress import counter, is_first
 from secateurs.recover import (
     abilities,
@@ -29,7 +29,6 @@ from secateurs.recover.steps import Pair
 from secateurs.recover.training import Course, Snapshot, Texts, together
 from secateurs.settings.recovery import Training
 from secateurs.text import sampling
-from secateurs.vocabulary import folded_head
 from stages.common.paths import MODEL, PRUNED, RECOVERY_TEXT
 from stages.recovering.curves import CURVES, following
 from stages.recovering.snapshots import Save, code_files, read_snapshot, saving, snapshot_path
@@ -48,7 +47,7 @@ CODE = code_files(
         precision,
     ),
     *(rollouts, sampling, scales, state, steps, trained, writing),
-    *(likeliest, pairing, folded_head, teacher_cache),
+    *(likeliest, pairing, head, teacher_cache),
 )
 
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.errors import InputError
 from secateurs.evaluation.units import size
-from secateurs.inference import likeliest, writing
+from secateurs.inference import head, likeliest, writing
 from secateurs.progress import counter
 from secateurs.recover import abilities, pairing, teacher_cache
 from secateurs.recover.abilities import likeliest_answers
@@ -18,7 +18,6 @@ from secateurs.recover.distillation import rows_read
 from secateurs.recover.rollouts import from_tensor, to_tensor
 from secateurs.recover.teacher_cache import CachedTeacher, bytes_of_sequence, cached_teacher, write_cache
 from secateurs.recover.training import Answer, Asked, Questions, Texts
-from secateurs.vocabulary import folded_head
 from stages.common.paths import MODEL, PRUNED, RECOVERY_TEXT
 from stages.params.file import Params
 from stages.recovering.snapshots import SCRATCH, code_files, snapshot_path
@@ -80,7 +79,7 @@ def _answers(params: Params, questions: Questions, dense: Load) -> list[Answer]:
         "prompts": [list(prompt) for prompt in questions.prompts],
         "ends": sorted(questions.ends),
     }
-    path = snapshot_path(settings, [MODEL, *code_files(abilities, pairing, folded_head, writing)])
+    path = snapshot_path(settings, [MODEL, *code_files(abilities, pairing, head, writing)])
     if path.exists():
         return from_tensor(read_tensors(path)[0][ANSWERS])
     answers = likeliest_answers(dense(), questions, params.recover.abilities)
@@ -100,7 +99,7 @@ def _cached(params: Params, texts: Texts, dense: Load) -> CachedTeacher:
         "trained": {domain: len(held) for domain, held in texts.trained.items()},
         "likeliest": count,
     }
-    code = code_files(likeliest, pairing, folded_head, teacher_cache)
+    code = code_files(likeliest, pairing, head, teacher_cache)
     path = snapshot_path(settings, [MODEL, PRUNED, RECOVERY_TEXT, *code]).with_suffix(".likeliest")
     cache = cached_teacher(path, rows, count)
     if not path.exists():

@@ -5,9 +5,17 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from secateurs.inference.divergence import divergences
+from secateurs.inference.head import head_logits, hidden_states
 from secateurs.recover.pairing import cut_like
 from secateurs.vocabulary.choose import trim_vocabulary
 from secateurs.vocabulary.pieces import read_pieces
@@ -32,6 +40,20 @@ def capped() -> PreTrainedModel:
     return Gemma2ForCausalLM(config).eval().requires_grad_(False)
 
 
+def scaled() -> PreTrainedModel:
+    torch.manual_seed(0)
+    config = CohereConfig(
+        vocab_size=512,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        logit_scale=3.0,
+    )
+    return CohereForCausalLM(config).eval().requires_grad_(False)
+
+
 def pruned_of(dense: PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[int]]:
     """The model without 40 tokens, its tokenizer, and which it has kept."""
     pieces = read_pieces(byte_level(), 512)
@@ -41,7 +63,7 @@ def pruned_of(dense: PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedTokeni
     return pruned, trim_vocabulary(pruned, byte_level(), kept), kept
 
 
-@pytest.mark.parametrize("make", [lambda: make_tiny_model(vocab_size=512), capped], ids=["llama", "capped"])
+@pytest.mark.parametrize("make", [lambda: make_tiny_model(vocab_size=512), capped, scaled])
 def test_a_token_that_is_gone_counts_for_its_first_piece(make: Any) -> None:
     dense, tokenizer = make(), byte_level()
     pruned, other, kept = pruned_of(dense)
@@ -57,7 +79,8 @@ def test_a_token_that_is_gone_counts_for_its_first_piece(make: Any) -> None:
     expected /= expected.sum(-1, keepdim=True)
 
     cut_like(dense, tokenizer, other)
-    assert torch.allclose(dense(ids).logits.softmax(-1), expected, atol=1e-6)
+    found = head_logits(dense)(hidden_states(dense, ids)).softmax(-1)
+    assert torch.allclose(found, expected, atol=1e-6)
     q = pruned(ids).logits.log_softmax(-1)
     kl = (expected * (expected.log() - q)).sum(-1).mean(-1)
     assert torch.allclose(divergences(pruned, dense, ids), kl, atol=1e-5)
@@ -71,4 +94,5 @@ def test_both_models_read_a_text_alike() -> None:
     ids = torch.tensor([other(TEXT[0])["input_ids"]])
     hidden = [model.base_model(ids).last_hidden_state for model in (dense, pruned)]
     assert torch.equal(*hidden)
-    assert dense.config.vocab_size == pruned.config.vocab_size == dense(ids).logits.shape[-1]
+    rows = head_logits(dense)(hidden[0]).shape[-1]
+    assert dense.config.vocab_size == pruned.config.vocab_size == rows
