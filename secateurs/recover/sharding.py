@@ -19,8 +19,9 @@ def sharded(model: PreTrainedModel, device: torch.device, dtype: torch.dtype | N
     """The model, from host memory, over the processes of the group: each holds a part on its `device`.
 
     Of the decoder layers and what else is outside of embeddings and head every process has one of n parts,
-    and gathers a layer when it is at work, in `dtype` (None: its own). Embeddings and head are whole in each,
-    because the head runs by itself, chunk by chunk. Without a group the model goes to the device as it is.
+    and gathers a layer when it is at work, in `dtype` (None: its own). Embeddings and all of the head are
+    whole in each, because the head runs by itself, chunk by chunk. Without a group the model goes to the
+    device as it is.
     """
     moved: Any = model  # transformers' types leave out the arguments of `to`
     if processes() == 1:
@@ -28,14 +29,15 @@ def sharded(model: PreTrainedModel, device: torch.device, dtype: torch.dtype | N
         return alone
     mesh = init_device_mesh(device.type, (processes(),))
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=dtype and torch.float32)
-    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    body = body_of(model)
+    # Some families have layers between body and output embeddings.
+    ends = (model.get_input_embeddings(), *(module for module in model.children() if module is not body))
     for end in ends:
         end.to(device)
     for layer in decoder_layers(model):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     left = {weight for end in ends for weight in end.parameters()}
     # In parts again after each run, so that the model's parameters always are what is trained.
-    body = body_of(model)
     fully_shard(body, mesh=mesh, mp_policy=policy, ignored_params=left, reshard_after_forward=True)
     for buffer in model.buffers():
         buffer.data = buffer.data.to(device)
