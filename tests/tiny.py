@@ -5,9 +5,11 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from secateurs.checkpoints.saving import save_model
+from secateurs.families.examples import example_config
+from secateurs.families.twins import twin, twin_config
 from secateurs.kinds.sites import cut
 
 BOS, EOS = "<s>", "</s>"
@@ -41,6 +43,16 @@ def make_tiny_model(**changes: Any) -> LlamaForCausalLM:
         "initializer_range": 0.2,
     }
     return LlamaForCausalLM(LlamaConfig(**{**fields, **changes})).eval()
+
+
+def make_tiny_twin(model_type: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
+    """A random model of any family in float32, evaluation mode, frozen; `changes`: fields of its config."""
+    config = twin_config(example_config(model_type))
+    inner = config.get_text_config(decoder=True)
+    for name, value in changes.items():
+        assert hasattr(inner, name)
+        setattr(inner, name, value)
+    return twin(config, seed)
 
 
 def save_uneven(directory: Path) -> LlamaForCausalLM:

@@ -10,12 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateurs.families.examples import example_config
-from secateurs.families.twins import twin, twin_config
 from secateurs.inference import divergence
 from secateurs.inference.divergence import Kind, divergences, divergences_of_hidden, divergences_where
 from secateurs.recover.trained import trainable
-from tests.tiny import make_tiny_model
+from tests.tiny import make_tiny_model, make_tiny_twin
 
 IDS = torch.randint(0, 258, (3, 20), generator=torch.Generator().manual_seed(1))
 
@@ -37,9 +35,8 @@ def gradients(model: PreTrainedModel, loss: Tensor) -> list[Tensor]:
 
 
 def capped(seed: int = 0) -> PreTrainedModel:
-    config = twin_config(example_config("gemma2"))
-    config.update({"final_logit_softcapping": 0.5, "vocab_size": 258})
-    return twin(config, seed).requires_grad_(True)
+    made = make_tiny_twin("gemma2", seed, final_logit_softcapping=0.5, vocab_size=258)
+    return made.requires_grad_(True)
 
 
 @pytest.mark.parametrize("make", [make_tiny_model, capped])

@@ -1,23 +1,19 @@
 """A model's body and head, run apart, against its own forward pass."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateurs.families.examples import example_config
-from secateurs.families.twins import twin, twin_config
 from secateurs.inference.head import folded, head_logits, hidden_states
 from secateurs.inference.loss import sequence_losses
-from tests.tiny import make_tiny_model
+from tests.tiny import make_tiny_model, make_tiny_twin
 
 IDS = torch.randint(5, 60, (2, 12), generator=torch.Generator().manual_seed(0))
 # Logits scaled up or down, hidden states scaled, logits capped, capped by an inner config, scaled by a number
 # that the body holds, cut to fewer; layers between body and head; a body inside the body; another name than
 # the class declares; a class that takes ids alone.
-HEADS = {
+HEADS: dict[str, dict[str, float]] = {
     "cohere": {"logit_scale": 3.0},
     "granite": {"logits_scaling": 3.0},
     "hyperclovax": {"logits_scaling": 3.0},
@@ -33,18 +29,10 @@ HEADS = {
 }
 
 
-def small(model_type: str, changes: dict[str, Any]) -> PreTrainedModel:
-    config = twin_config(example_config(model_type))
-    inner = config.get_text_config(decoder=True)
-    for name, value in changes.items():
-        assert hasattr(inner, name)
-        setattr(inner, name, value)
-    return twin(config)
-
-
 @pytest.fixture(params=HEADS.items(), ids=HEADS)
 def model(request: pytest.FixtureRequest) -> PreTrainedModel:
-    return small(*request.param)
+    model_type, changes = request.param
+    return make_tiny_twin(model_type, **changes)
 
 
 def apart(found: Tensor, expected: Tensor) -> float:
@@ -71,7 +59,7 @@ def test_a_head_that_runs_leaves_the_model_as_it_was(model: PreTrainedModel) -> 
 
 
 def test_a_copy_on_another_device_takes_all_of_the_head_and_nothing_of_the_body() -> None:
-    model = small("bert", {})
+    model = make_tiny_twin("bert")
     copied = head_logits(model, torch.device("meta"))
     assert {weight.device.type for weight in copied.parameters()} == {"meta"}  # type: ignore[attr-defined]
     assert {weight.device.type for weight in model.parameters()} == {"cpu"}

@@ -5,14 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    CohereConfig,
-    CohereForCausalLM,
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from secateurs.inference.divergence import divergences
 from secateurs.inference.head import head_logits, hidden_states
@@ -21,37 +14,14 @@ from secateurs.vocabulary.choose import trim_vocabulary
 from secateurs.vocabulary.pieces import read_pieces
 from secateurs.vocabulary.ranking import removal_order
 from secateurs.vocabulary.shared import in_tokens_of
-from tests.tiny import make_tiny_model
+from tests.tiny import make_tiny_model, make_tiny_twin
 from tests.vocabulary.small import TEXT, byte_level
 
-
-def capped() -> PreTrainedModel:
-    torch.manual_seed(0)
-    config = Gemma2Config(
-        vocab_size=512,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        final_logit_softcapping=0.5,
-    )
-    return Gemma2ForCausalLM(config).eval().requires_grad_(False)
-
-
-def scaled() -> PreTrainedModel:
-    torch.manual_seed(0)
-    config = CohereConfig(
-        vocab_size=512,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        logit_scale=3.0,
-    )
-    return CohereForCausalLM(config).eval().requires_grad_(False)
+MODELS = {
+    "llama": lambda: make_tiny_model(vocab_size=512),
+    "gemma2": lambda: make_tiny_twin("gemma2", final_logit_softcapping=0.5, vocab_size=512),
+    "cohere": lambda: make_tiny_twin("cohere", logit_scale=3.0, vocab_size=512),
+}
 
 
 def pruned_of(dense: PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[int]]:
@@ -63,7 +33,7 @@ def pruned_of(dense: PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedTokeni
     return pruned, trim_vocabulary(pruned, byte_level(), kept), kept
 
 
-@pytest.mark.parametrize("make", [lambda: make_tiny_model(vocab_size=512), capped, scaled])
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 def test_a_token_that_is_gone_counts_for_its_first_piece(make: Any) -> None:
     dense, tokenizer = make(), byte_level()
     pruned, other, kept = pruned_of(dense)
